@@ -24,20 +24,20 @@ extern "C" {
 #endif
 
 /* Every status, once: name, value, text. The enum and the strings of ml_status_text() are both made from it. */
-#define ML_STATUSES(X)                                                                         \
-    X(ML_OK, 0, "ok")                                                                          \
-    X(ML_ERR_TRUNCATED, -1, "the program is shorter than its header says")                     \
-    X(ML_ERR_MAGIC, -2, "not a program: wrong magic number")                                   \
-    X(ML_ERR_VERSION, -3, "the program has another format version than this firmware")         \
-    X(ML_ERR_CRC, -4, "the program is damaged: its CRC-32 does not match")                     \
-    X(ML_ERR_ALIGNMENT, -5, "a block of memory is not aligned to 16 bytes")                    \
-    X(ML_ERR_BOUNDS, -6, "an offset or a count in the program lies outside its block")         \
-    X(ML_ERR_KERNEL, -7, "the program needs a kernel that this image does not contain")        \
+#define ML_STATUSES(X)                                                                          \
+    X(ML_OK, 0, "ok")                                                                           \
+    X(ML_ERR_TRUNCATED, -1, "the program is shorter than its header says")                      \
+    X(ML_ERR_MAGIC, -2, "not a program: wrong magic number")                                    \
+    X(ML_ERR_VERSION, -3, "the program has another format version than this firmware")          \
+    X(ML_ERR_CRC, -4, "the program is damaged: its CRC-32 does not match")                      \
+    X(ML_ERR_ALIGNMENT, -5, "a block of memory is not aligned to 16 bytes")                     \
+    X(ML_ERR_BOUNDS, -6, "an offset or a count in the program lies outside its block")          \
+    X(ML_ERR_KERNEL, -7, "the program needs a kernel that this image does not contain")         \
     X(ML_ERR_OPERAND, -8, "a step's operand is missing, misaligned, too small or not writable") \
-    X(ML_ERR_ARGUMENT, -9, "a step's argument is outside what its kernel accepts")             \
-    X(ML_ERR_ARENA, -10, "the memory given is smaller than the program needs")                 \
-    X(ML_ERR_STATE, -11, "the session was not opened or not started")                          \
-    X(ML_ERR_INDEX, -12, "a value computed by the model is outside the range it indexes")      \
+    X(ML_ERR_ARGUMENT, -9, "a step's argument is outside what its kernel accepts")              \
+    X(ML_ERR_ARENA, -10, "the memory given is smaller than the program needs")                  \
+    X(ML_ERR_STATE, -11, "the session was not opened or not started")                           \
+    X(ML_ERR_INDEX, -12, "a value computed by the model is outside the range it indexes")       \
     X(ML_ERR_PROFILE, -13, "the program was packed for another kernel profile")
 
 typedef enum ml_status {
@@ -56,7 +56,8 @@ typedef enum ml_dtype {
     ML_F32 = 5,
     ML_BOOL = 6,
     ML_U16 = 7,
-    ML_U32 = 8
+    ML_U32 = 8,
+    ML_U64 = 9
 } ml_dtype;
 
 /* What is known of one input or output; all pointers lead into the program. */
