@@ -1,0 +1,40 @@
+# Thin on purpose: what to install is in setup.sh and pyproject.toml, how tools are configured in pyproject.toml.
+python := .venv/bin/python
+# Generated files are compared with their generator, not formatted.
+c_files = $(shell find firmware -name gen -prune -o -name '*.[ch]' -print)
+
+.PHONY: help setup demo test lint format bench clean tools
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: tools ## install what is needed and leave .venv/bin/sdk
+	@echo "Ready: .venv/bin/sdk --help"
+
+demo: tools ## classify handwritten digits on an emulated Cortex-M4 and check every bit
+	@$(python) examples/digits/demo.py
+
+test: lint ## run linters and all tests
+	@$(python) -m pytest -q -n 2
+
+lint: tools ## check style, types and generated files
+	@.venv/bin/ruff check --quiet
+	@.venv/bin/ruff format --quiet --check
+	@$(python) -m mypy
+	@.venv/bin/clang-format --dry-run -Werror $(c_files)
+	@$(python) -m sdk.gen --check
+
+format: tools ## rewrite the sources in the project's style
+	@.venv/bin/ruff check --quiet --fix-only
+	@.venv/bin/ruff format --quiet
+	@.venv/bin/clang-format -i $(c_files)
+
+bench: tools ## measure the benchmark models on the emulated boards
+	@$(python) benchmarks/run.py
+
+clean: ## remove everything that make has put into this directory
+	@rm -rf .venv build dist .pio .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	@find . -name __pycache__ -prune -exec rm -rf {} +
+
+tools:
+	@./setup.sh
