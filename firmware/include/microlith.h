@@ -37,8 +37,7 @@ extern "C" {
     X(ML_ERR_ARGUMENT, -9, "a step's argument is outside what its kernel accepts")              \
     X(ML_ERR_ARENA, -10, "the memory given is smaller than the program needs")                  \
     X(ML_ERR_STATE, -11, "the session was not opened or not started")                           \
-    X(ML_ERR_INDEX, -12, "a value computed by the model is outside the range it indexes")       \
-    X(ML_ERR_PROFILE, -13, "the program was packed for another kernel profile")
+    X(ML_ERR_INDEX, -12, "a value computed by the model is outside the range it indexes")
 
 typedef enum ml_status {
 #define ML_STATUS_ENUM(name, value, text) name = value,

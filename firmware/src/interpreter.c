@@ -1,0 +1,365 @@
+/* The interpreter: checks a program once, then runs its steps. See SPEC.md for the bytes it reads. */
+#include <string.h>
+
+#include "kernel.h"
+
+#define FLAG_OPEN 1u
+#define FLAG_STARTED 2u
+#define NO_STEP 0xFFFFFFFFu
+
+static const ml_header *header_of(const ml_session *session) {
+    return (const ml_header *)(const void *)session->region[ML_REGION_PROGRAM];
+}
+
+static const void *at(const ml_session *session, uint32_t offset) {
+    return session->region[ML_REGION_PROGRAM] + offset;
+}
+
+static bool is_open(const ml_session *session) {
+    return (session->flags & FLAG_OPEN) != 0;
+}
+
+bool ml_holds(const ml_operand *operand, uint32_t element_bytes, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
+    const uint32_t factors[] = {a, b, c, d};
+    uint64_t need = element_bytes;
+    for (uint32_t i = 0; i < 4; i++) {
+        need *= factors[i];
+        if (need > operand->bytes) {
+            /* A later factor of 0 would make it fit; no kernel has a use for an empty tensor. */
+            return false;
+        }
+    }
+    return true;
+}
+
+/* CRC-32 (IEEE 802.3, reflected), four bits at a time: a 64-byte table. */
+static uint32_t crc32(const uint8_t *bytes, uint32_t count) {
+    static const uint32_t table[16] = {
+        0x00000000u, 0x1DB71064u, 0x3B6E20C8u, 0x26D930ACu, 0x76DC4190u, 0x6B6B51F4u, 0x4DB26158u, 0x5005713Cu,
+        0xEDB88320u, 0xF00F9344u, 0xD6D6A3E8u, 0xCB61B38Cu, 0x9B64C2B0u, 0x86D3D2D4u, 0xA00AE278u, 0xBDBDF21Cu,
+    };
+    uint32_t crc = 0xFFFFFFFFu;
+    for (uint32_t i = 0; i < count; i++) {
+        crc ^= bytes[i];
+        crc = (crc >> 4) ^ table[crc & 15u];
+        crc = (crc >> 4) ^ table[crc & 15u];
+    }
+    return ~crc;
+}
+
+/* Whether `count` records of `size` bytes at `offset` lie in a block of `limit` bytes, aligned to 4. */
+static bool table_fits(uint32_t limit, uint32_t offset, uint32_t count, uint32_t size) {
+    return (offset & 3u) == 0 && offset <= limit && count <= (limit - offset) / size;
+}
+
+static uint32_t region_bytes(const ml_header *header, uint32_t region) {
+    switch (region) {
+        case ML_REGION_PROGRAM:
+            return header->bytes;
+        case ML_REGION_ARENA:
+            return header->arena_bytes;
+        case ML_REGION_STATE:
+            return header->state_bytes;
+        case ML_REGION_FAST:
+            return header->fast_bytes;
+        default:
+            return 0;
+    }
+}
+
+static bool span_fits(const ml_header *header, uint32_t ref, uint32_t bytes) {
+    uint32_t limit = region_bytes(header, ref >> 28);
+    uint32_t offset = ref & ML_OFFSET_MASK;
+    return offset <= limit && bytes <= limit - offset;
+}
+
+static ml_status check_header(const ml_header *header, uint32_t program_bytes) {
+    if (header->magic != ML_PROGRAM_MAGIC) {
+        return ML_ERR_MAGIC;
+    }
+    if (header->version != ML_PROGRAM_VERSION) {
+        return ML_ERR_VERSION;
+    }
+    if (header->bytes > program_bytes || header->bytes < sizeof *header) {
+        return ML_ERR_TRUNCATED;
+    }
+    bool sound = header->bytes <= ML_OFFSET_MASK && header->arena_bytes <= ML_OFFSET_MASK &&
+                 header->fast_bytes <= ML_OFFSET_MASK && header->state_bytes <= ML_OFFSET_MASK &&
+                 header->state_image_bytes <= header->state_bytes &&
+                 table_fits(header->bytes, header->state_image, header->state_image_bytes, 1) &&
+                 table_fits(header->bytes, header->tensors, (uint32_t)header->input_count + header->output_count,
+                            sizeof(ml_tensor_record)) &&
+                 table_fits(header->bytes, header->steps, header->step_count, sizeof(ml_step_record)) &&
+                 table_fits(header->bytes, header->operands, header->operand_count, sizeof(ml_operand));
+    return sound ? ML_OK : ML_ERR_BOUNDS;
+}
+
+static ml_status check_tensor(const ml_session *session, const ml_tensor_record *tensor, bool input) {
+    const ml_header *header = header_of(session);
+    uint32_t region = tensor->ref >> 28;
+    bool sound = span_fits(header, tensor->ref, tensor->bytes) && region != ML_REGION_NONE && tensor->rank <= ML_MAX_RANK &&
+                 !(input && region == ML_REGION_PROGRAM) && (tensor->ref & 3u) == 0 &&
+                 table_fits(header->bytes, tensor->dims, tensor->rank, 4) && tensor->name <= header->bytes &&
+                 tensor->name_bytes != 0 && tensor->name_bytes <= header->bytes - tensor->name;
+    if (!sound) {
+        return ML_ERR_BOUNDS;
+    }
+    const char *name = at(session, tensor->name);
+    return name[tensor->name_bytes - 1u] == '\0' ? ML_OK : ML_ERR_BOUNDS;
+}
+
+static const ml_kernel *find_kernel(uint32_t number) {
+    const ml_kernel *kernel = ml_kernels;
+    for (uint32_t i = 0; i < ml_kernel_count; i++, kernel++) {
+        if (kernel->number == number) {
+            return kernel;
+        }
+    }
+    return NULL;
+}
+
+static bool operand_sound(const ml_header *header, const ml_kernel *kernel, uint32_t index, const ml_operand *operand) {
+    uint32_t region = operand->ref >> 28;
+    if (region == ML_REGION_NONE) {
+        return operand->ref == 0 && operand->bytes == 0 && ((kernel->optional >> index) & 1u) != 0;
+    }
+    uint32_t mask = (1u << ((kernel->alignment >> (2u * index)) & 3u)) - 1u;
+    bool writable = region != ML_REGION_PROGRAM || ((kernel->written >> index) & 1u) == 0;
+    return writable && (operand->ref & mask) == 0 && span_fits(header, operand->ref, operand->bytes);
+}
+
+static ml_status check_step(const ml_session *session, const ml_step_record *step) {
+    const ml_header *header = header_of(session);
+    const ml_kernel *kernel = find_kernel(step->kernel);
+    if (kernel == NULL) {
+        return ML_ERR_KERNEL;
+    }
+    if (step->operand_count != kernel->operand_count || step->first_operand > header->operand_count ||
+        step->operand_count > header->operand_count - step->first_operand ||
+        !table_fits(header->bytes, step->args, kernel->args_bytes, 1)) {
+        return ML_ERR_BOUNDS;
+    }
+    const ml_operand *operands = (const ml_operand *)at(session, header->operands) + step->first_operand;
+    for (uint32_t i = 0; i < kernel->operand_count; i++) {
+        if (!operand_sound(header, kernel, i, &operands[i])) {
+            return ML_ERR_OPERAND;
+        }
+    }
+    return kernel->check(at(session, step->args), operands);
+}
+
+static ml_status check_program(ml_session *session) {
+    const ml_header *header = header_of(session);
+    const ml_tensor_record *tensors = at(session, header->tensors);
+    const ml_step_record *steps = at(session, header->steps);
+    for (uint32_t i = 0; i < (uint32_t)header->input_count + header->output_count; i++) {
+        ml_status status = check_tensor(session, &tensors[i], i < header->input_count);
+        if (status != ML_OK) {
+            return status;
+        }
+    }
+    for (uint32_t i = 0; i < header->step_count; i++) {
+        ml_status status = check_step(session, &steps[i]);
+        if (status != ML_OK) {
+            session->failed_step = i;
+            return status;
+        }
+    }
+    return ML_OK;
+}
+
+static ml_status attach(ml_session *session, const void *program, uint32_t program_bytes, bool check_crc) {
+    memset(session, 0, sizeof *session);
+    session->failed_step = NO_STEP;
+    if (((uintptr_t)program & 15u) != 0) {
+        return ML_ERR_ALIGNMENT;
+    }
+    if (program == NULL || program_bytes < sizeof(ml_header)) {
+        return ML_ERR_TRUNCATED;
+    }
+    /* The region table serves reading and writing; nothing writes to the program, which check_step() sees to. */
+    session->region[ML_REGION_PROGRAM] = (uint8_t *)(uintptr_t)program;
+    const ml_header *header = header_of(session);
+    ml_status status = check_header(header, program_bytes);
+    if (status == ML_OK && check_crc &&
+        crc32((const uint8_t *)program + ML_CRC_START, header->bytes - ML_CRC_START) != header->crc32) {
+        status = ML_ERR_CRC;
+    }
+    if (status == ML_OK) {
+        status = check_program(session);
+    }
+    session->flags = status == ML_OK ? FLAG_OPEN : 0;
+    return status;
+}
+
+ml_status ml_open(ml_session *session, const void *program, uint32_t program_bytes) {
+    return attach(session, program, program_bytes, true);
+}
+
+ml_status ml_open_trusted_storage(ml_session *session, const void *program, uint32_t program_bytes) {
+    return attach(session, program, program_bytes, false);
+}
+
+uint32_t ml_arena_bytes(const ml_session *session) {
+    return is_open(session) ? header_of(session)->arena_bytes : 0;
+}
+
+uint32_t ml_fast_bytes(const ml_session *session) {
+    return is_open(session) ? header_of(session)->fast_bytes : 0;
+}
+
+uint32_t ml_state_bytes(const ml_session *session) {
+    return is_open(session) ? header_of(session)->state_bytes : 0;
+}
+
+uint32_t ml_input_count(const ml_session *session) {
+    return is_open(session) ? header_of(session)->input_count : 0;
+}
+
+uint32_t ml_output_count(const ml_session *session) {
+    return is_open(session) ? header_of(session)->output_count : 0;
+}
+
+uint32_t ml_step_count(const ml_session *session) {
+    return is_open(session) ? header_of(session)->step_count : 0;
+}
+
+static ml_status lend(ml_session *session, uint32_t region, void *memory, uint32_t bytes, uint32_t need) {
+    if (((uintptr_t)memory & 15u) != 0) {
+        return ML_ERR_ALIGNMENT;
+    }
+    if (bytes < need || (need != 0 && memory == NULL)) {
+        return ML_ERR_ARENA;
+    }
+    session->region[region] = memory;
+    return ML_OK;
+}
+
+ml_status ml_start(ml_session *session, const ml_memory *memory) {
+    if (!is_open(session)) {
+        return ML_ERR_STATE;
+    }
+    const ml_header *header = header_of(session);
+    ml_status status = lend(session, ML_REGION_ARENA, memory->arena, memory->arena_bytes, header->arena_bytes);
+    if (status == ML_OK) {
+        status = lend(session, ML_REGION_FAST, memory->fast, memory->fast_bytes, header->fast_bytes);
+    }
+    if (status == ML_OK) {
+        status = lend(session, ML_REGION_STATE, memory->state, memory->state_bytes, header->state_bytes);
+    }
+    if (status != ML_OK) {
+        session->flags &= ~FLAG_STARTED;
+        return status;
+    }
+    session->flags |= FLAG_STARTED;
+    return ml_reset(session);
+}
+
+ml_status ml_reset(ml_session *session) {
+    if ((session->flags & FLAG_STARTED) == 0) {
+        return ML_ERR_STATE;
+    }
+    const ml_header *header = header_of(session);
+    uint8_t *state = session->region[ML_REGION_STATE];
+    if (header->state_bytes != 0) {
+        memcpy(state, at(session, header->state_image), header->state_image_bytes);
+        memset(state + header->state_image_bytes, 0, header->state_bytes - header->state_image_bytes);
+    }
+    return ML_OK;
+}
+
+static const ml_tensor_record *tensor_record(const ml_session *session, uint32_t index, bool output) {
+    const ml_header *header = header_of(session);
+    if (!is_open(session) || index >= (output ? header->output_count : header->input_count)) {
+        return NULL;
+    }
+    return (const ml_tensor_record *)at(session, header->tensors) + (output ? header->input_count : 0u) + index;
+}
+
+static ml_status describe(const ml_session *session, const ml_tensor_record *record, ml_tensor *info) {
+    if (record == NULL) {
+        return ML_ERR_BOUNDS;
+    }
+    info->name = at(session, record->name);
+    info->dims = at(session, record->dims);
+    info->bytes = record->bytes;
+    info->scale = record->scale;
+    info->zero_point = record->zero_point;
+    info->dtype = record->dtype;
+    info->rank = record->rank;
+    return ML_OK;
+}
+
+ml_status ml_input_info(const ml_session *session, uint32_t index, ml_tensor *info) {
+    return describe(session, tensor_record(session, index, false), info);
+}
+
+ml_status ml_output_info(const ml_session *session, uint32_t index, ml_tensor *info) {
+    return describe(session, tensor_record(session, index, true), info);
+}
+
+static void *resolve(const ml_session *session, uint32_t ref) {
+    return session->region[ref >> 28] + (ref & ML_OFFSET_MASK);
+}
+
+static void *tensor_data(const ml_session *session, const ml_tensor_record *record) {
+    return record == NULL || (session->flags & FLAG_STARTED) == 0 ? NULL : resolve(session, record->ref);
+}
+
+void *ml_input(const ml_session *session, uint32_t index) {
+    return tensor_data(session, tensor_record(session, index, false));
+}
+
+const void *ml_output(const ml_session *session, uint32_t index) {
+    return tensor_data(session, tensor_record(session, index, true));
+}
+
+ml_status ml_invoke_step(ml_session *session, uint32_t *step) {
+    if ((session->flags & FLAG_STARTED) == 0) {
+        return ML_ERR_STATE;
+    }
+    const ml_header *header = header_of(session);
+    if (*step >= header->step_count) {
+        return ML_ERR_BOUNDS;
+    }
+    const ml_step_record *record = (const ml_step_record *)at(session, header->steps) + *step;
+    const ml_operand *operands = (const ml_operand *)at(session, header->operands) + record->first_operand;
+    const ml_kernel *kernel = find_kernel(record->kernel);
+    void *pointers[ML_MAX_OPERANDS];
+    for (uint32_t i = 0; i < kernel->operand_count; i++) {
+        uint32_t ref = operands[i].ref;
+        pointers[i] = ref == 0 ? NULL : resolve(session, ref);
+    }
+    int32_t result = kernel->run(at(session, record->args), pointers);
+    if (result < 0 || result > (int32_t)header->step_count + 1) {
+        session->failed_step = *step;
+        return result < 0 ? (ml_status)result : ML_ERR_BOUNDS;
+    }
+    *step = result == 0 ? *step + 1u : (uint32_t)result - 1u;
+    return ML_OK;
+}
+
+ml_status ml_invoke(ml_session *session) {
+    if ((session->flags & FLAG_STARTED) == 0) {
+        return ML_ERR_STATE;
+    }
+    uint32_t count = header_of(session)->step_count;
+    for (uint32_t step = 0; step < count;) {
+        ml_status status = ml_invoke_step(session, &step);
+        if (status != ML_OK) {
+            return status;
+        }
+    }
+    return ML_OK;
+}
+
+const char *ml_status_text(ml_status status) {
+    switch (status) {
+#define ML_STATUS_TEXT(name, value, text) \
+    case name:                            \
+        return text;
+        ML_STATUSES(ML_STATUS_TEXT)
+#undef ML_STATUS_TEXT
+    }
+    return "unknown status";
+}

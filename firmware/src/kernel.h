@@ -1,0 +1,68 @@
+/* What a kernel is to the interpreter, and what kernels share. Internal: applications include microlith.h alone. */
+#ifndef ML_KERNEL_H
+#define ML_KERNEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "microlith.h"
+#include "ml_program.h"
+
+/* One kernel of this image. The interpreter has checked, before it calls `check`, that the arguments lie in the program,
+ * and of each operand that it lies in its region, is aligned, and may be written if the kernel writes it. `check` must
+ * refuse whatever would make `run` touch memory outside its operands; after that `run` trusts its arguments. */
+typedef struct ml_kernel {
+    uint16_t number;
+    uint16_t args_bytes;
+    uint8_t operand_count;
+    uint8_t written; /* bit i: operand i is written */
+    uint8_t optional; /* bit i: operand i may be left out and is then null */
+    uint8_t reserved;
+    uint16_t alignment; /* bits 2i and 2i+1: log2 of operand i's alignment in bytes */
+    uint16_t reserved2;
+    ml_status (*check)(const void *args, const ml_operand *operands);
+    /* 0 to go on, a negative ml_status, or 1 + the number of the step to go on with. */
+    int32_t (*run)(const void *args, void *const *operands);
+} ml_kernel;
+
+/* The kernels of this image, by rising number: kernel_table.c, made from the build's kernels.def. */
+extern const ml_kernel ml_kernels[];
+extern const uint32_t ml_kernel_count;
+
+/* Whether `operand` holds a*b*c*d elements of `element_bytes` each. Safe against overflow. */
+bool ml_holds(const ml_operand *operand, uint32_t element_bytes, uint32_t a, uint32_t b, uint32_t c, uint32_t d);
+
+#define ML_MIN(a, b) ((a) < (b) ? (a) : (b))
+#define ML_MAX(a, b) ((a) > (b) ? (a) : (b))
+
+static inline int32_t ml_clamp(int32_t value, int32_t low, int32_t high) {
+    return value < low ? low : value > high ? high : value;
+}
+
+static inline float ml_clamp_f32(float value, float low, float high) {
+    return value < low ? low : value > high ? high : value;
+}
+
+/* Rounds x * multiplier / 2^31 to the nearest, ties up: gemmlowp's SaturatingRoundingDoublingHighMul, whose truncating
+ * division with a sign-dependent nudge comes to the same. `multiplier` is never -2^31, so nothing saturates. */
+static inline int32_t ml_high_mul(int32_t x, int32_t multiplier) {
+    return (int32_t)(((int64_t)x * multiplier + (1 << 30)) >> 31);
+}
+
+/* Rounds x / 2^exponent to the nearest, ties away from zero (gemmlowp's RoundingDivideByPOT); exponent 0 to 31. */
+static inline int32_t ml_round_shift(int32_t x, int32_t exponent) {
+    int32_t mask = (int32_t)((1u << (exponent & 31)) - 1u);
+    int32_t remainder = x & mask;
+    int32_t threshold = (mask >> 1) + (x < 0);
+    return (x >> (exponent & 31)) + (remainder > threshold);
+}
+
+/* x * multiplier * 2^(shift - 31), rounded twice as TensorFlow Lite's MultiplyByQuantizedMultiplier does. */
+static inline int32_t ml_requantize(int32_t x, int32_t multiplier, int32_t shift) {
+    int32_t left = shift > 0 ? shift : 0;
+    int32_t right = shift > 0 ? 0 : -shift;
+    int32_t scaled = (int32_t)((uint32_t)x << (left & 31));
+    return ml_round_shift(ml_high_mul(scaled, multiplier), right);
+}
+
+#endif

@@ -1,0 +1,11 @@
+/* The kernels that this image links: kernels.def, one ML_USE(name) a line, is written by the build for each image. */
+#include "kernel.h"
+#include "ml_kernels.h"
+
+#define ML_USE(name) ML_KERNEL_ENTRY_##name,
+const ml_kernel ml_kernels[] = {
+#include "kernels.def"
+    {0}};
+#undef ML_USE
+
+const uint32_t ml_kernel_count = sizeof ml_kernels / sizeof ml_kernels[0] - 1u;

@@ -1,0 +1,71 @@
+"""Program -> C arrays: the files that a firmware build, or a user's own project, takes in."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdk.lower import Lowered
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """Texts by file name (`model.c`, `model.h`, `kernels.def`) and the program they hold."""
+
+    files: Mapping[str, str]
+    program: bytes
+
+
+def emit(lowered: Lowered, symbol: str = "ml_model") -> Emitted:
+    """The C form of a lowered model. `symbol` names the array, `<symbol>_bytes` its size."""
+    return _emitted(lowered.name, lowered.block, [kernel.name for kernel in lowered.kernels], symbol, lowered)
+
+
+def emit_empty(kernels: list[str]) -> Emitted:
+    """An image without a program, for programs uploaded later: it links `kernels`, in the order of their numbers."""
+    return _emitted("none", b"", kernels, "ml_model", None)
+
+
+def _emitted(name: str, block: bytes, kernels: list[str], symbol: str, lowered: Lowered | None) -> Emitted:
+    name = re.sub(r"[^\w .-]", "_", name)  # it comes from the model file and must not end the comment
+    array = ",\n".join("    " + ", ".join(f"0x{byte:02x}" for byte in block[i : i + 16]) for i in range(0, len(block), 16))
+    body = array or "    0"
+    files = {
+        "model.c": f'/* Generated from {name} by Microlith. */\n#include "model.h"\n\n'
+        f"const uint8_t {symbol}[] __attribute__((aligned(16))) = {{\n{body},\n}};\n"
+        f"const uint32_t {symbol}_bytes = {len(block)}u;\n",
+        "model.h": _header(name, symbol, lowered),
+        "kernels.def": "".join(f"ML_USE({kernel})\n" for kernel in kernels),
+    }
+    return Emitted(files, block)
+
+
+def _header(name: str, symbol: str, lowered: Lowered | None) -> str:
+    upper = symbol.upper()
+    lines = [f"/* Generated from {name} by Microlith. */", f"#ifndef {upper}_H", f"#define {upper}_H", "", "#include <stdint.h>", ""]
+    if lowered is not None:
+        program = lowered.program
+        lines += [
+            f"#define {upper}_ARENA_BYTES {program.arena_bytes}u",
+            f"#define {upper}_STATE_BYTES {program.state_bytes}u",
+            f"#define {upper}_FAST_BYTES {program.fast_bytes}u",
+            "",
+        ]
+    lines += [f"extern const uint8_t {symbol}[];", f"extern const uint32_t {symbol}_bytes;", "", "#endif", ""]
+    return "\n".join(lines)
+
+
+def write_files(emitted: Emitted, folder: Path, name: str = "model") -> list[Path]:
+    """Writes the C files and `<name>.mlith` into `folder`; each appears whole or not at all. OSError passes through."""
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {key: text.encode() for key, text in emitted.files.items()} | {f"{name}.mlith": emitted.program}
+    paths = []
+    for key, data in contents.items():
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            file.write(data)
+        Path(file.name).chmod(0o644)
+        paths.append(Path(file.name).replace(folder / key))
+    return paths

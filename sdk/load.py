@@ -1,0 +1,268 @@
+"""Read a .tflite file into a `Graph`.
+
+Knows the container (FlatBuffers schema version 3) and nothing of operators: options become a plain mapping from the
+schema's field names, in snake_case, to numbers, tuples or strings. Source: tensorflow/lite/schema/schema.fbs, through
+the `tflite` package that is generated from it.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import flatbuffers
+import flatbuffers.flexbuffers
+import numpy as np
+import tflite
+
+from sdk.errors import ModelError
+from sdk.graph import Array, DType, Graph, Node, Quantization, Signature, Tensor
+
+REMEDY = "Convert the model again, or check that the file was copied whole."
+
+DTYPES = {
+    tflite.TensorType.FLOAT32: DType.FLOAT32,
+    tflite.TensorType.FLOAT16: DType.FLOAT16,
+    tflite.TensorType.FLOAT64: DType.FLOAT64,
+    tflite.TensorType.INT4: DType.INT4,
+    tflite.TensorType.INT8: DType.INT8,
+    tflite.TensorType.UINT8: DType.UINT8,
+    tflite.TensorType.INT16: DType.INT16,
+    tflite.TensorType.UINT16: DType.UINT16,
+    tflite.TensorType.INT32: DType.INT32,
+    tflite.TensorType.UINT32: DType.UINT32,
+    tflite.TensorType.INT64: DType.INT64,
+    tflite.TensorType.UINT64: DType.UINT64,
+    tflite.TensorType.COMPLEX64: DType.COMPLEX64,
+    tflite.TensorType.BOOL: DType.BOOL,
+    tflite.TensorType.STRING: DType.STRING,
+    tflite.TensorType.RESOURCE: DType.RESOURCE,
+}
+
+
+def snake(name: str) -> str:
+    """'DilationHFactor' -> 'dilation_h_factor'."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+@cache
+def _names(enum: type) -> dict[int, str]:
+    return {value: name for name, value in vars(enum).items() if not name.startswith("_")}
+
+
+BUILTIN_NAMES: dict[int, str] = _names(tflite.BuiltinOperator)
+
+
+def load(path: str | Path) -> Graph:
+    """The main graph of the .tflite file at `path`. ModelError where the file is not a sound model."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read the model {path}: {error.strerror}", "Check the path.") from error
+    return load_bytes(data, Path(path).stem)
+
+
+def load_bytes(data: bytes, name: str = "model") -> Graph:
+    """The main graph of a model's bytes; `name` is what messages call it."""
+    if len(data) < 8 or data[4:8] != b"TFL3":
+        what = "is empty" if not data else "is not a .tflite file (its bytes 4 to 7 are not 'TFL3')"
+        raise ModelError(f"the model {name} {what}", "Give a TensorFlow Lite model; `sdk convert` makes one.")
+    try:
+        graph = _Reader(data, name).graph()
+    except ModelError as error:
+        raise ModelError(f"the model {name} is not sound: {error.message}", error.remedy or REMEDY) from error
+    except (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError, KeyError) as error:
+        raise ModelError(f"the model {name} is damaged or cut short: {error}", REMEDY) from error
+    return graph
+
+
+class _Reader:
+    """Walks one model's tables. Every vector's length is checked against the file before it is walked."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        self.data = data
+        self.name = name
+        self.model = tflite.Model.GetRootAs(data, 0)
+
+    def graph(self) -> Graph:
+        count = self._count(self.model.SubgraphsLength(), "subgraphs")
+        if count == 0:
+            raise ModelError("it has no graph")
+        self.codes = [
+            self._code(self.model.OperatorCodes(i))
+            for i in range(self._count(self.model.OperatorCodesLength(), "operator codes"))
+        ]
+        self._count(self.model.BuffersLength(), "buffers")
+        graphs = {i: self._subgraph(i) for i in range(count)}
+        main = graphs.pop(0)
+        graph = Graph(main.name, main.tensors, main.nodes, main.inputs, main.outputs, graphs, self._signature(main))
+        graph.check()
+        for subgraph in graphs.values():
+            subgraph.check()
+        return graph
+
+    def _count(self, count: int, what: str) -> int:
+        if count * 4 > len(self.data):
+            raise ModelError(f"it claims {count} {what} in {len(self.data)} bytes")
+        return int(count)
+
+    def _code(self, code: Any) -> str:
+        # Files before 2020 keep the operator in the 8-bit field; newer ones may use either.
+        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        if number == tflite.BuiltinOperator.CUSTOM:
+            return "CUSTOM:" + (code.CustomCode() or b"").decode("utf-8", "replace")
+        if number not in BUILTIN_NAMES:
+            raise ModelError(f"operator number {number} is not in the schema", "It may come from a newer converter.")
+        return BUILTIN_NAMES[number]
+
+    def _subgraph(self, index: int) -> Graph:
+        table = self.model.Subgraphs(index)
+        tensors = [self._tensor(table.Tensors(i), i) for i in range(self._count(table.TensorsLength(), "tensors"))]
+        nodes = [self._node(table.Operators(i), i) for i in range(self._count(table.OperatorsLength(), "operators"))]
+        inputs = self._ids(table.Inputs, table.InputsLength(), len(tensors))
+        outputs = self._ids(table.Outputs, table.OutputsLength(), len(tensors))
+        name = (table.Name() or b"").decode("utf-8", "replace") or self.name
+        for node in nodes:
+            for tensor_id in (*node.inputs, *node.outputs):
+                if tensor_id is not None and not 0 <= tensor_id < len(tensors):
+                    raise ModelError(f"{node.label} names tensor {tensor_id} of {len(tensors)}")
+        return Graph(name, {t.id: t for t in tensors}, tuple(nodes), inputs, outputs)
+
+    def _ids(self, get: Callable[[int], int], count: int, tensors: int) -> tuple[int, ...]:
+        ids = tuple(int(get(i)) for i in range(self._count(count, "inputs or outputs")))
+        if any(not 0 <= i < tensors for i in ids):
+            raise ModelError(f"an input or output names a tensor that does not exist: {list(ids)} of {tensors}")
+        return ids
+
+    def _tensor(self, table: Any, index: int) -> Tensor:
+        name = (table.Name() or b"").decode("utf-8", "replace")
+        if table.Type() not in DTYPES:
+            type_name = _names(tflite.TensorType).get(table.Type(), table.Type())
+            raise ModelError(f"tensor '{name}' ({index}) has the type {type_name}, which no microcontroller kernel takes")
+        dtype = DTYPES[table.Type()]
+        rank = self._count(table.ShapeLength(), "dimensions")
+        shape = tuple(int(table.Shape(i)) for i in range(rank))
+        if table.Sparsity() is not None:
+            raise ModelError(f"tensor '{name}' ({index}) is sparse", "Convert the model without sparsity.")
+        tensor = Tensor(index, name, shape, dtype, source=index, variable=bool(table.IsVariable()))
+        quantization = self._quantization(table.Quantization(), dtype, rank)
+        data = None if tensor.variable else self._data(table.Buffer(), tensor)
+        return Tensor(index, name, shape, dtype, quantization, data, index, variable=tensor.variable)
+
+    def _quantization(self, table: Any, dtype: DType, rank: int) -> Quantization | None:
+        if table is None or dtype in (DType.FLOAT32, DType.FLOAT16, DType.BOOL, DType.STRING):
+            return None
+        count = self._count(table.ScaleLength(), "scales")
+        scales = tuple(float(table.Scale(i)) for i in range(count))
+        if not scales or (dtype in (DType.INT32, DType.INT64) and 0.0 in scales):
+            return None
+        zeros = tuple(int(table.ZeroPoint(i)) for i in range(self._count(table.ZeroPointLength(), "zero points")))
+        # One zero point, or none, stands for all channels; a vector's axis can only be 0 (some converters write 3).
+        if len(zeros) <= 1:
+            zeros = (zeros or (0,)) * count
+        return Quantization(scales, zeros, 0 if rank <= 1 else int(table.QuantizedDimension()))
+
+    def _data(self, buffer_index: int, tensor: Tensor) -> Array | None:
+        if not 0 <= buffer_index < self.model.BuffersLength():
+            raise ModelError(f"tensor {tensor.label} names buffer {buffer_index}, which does not exist")
+        buffer = self.model.Buffers(buffer_index)
+        raw = self._raw(buffer)
+        if raw is None or len(raw) == 0:
+            return None
+        if tensor.dtype is DType.STRING:
+            raise ModelError(f"tensor {tensor.label} holds strings, which no microcontroller kernel takes")
+        if tensor.dtype is DType.INT4:
+            raw = _unpack_int4(raw, tensor.elements)
+        if any(size < 0 for size in tensor.shape) or len(raw) != tensor.bytes:
+            raise ModelError(f"tensor {tensor.label} with shape {list(tensor.shape)} has {len(raw)} bytes of data")
+        return np.frombuffer(raw, tensor.dtype.numpy).reshape(tensor.shape)
+
+    def _raw(self, buffer: Any) -> bytes | None:
+        if buffer.Offset() > 1:  # data beyond the FlatBuffer's 2 GiB, appended to the file
+            end = buffer.Offset() + buffer.Size()
+            if end > len(self.data):
+                raise ModelError("a buffer lies outside the file")
+            return self.data[buffer.Offset() : end]
+        if buffer.DataLength() == 0:
+            return None
+        return bytes(buffer.DataAsNumpy().tobytes())
+
+    def _node(self, table: Any, index: int) -> Node:
+        if table.OpcodeIndex() >= len(self.codes):
+            raise ModelError(f"node {index} names operator code {table.OpcodeIndex()} of {len(self.codes)}")
+        op = self.codes[table.OpcodeIndex()]
+        counts = self._count(table.InputsLength(), "inputs"), self._count(table.OutputsLength(), "outputs")
+        inputs = tuple(int(table.Inputs(i)) for i in range(counts[0]))
+        outputs = tuple(int(table.Outputs(i)) for i in range(counts[1]))
+        options = self._custom_options(table) if op.startswith("CUSTOM:") else self._options(table)
+        return Node(op, tuple(None if i == -1 else i for i in inputs), outputs, options, index)
+
+    def _options(self, table: Any) -> dict[str, Any]:
+        options: dict[str, Any] = {}
+        for union, kind, get in (
+            (tflite.BuiltinOptions, table.BuiltinOptionsType(), table.BuiltinOptions),
+            (tflite.BuiltinOptions2, table.BuiltinOptions2Type(), table.BuiltinOptions2),
+        ):
+            if kind == 0 or (fields := get()) is None:
+                continue
+            if kind not in _names(union):
+                raise ModelError(f"option table {kind} is not in the schema")
+            reader = getattr(tflite, _names(union)[kind])()
+            reader.Init(fields.Bytes, fields.Pos)
+            options |= {snake(field): self._option(reader, field) for field in option_fields(type(reader))}
+        return options
+
+    def _option(self, reader: Any, field: str) -> Any:
+        if not hasattr(reader, field + "Length"):
+            value = getattr(reader, field)()
+            return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        count = self._count(getattr(reader, field + "Length")(), f"values of {field}")
+        return tuple(getattr(reader, field)(i) for i in range(count))
+
+    def _custom_options(self, table: Any) -> dict[str, Any]:
+        self._count(table.CustomOptionsLength() // 4, "bytes of options")
+        raw = bytes(table.CustomOptions(i) for i in range(table.CustomOptionsLength()))
+        try:
+            fields = flatbuffers.flexbuffers.Loads(raw) if raw else {}
+        except Exception:  # FlexBuffers raises anything on data that is not FlexBuffers; such options stay bytes
+            fields = {}
+        return {"custom_options": raw} | (fields if isinstance(fields, dict) else {})
+
+    def _signature(self, main: Graph) -> Signature | None:
+        for i in range(self._count(self.model.SignatureDefsLength(), "signatures")):
+            table = self.model.SignatureDefs(i)
+            if table.SubgraphIndex() != 0:
+                continue
+            names = [
+                {
+                    int(get(j).TensorIndex()): (get(j).Name() or b"").decode("utf-8", "replace")
+                    for j in range(self._count(count, "names"))
+                }
+                for get, count in ((table.Inputs, table.InputsLength()), (table.Outputs, table.OutputsLength()))
+            ]
+            ordered = [
+                tuple(table_.get(t, main.tensors[t].name) for t in ids)
+                for table_, ids in zip(names, (main.inputs, main.outputs), strict=True)
+            ]
+            return Signature((table.SignatureKey() or b"").decode("utf-8", "replace"), ordered[0], ordered[1])
+        return None
+
+
+@cache
+def option_fields(table: type) -> tuple[str, ...]:
+    """The fields of a generated option table, by their accessors' names."""
+    skip = ("Length", "IsNone", "AsNumpy", "HasIdentifier")
+    return tuple(
+        name for name in vars(table) if name[0].isupper() and name != "Init" and not name.startswith("GetRoot") and not name.endswith(skip)
+    )
+
+
+def _unpack_int4(raw: bytes, elements: int) -> bytes:
+    """Two signed 4-bit values a byte, the lower half first, to one int8 each."""
+    packed = np.frombuffer(raw, np.uint8)
+    pairs = np.stack([packed & 15, packed >> 4], axis=-1).reshape(-1)[:elements].astype(np.int8)
+    return np.where(pairs > 7, pairs - 16, pairs).astype(np.int8).tobytes()

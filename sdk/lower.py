@@ -1,0 +1,356 @@
+"""Graph -> Program: choose kernels, pack their constants, plan the arena.
+
+`lower(graph, target)` runs the passes, asks each operator for its steps, and lays the buffers out. The result carries
+what people and tools want to know of it (`StepInfo`, `Plan`) beside the program's bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from sdk import passes
+from sdk.errors import FitError, SdkError
+from sdk.graph import Array, DType, Graph, Node, Tensor
+from sdk.ops import registry as shipped_registry
+from sdk.ops.base import Kernel, Registry, View
+from sdk.plan import Buffer, Plan, plan
+from sdk.program import NO_OPERAND, Constants, Operand, Profile, Program, Region, Step, TensorSpec
+
+
+@dataclass(frozen=True)
+class Target:
+    """What lowering needs to know of a board."""
+
+    profile: Profile = Profile.portable
+    optimize: str = "balanced"
+
+
+@dataclass(frozen=True)
+class Value:
+    """Where a tensor or scratch lies before the plan is made: a buffer of the arena or the state, or a constant."""
+
+    region: Region
+    buffer: int  # id of the buffer; offset in the constants for Region.PROGRAM
+    bytes: int
+    offset: int = 0  # into the buffer: a view of a part of it
+
+    def part(self, offset: int, count: int) -> Value:
+        """The bytes from `offset` on, `count` of them."""
+        if offset < 0 or offset + count > self.bytes:
+            raise ValueError(f"part {offset}+{count} of {self}")
+        return replace(self, offset=self.offset + offset, bytes=count)
+
+
+ABSENT = Value(Region.NONE, 0, 0)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """A tensor of the model that can be read after a step, and how its value maps to the oracle's.
+
+    oracle value = stored value + `offset`; equal bit for bit for integers, within (`absolute`, `relative`) for float.
+    """
+
+    tensor: int  # index in the model file's main subgraph
+    name: str
+    operand: Operand
+    dtype: DType
+    shape: tuple[int, ...]
+    offset: int = 0
+    absolute: float = 0.0
+    relative: float = 0.0
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """What is known of one step beside its bytes."""
+
+    name: str  # operator and node, e.g. "CONV_2D (node 3)"
+    kernel: str
+    macs: int
+    outputs: tuple[Watch, ...] = ()
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A lowered model: the program, its bytes, and what is known of its making."""
+
+    name: str
+    program: Program
+    block: bytes = field(repr=False)
+    steps: tuple[StepInfo, ...]
+    plan: Plan
+    kernels: tuple[Kernel, ...]
+    macs: int
+    # Bounds of float outputs, by output; (0, 0) for integers.
+    bounds: tuple[tuple[float, float], ...]
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        return self.program.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        return self.program.outputs
+
+
+@dataclass
+class _Draft:
+    kernel: Kernel
+    args: bytes
+    values: tuple[Value, ...]
+    node: Node
+    macs: int
+    in_place: tuple[tuple[int, int], ...]
+
+
+class Lowering:
+    """What an operator's `lower` works with: it turns tensors into values and adds steps."""
+
+    def __init__(self, graph: Graph, target: Target) -> None:
+        self.graph = graph
+        self.target = target
+        self.constants = Constants()
+        self.steps: list[_Draft] = []
+        self.buffer_bytes: list[int] = []
+        self.labels: list[str] = []
+        self.values: dict[int, Value] = {}
+        self.state_bytes = 0
+        self.node: Node | None = None
+
+    def value(self, tensor: Tensor) -> Value:
+        """Where `tensor` lies; a constant's data joins the program as it is."""
+        if tensor.id not in self.values:
+            if tensor.data is not None:
+                self.values[tensor.id] = self.constant(tensor.data)
+            else:
+                self.values[tensor.id] = self._buffer(tensor.bytes, tensor.name)
+        return self.values[tensor.id]
+
+    def alias(self, tensor: Tensor, value: Value) -> None:
+        """Lets `tensor` be the same bytes as `value`: a view, which costs no step."""
+        self.values[tensor.id] = value
+
+    def scratch(self, count: int) -> Value:
+        """`count` bytes of the arena for the next step alone; their content is undefined."""
+        return self._buffer(count, "scratch")
+
+    def constant(self, data: Array, alignment: int = 0) -> Value:
+        """`data` in the program, aligned to its element size or to `alignment` bytes; equal data is stored once."""
+        little = np.ascontiguousarray(data).astype(data.dtype.newbyteorder("<"), copy=False)
+        operand = self.constants.add(little.tobytes(), max(alignment, data.dtype.itemsize))
+        return Value(Region.PROGRAM, operand.offset, operand.bytes)
+
+    def state(self, count: int) -> Value:
+        """`count` bytes that live across invocations and start as zeros."""
+        offset = self.state_bytes
+        self.state_bytes += -(-count // 16) * 16
+        return Value(Region.STATE, 0, count, offset)
+
+    def step(
+        self,
+        kernel: Kernel,
+        args: Mapping[str, Any],
+        values: Sequence[Value],
+        *,
+        macs: int = 0,
+        in_place: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        """Adds a call of `kernel`. `values` are its operands in the order of its slots; `in_place` lists (read, written)
+        pairs of operands that may be the same bytes because the kernel reads each element before it writes it."""
+        if len(values) != len(kernel.slots):
+            raise ValueError(f"{kernel.name} takes {len(kernel.slots)} operands, got {len(values)}")
+        assert self.node is not None
+        draft = _Draft(kernel, kernel.args.pack(args), tuple(values), self.node, macs, tuple(in_place))
+        self.steps.append(draft)
+
+    def _buffer(self, count: int, label: str) -> Value:
+        self.buffer_bytes.append(count)
+        self.labels.append(label)
+        return Value(Region.ARENA, len(self.buffer_bytes) - 1, count)
+
+
+def lower(graph: Graph, target: Target | None = None, registry: Registry | None = None) -> Lowered:
+    """The program of `graph` for `target`. ModelError or UnsupportedError, naming the node, where there is none."""
+    target = target or Target()
+    registry = registry or shipped_registry()
+    check_operators(graph, registry)
+    lowered = passes.run_all(graph, registry)
+    low = Lowering(lowered, target)
+    for tensor_id in lowered.inputs:
+        low.value(lowered.tensor(tensor_id))
+    total = 0
+    for node in lowered.nodes:
+        view = View(lowered, node)
+        op = registry.op(node)
+        low.node = node
+        before = len(low.steps)
+        op.lower(view, low)
+        macs = op.macs(view)
+        total += macs
+        if macs and len(low.steps) > before:
+            # A node's MACs belong to its largest step unless the operator has spread them itself.
+            if not any(step.macs for step in low.steps[before:]):
+                low.steps[-1].macs = macs
+    return _finish(graph, low, registry, total)
+
+
+def check_operators(graph: Graph, registry: Registry) -> None:
+    """Lets every operator check its nodes, subgraphs included."""
+    for each in (graph, *graph.subgraphs.values()):
+        for node in each.nodes:
+            try:
+                registry.op(node).check(View(each, node))
+            except SdkError as error:
+                if node.label not in error.message:
+                    error.message = f"{node.label}: {error.message}"
+                raise
+
+
+def _finish(graph: Graph, low: Lowering, registry: Registry, macs: int) -> Lowered:
+    lowered = low.graph
+    outputs = [low.value(lowered.tensor(i)) for i in lowered.outputs]
+    inputs = [low.value(lowered.tensor(i)) for i in lowered.inputs]
+    merged = _merge_in_place(low, inputs, outputs)
+    layout = plan(_buffers(low, inputs, outputs, merged))
+
+    def place(value: Value) -> Operand:
+        if value.region is Region.NONE:
+            return NO_OPERAND
+        base = value.buffer if value.region is Region.PROGRAM else 0
+        if value.region is Region.ARENA:
+            base = layout.offsets[merged[value.buffer]]
+        return Operand(value.region, base + value.offset, value.bytes)
+
+    names = {False: lowered.inputs, True: lowered.outputs}
+    specs = {
+        output: tuple(_spec(lowered, i, k, output, place(v)) for k, (i, v) in enumerate(zip(ids, vals, strict=True)))
+        for (output, ids), vals in zip(names.items(), (inputs, outputs), strict=True)
+    }
+    kernels = tuple(sorted({d.kernel.number: d.kernel for d in low.steps}.values(), key=lambda kernel: kernel.number))
+    profile = max((k.profile for k in kernels), default=Profile.portable)
+    program = Program(
+        profile=profile,
+        arena_bytes=layout.arena_bytes,
+        state_bytes=low.state_bytes,
+        inputs=specs[False],
+        outputs=specs[True],
+        steps=tuple(Step(d.kernel.number, d.args, tuple(place(v) for v in d.values)) for d in low.steps),
+        constants=bytes(low.constants.data),
+        kernels=tuple(kernel.name for kernel in kernels),
+    )
+    infos = tuple(_info(low, registry, i, place) for i in range(len(low.steps)))
+    bounds = tuple(_bound(lowered, registry, i) for i in lowered.outputs)
+    return Lowered(graph.name, program, program.encode(), infos, layout, kernels, macs, bounds)
+
+
+def _merge_in_place(low: Lowering, inputs: Sequence[Value], outputs: Sequence[Value]) -> list[int]:
+    """Maps each buffer to the one it shares memory with: a step's output joins an input that dies there."""
+    last = _last_uses(low, outputs)
+    merged = list(range(len(low.buffer_bytes)))
+    written: set[int] = {value.buffer for value in inputs if value.region is Region.ARENA}
+    for index, draft in enumerate(low.steps):
+        for source, target in draft.in_place:
+            a, b = draft.values[source], draft.values[target]
+            whole = a.offset == 0 and b.offset == 0 and a.region is b.region is Region.ARENA
+            if not whole or b.buffer in written or merged[a.buffer] == merged[b.buffer]:
+                continue
+            root = merged[a.buffer]
+            group = [i for i, r in enumerate(merged) if r == root]
+            if max(last[i] for i in group) > index or low.buffer_bytes[b.buffer] > low.buffer_bytes[root]:
+                continue
+            merged[b.buffer] = root
+            break
+        written.update(v.buffer for v, s in zip(draft.values, draft.kernel.slots, strict=True) if s.written and v.region is Region.ARENA)
+    return merged
+
+
+def _last_uses(low: Lowering, outputs: Sequence[Value]) -> list[int]:
+    """The last step that touches each buffer; outputs are used after the last step."""
+    last = [-1] * len(low.buffer_bytes)
+    for index, draft in enumerate(low.steps):
+        for value in draft.values:
+            if value.region is Region.ARENA:
+                last[value.buffer] = index
+    for value in outputs:
+        if value.region is Region.ARENA:
+            last[value.buffer] = len(low.steps)
+    return last
+
+
+def _buffers(low: Lowering, inputs: Sequence[Value], outputs: Sequence[Value], merged: Sequence[int]) -> list[Buffer]:
+    last = _last_uses(low, outputs)
+    first = [len(low.steps)] * len(low.buffer_bytes)
+    for index in reversed(range(len(low.steps))):
+        for value in low.steps[index].values:
+            if value.region is Region.ARENA:
+                first[value.buffer] = index
+    for value in inputs:
+        if value.region is Region.ARENA:
+            first[value.buffer] = -1
+            last[value.buffer] = max(last[value.buffer], -1)
+    buffers = []
+    for root in sorted(set(merged)):
+        group = [i for i, r in enumerate(merged) if r == root]
+        size = max(low.buffer_bytes[i] for i in group)
+        buffers.append(Buffer(root, size, min(first[i] for i in group), max(last[i] for i in group), low.labels[root]))
+    return buffers
+
+
+def _spec(graph: Graph, tensor_id: int, position: int, output: bool, operand: Operand) -> TensorSpec:
+    tensor = graph.tensor(tensor_id)
+    quantization = tensor.quantization
+    signature = graph.signature
+    name = tensor.name
+    if signature is not None:
+        name = (signature.outputs if output else signature.inputs)[position]
+    scale = quantization.scale[0] if quantization is not None else 0.0
+    zero_point = quantization.zero_point[0] if quantization is not None else 0
+    return TensorSpec(name, tensor.shape, tensor.dtype, scale, zero_point, operand)
+
+
+def _bound(graph: Graph, registry: Registry, tensor_id: int) -> tuple[float, float]:
+    """(absolute, relative) bound of a tensor: that of the operator that makes it, for float32 alone."""
+    node = graph.producers().get(tensor_id)
+    if node is None or graph.tensor(tensor_id).dtype is not DType.FLOAT32:
+        return 0.0, 0.0
+    bound = registry.op(node).bound
+    return bound.absolute, bound.relative
+
+
+def _info(low: Lowering, registry: Registry, index: int, place: Any) -> StepInfo:
+    draft = low.steps[index]
+    watches: list[Watch] = []
+    # A node's outputs are complete after its last step.
+    if index + 1 == len(low.steps) or low.steps[index + 1].node is not draft.node:
+        for tensor_id in draft.node.outputs:
+            tensor = low.graph.tensor(tensor_id)
+            if tensor.source is not None and tensor_id in low.values:
+                bound = _bound(low.graph, registry, tensor_id)
+                operand = place(low.values[tensor_id])
+                watches.append(
+                    Watch(tensor.source, tensor.name, operand, tensor.dtype, tensor.shape, tensor.source_offset, *bound)
+                )
+    return StepInfo(draft.node.label, draft.kernel.name, draft.macs, tuple(watches))
+
+
+def check_fits(lowered: Lowered, flash_bytes: int, ram_bytes: int) -> None:
+    """FitError, saying how much is missing, if the program's bytes or its memory exceed what a board has for them."""
+    program = lowered.program
+    need = program.arena_bytes + program.state_bytes + program.fast_bytes
+    if need > ram_bytes:
+        raise FitError(
+            f"the model needs {need:,} bytes of RAM (arena {program.arena_bytes:,}, state {program.state_bytes:,}), "
+            f"{need - ram_bytes:,} more than the {ram_bytes:,} that the board has for it",
+            "Use a smaller input or model, or a board with more RAM (`sdk inspect MODEL` shows which fit).",
+        )
+    if len(lowered.block) > flash_bytes:
+        raise FitError(
+            f"the program is {len(lowered.block):,} bytes, {len(lowered.block) - flash_bytes:,} more than the flash "
+            f"that the board has for it",
+            "Use a smaller model, or a board with more flash (`sdk inspect MODEL` shows which fit).",
+        )

@@ -1,0 +1,103 @@
+"""Quantized arithmetic that is done on the host: multipliers, activation ranges, folded biases.
+
+TensorFlow Lite computes these in a mix of float32 and float64; equality bit for bit with the oracle needs the same mix,
+so each function names the C++ function whose steps it follows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from sdk.errors import ModelError
+from sdk.graph import ZERO_POINT_RANGE, Array, Tensor
+
+ACTIVATION_NONE, RELU, RELU_N1_TO_1, RELU6, TANH, SIGN_BIT = range(6)
+
+
+def quantize_multiplier(real: float) -> tuple[int, int]:
+    """(multiplier, shift) with real = multiplier * 2^(shift - 31), multiplier in [2^30, 2^31) or 0.
+
+    Follows QuantizeMultiplier (tensorflow/lite/kernels/internal/quantization_util.cc).
+    """
+    if real == 0.0:
+        return 0, 0
+    mantissa, shift = math.frexp(real)
+    multiplier = round_half_away(mantissa * (1 << 31))
+    if multiplier == 1 << 31:
+        multiplier //= 2
+        shift += 1
+    if shift < -31:
+        return 0, 0
+    if shift > 30:
+        return (1 << 31) - 1, 30
+    return multiplier, shift
+
+
+def round_half_away(x: float) -> int:
+    """C's round(): to the nearest integer, ties away from zero."""
+    return int(math.floor(abs(x) + 0.5)) * (1 if x >= 0 else -1)
+
+
+def convolution_multipliers(x: Tensor, weights: Tensor, y: Tensor, *, product_in_float32: bool = False) -> list[tuple[int, int]]:
+    """(multiplier, shift) for each scale of `weights`, for accumulators of x * weights into y.
+
+    `product_in_float32` follows GetQuantizedConvolutionMultipler (per-tensor FULLY_CONNECTED and uint8 convolutions),
+    else PopulateConvolutionQuantizationParams, both in tensorflow/lite/kernels/kernel_util.cc.
+    """
+    if weights.quantization is None:
+        raise ModelError(f"tensor {weights.label} has no scale")
+    result = []
+    for scale in weights.quantization.scale:
+        if product_in_float32:
+            product = float(np.float32(x.scale) * np.float32(scale))
+        else:
+            product = float(np.float32(x.scale)) * float(np.float32(scale))
+        result.append(quantize_multiplier(product / float(np.float32(y.scale))))
+    return result
+
+
+def activation_range(activation: int, y: Tensor) -> tuple[int, int]:
+    """(low, high) of the stored output for a fused activation.
+
+    Follows CalculateActivationRangeQuantized (tensorflow/lite/kernels/kernel_util.cc).
+    """
+    low, high = ZERO_POINT_RANGE[y.dtype]
+
+    def stored(real: float) -> int:
+        return y.zero_point + round_half_away(float(np.float32(real) / np.float32(y.scale)))
+
+    if activation == RELU:
+        return max(low, stored(0.0)), high
+    if activation == RELU6:
+        return max(low, stored(0.0)), min(high, stored(6.0))
+    if activation == RELU_N1_TO_1:
+        return max(low, stored(-1.0)), min(high, stored(1.0))
+    return low, high
+
+
+def float_activation_range(activation: int) -> tuple[float, float]:
+    """(low, high) of a float32 output for a fused activation; infinite where it does not clamp."""
+    ranges = {RELU: (0.0, math.inf), RELU6: (0.0, 6.0), RELU_N1_TO_1: (-1.0, 1.0)}
+    return ranges.get(activation, (-math.inf, math.inf))
+
+
+def wrap32(values: Array) -> Array:
+    """int64 sums as the int32 they are modulo 2^32, as a device's accumulator holds them."""
+    return (values.astype(np.int64) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+
+
+def folded_bias(bias: Array | None, weights: Array, input_zero_point: int, weights_zero_point: int, axes: Sequence[int]) -> Array:
+    """int32 start values of the accumulators, with everything that does not depend on the input folded in.
+
+    sum((x - xz) * (w - wz)) + bias = sum(x * w) - wz * sum(x) + [bias - xz * sum(w) + n * xz * wz]; the bracket is the
+    result, one for each output channel, `axes` being those of `weights` that are summed over.
+    """
+    wide = weights.astype(np.int64)
+    count = math.prod(weights.shape[axis] for axis in axes)
+    start = -input_zero_point * wide.sum(axis=tuple(axes)) + count * input_zero_point * weights_zero_point
+    if bias is not None:
+        start = start + bias.astype(np.int64).reshape(start.shape)
+    return wrap32(start)

@@ -1,0 +1,169 @@
+"""FULLY_CONNECTED: y[row, o] = activation(sum_i x[row, i] * weights[o, i] + bias[o])."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from sdk import numerics
+from sdk.graph import DType
+from sdk.lower import ABSENT, Lowering
+from sdk.ops.base import Bound, Case, CaseGraph, Kernel, Op, View, read, write
+from sdk.program import Struct, fields
+
+ARGS_S8 = Struct(
+    "ml_fully_connected_s8_args",
+    (
+        *fields("I", "rows", "inputs", "outputs"),
+        *fields("I", "scale_stride"),  # 1: a multiplier for each output; 0: one for all
+        *fields("i", "weights_offset", "output_offset", "low", "high"),
+    ),
+)
+ARGS_F32 = Struct("ml_fully_connected_f32_args", (*fields("I", "rows", "inputs", "outputs"), *fields("f", "low", "high")))
+
+FULLY_CONNECTED_S8 = Kernel(
+    "fully_connected_s8",
+    1,
+    "fully_connected.c",
+    ARGS_S8,
+    (
+        read("input", DType.INT8),
+        read("weights", DType.INT8),
+        read("start", DType.INT32),  # accumulators' start values: bias and zero points folded
+        read("scales", DType.INT32),  # (multiplier, shift) pairs
+        write("output", DType.INT8),
+    ),
+)
+FULLY_CONNECTED_F32 = Kernel(
+    "fully_connected_f32",
+    2,
+    "fully_connected.c",
+    ARGS_F32,
+    (
+        read("input", DType.FLOAT32),
+        read("weights", DType.FLOAT32),
+        read("bias", DType.FLOAT32, optional=True),
+        write("output", DType.FLOAT32),
+    ),
+)
+
+
+class FullyConnected(Op):
+    names = ("FULLY_CONNECTED",)
+    kernels = (FULLY_CONNECTED_S8, FULLY_CONNECTED_F32)
+    types = ("int8", "uint8", "float32")
+    bound = Bound(1e-5, 1e-5, "sums of products may be formed in another order")
+
+    def check(self, view: View) -> None:
+        x, weights, y = view.input(0), view.input(1), view.output()
+        view.need(len(weights.shape) == 2, f"its weights {weights.label} have {len(weights.shape)} dimensions, not 2")
+        outputs, inputs = weights.shape
+        view.need(inputs > 0 and x.elements % inputs == 0, f"its input {list(x.shape)} is not rows of {inputs}")
+        rows = x.elements // inputs
+        view.need(y.elements == rows * outputs, f"its output {list(y.shape)} is not {rows} rows of {outputs}")
+        if view.has(2):
+            view.need(view.input(2).elements == outputs, f"its bias does not have {outputs} values")
+        if view.option("weights_format"):
+            raise view.unsupported("has shuffled weights, a format of the phone runtime")
+
+    def macs(self, view: View) -> int:
+        weights = view.input(1)
+        return view.input(0).elements // weights.shape[1] * weights.elements
+
+    def lower(self, view: View, low: Lowering) -> None:
+        x, weights, y = view.input(0), view.input(1), view.output()
+        shape = {"rows": x.elements // weights.shape[1], "inputs": weights.shape[1], "outputs": weights.shape[0]}
+        if (x.dtype, weights.dtype, y.dtype) == (DType.FLOAT32,) * 3:
+            lo, hi = numerics.float_activation_range(view.option("fused_activation_function"))
+            bias = low.value(view.input(2)) if view.has(2) else ABSENT
+            values = [low.value(x), low.value(weights), bias, low.value(y)]
+            low.step(FULLY_CONNECTED_F32, shape | {"low": lo, "high": hi}, values)
+        elif (x.dtype, weights.dtype, y.dtype) == (DType.INT8,) * 3:
+            self._lower_s8(view, low, shape)
+        else:
+            raise view.unsupported(f"has no kernel for {view.dtypes()}")
+
+    def _lower_s8(self, view: View, low: Lowering, shape: dict[str, Any]) -> None:
+        x, weights, y = view.input(0), view.input(1), view.output()
+        bias = view.constant(2) if view.has(2) else None
+        per_channel = weights.quantization is not None and weights.quantization.per_channel
+        weights_zero_point = 0 if per_channel else weights.zero_point
+        data = view.constant(1)
+        scales = numerics.convolution_multipliers(x, weights, y, product_in_float32=not per_channel)
+        lo, hi = numerics.activation_range(view.option("fused_activation_function"), y)
+        args = shape | {
+            "scale_stride": int(per_channel),
+            "weights_offset": -weights_zero_point,
+            "output_offset": y.zero_point,
+            "low": lo,
+            "high": hi,
+        }
+        start = numerics.folded_bias(bias, data, x.zero_point, weights_zero_point, axes=(1,))
+        values = [
+            low.value(x),
+            low.constant(data),
+            low.constant(start),
+            low.constant(np.array(scales, np.int32)),
+            low.value(y),
+        ]
+        low.step(FULLY_CONNECTED_S8, args, values)
+
+    def cases(self) -> Iterator[Case]:
+        for rows, inputs, outputs in ((1, 1, 1), (1, 7, 5), (3, 16, 4), (2, 33, 17)):
+            for activation in (numerics.ACTIVATION_NONE, numerics.RELU, numerics.RELU6, numerics.RELU_N1_TO_1):
+                name = f"{rows}x{inputs}x{outputs}-act{activation}"
+                yield _case_s8(name, rows, inputs, outputs, activation)
+                yield _case_f32(name, rows, inputs, outputs, activation)
+        for x_zero, y_zero, scale in itertools.product((-128, 127), (-128, 127), (1e-6, 0.02, 30.0)):
+            yield _case_s8(f"zero{x_zero}-{y_zero}-scale{scale}", 2, 9, 6, 0, x_zero, y_zero, scale)
+        yield _case_s8("no-bias", 2, 9, 6, 0, bias=False)
+        yield _case_s8("uint8", 2, 9, 6, 1, x_zero=121, y_zero=3, dtype=DType.UINT8)
+        yield _case_s8("uint8-no-bias", 1, 20, 3, 0, x_zero=0, y_zero=255, dtype=DType.UINT8, bias=False)
+        yield _case_f32("no-bias", 2, 9, 6, 0, bias=False)
+
+
+def _options(activation: int) -> dict[str, Any]:
+    return {"fused_activation_function": activation, "weights_format": 0, "keep_num_dims": False, "asymmetric_quantize_inputs": False}
+
+
+def _case_s8(
+    name: str,
+    rows: int,
+    inputs: int,
+    outputs: int,
+    activation: int,
+    x_zero: int = 3,
+    y_zero: int = -5,
+    scale: float = 0.02,
+    *,
+    bias: bool = True,
+    dtype: DType = DType.INT8,
+) -> Case:
+    rng = np.random.default_rng(rows * 1000 + inputs)
+    g = CaseGraph()
+    unsigned = 128 if dtype is DType.UINT8 else 0
+    x = g.input((rows, inputs), dtype, 0.05, x_zero)
+    data = rng.integers(-127, 128, (outputs, inputs)) + unsigned
+    weights = g.constant(data, dtype, 0.01, unsigned + 9 if unsigned else 0)
+    operands: list[int | None] = [x, weights]
+    if bias:
+        operands.append(g.constant(rng.integers(-3000, 3000, outputs), DType.INT32, 0.05 * 0.01))
+    y = g.output((rows, outputs), dtype, scale, y_zero)
+    return g.case(f"s8-{name}", "FULLY_CONNECTED", operands, [y], _options(activation))
+
+
+def _case_f32(name: str, rows: int, inputs: int, outputs: int, activation: int, *, bias: bool = True) -> Case:
+    rng = np.random.default_rng(rows * 1000 + inputs)
+    g = CaseGraph()
+    x = g.input((rows, inputs), DType.FLOAT32)
+    operands: list[int | None] = [x, g.constant(rng.normal(size=(outputs, inputs)), DType.FLOAT32)]
+    if bias:
+        operands.append(g.constant(rng.normal(size=outputs), DType.FLOAT32))
+    y = g.output((rows, outputs), DType.FLOAT32)
+    return g.case(f"f32-{name}", "FULLY_CONNECTED", operands, [y], _options(activation))
+
+
+OPS = [FullyConnected()]
