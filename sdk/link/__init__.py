@@ -1,0 +1,1 @@
+"""The serial protocol: frames, messages, transports, and the device that answers."""

@@ -1,0 +1,139 @@
+"""One request, one reply, over a line that may lose, double and corrupt bytes.
+
+A request is repeated until its reply comes. The device keeps its last reply and sends it again for a request that it
+has already done, so that nothing is done twice; a request that does not follow the one before shows that the device
+has restarted.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+
+from sdk.errors import DeviceError, LinkError, SdkError
+from sdk.link import frames
+from sdk.link.messages import LINK_STATUSES, MAX_FRAME_BYTES, Reply, decode_reply, encode_request
+from sdk.link.transport import Transport
+from sdk.paths import FIRMWARE
+
+COMPUTING = ("open", "invoke", "step")  # requests that may take long: asked again ever more seldom
+RETRY_MAX_S = 4.0
+NO_STEP = 0xFFFFFFFF
+
+_SESSION, _MISSING, _MEMORY, _STACK = (
+    next(number for name, number, _ in LINK_STATUSES if name == wanted)
+    for wanted in ("SESSION", "MISSING", "MEMORY", "STACK")
+)
+_FAULT = re.compile(rb"microlith: fault ([0-9a-f]{8}) at ([0-9a-f]{8})")
+
+
+class Exchange:
+    """Requests and replies over a transport. `retry_s`: silence after which a request is sent again at first."""
+
+    def __init__(self, transport: Transport, retry_s: float) -> None:
+        self.transport = transport
+        self.retry_s = retry_s
+        self.retries = 0
+        """Number of times that a request had to be sent again."""
+        self._decoder = frames.Decoder(MAX_FRAME_BYTES)
+        self._sequence = 0
+
+    def hello(self, timeout_s: float) -> Reply:
+        """Starts a session, with a random number: late replies from an earlier session are not taken for its own."""
+        self._sequence = random.randrange(0x10000)
+        return self.request("hello", timeout_s)
+
+    def request(self, name: str, timeout_s: float, tail: bytes = b"", **words: int) -> Reply:
+        """Sends a request until its reply comes. DeviceError if the reply says that it was refused or failed."""
+        self._sequence = (self._sequence + 1) & 0xFFFF
+        wire = frames.encode(encode_request(name, self._sequence, words, tail))
+        deadline = time.monotonic() + timeout_s
+        silence_s = self.retry_s
+        while True:
+            self.transport.write(wire)
+            reply = self._await_reply(name, silence_s, deadline)
+            if reply is not None:
+                break
+            if time.monotonic() >= deadline:
+                raise self._silent(name, timeout_s)
+            self.retries += 1
+            if name in COMPUTING:
+                silence_s = min(2 * silence_s, RETRY_MAX_S)
+        if reply.status:
+            raise _failure(name, reply)
+        return reply
+
+    def _await_reply(self, name: str, silence_s: float, deadline: float) -> Reply | None:
+        """The reply to the request under way, or None if the line was silent for `silence_s` or a frame was damaged."""
+        quiet_until = min(time.monotonic() + silence_s, deadline)
+        while (left_s := quiet_until - time.monotonic()) > 0:
+            damaged = self._decoder.damaged
+            data = self.transport.read(left_s)
+            for body in self._decoder.feed(data):
+                reply = decode_reply(name, self._sequence, body)
+                if reply is not None:
+                    return reply
+            fault = _FAULT.search(self._decoder.noise)
+            self._decoder.noise.clear()
+            if fault is not None and name != "hello":  # an old one may still lie in the line's buffer
+                raise _crash(name, int(fault[1], 16), int(fault[2], 16))
+            if self._decoder.damaged != damaged:
+                return None
+            if data:
+                quiet_until = min(max(quiet_until, time.monotonic() + self.retry_s), deadline)
+        return None
+
+    def _silent(self, name: str, timeout_s: float) -> LinkError:
+        where = self.transport.name
+        if name == "hello":
+            return LinkError(
+                f"no device answers on {where}",
+                "Check that it is the right port, that the board has power, and this SDK's firmware (`sdk flash`).",
+            )
+        if name in COMPUTING:
+            return LinkError(
+                f"the device on {where} has not finished {name.upper()} after {timeout_s:g} s",
+                "Give it more time with --timeout if the model is large; else reset the board.",
+            )
+        return LinkError(f"the device on {where} stopped answering ({name.upper()})", "Reset the board and try again.")
+
+
+def _crash(name: str, exception: int, address: int) -> DeviceError:
+    return DeviceError(
+        f"the device crashed in {name.upper()}: exception {exception} at address 0x{address:08x}",
+        "Enlarge the board's `stack_bytes` if the address lies outside the code; else report it with the model.",
+    )
+
+
+def status_text(status: int) -> str:
+    """The meaning of an `ml_status` (below 0), as microlith.h has it, or of a link status (above 0)."""
+    if status > 0:
+        return next((text for _, number, text in LINK_STATUSES if number == status), f"unknown link status {status}")
+    header = (FIRMWARE / "include" / "microlith.h").read_text()
+    match = re.search(rf'X\((ML_\w+), {status}, +"([^"]*)"\)', header)
+    return f"{match[2]} ({match[1]})" if match else f"unknown status {status}"
+
+
+_REMEDIES = {
+    _MISSING: "Flash a program with `sdk flash MODEL`, or upload one.",
+    _MEMORY: "Use a smaller model, a board with more RAM, or flash the program instead of uploading it.",
+    _STACK: "Enlarge `stack_bytes` in the board's file and flash again; reset the board before anything else.",
+}
+
+
+def _failure(name: str, reply: Reply) -> SdkError:
+    """The error that a reply's status stands for."""
+    status = reply.status
+    text = status_text(status)
+    if status == _SESSION:
+        return LinkError(
+            f"the device has restarted by itself before {name.upper()}",
+            "A watchdog, a crash or a weak power supply resets it: check the power, then connect again.",
+        )
+    if status == _MEMORY and name == "open":
+        words = reply.words
+        text += f" (arena {words['arena_bytes']:,}, state {words['state_bytes']:,}, fast {words['fast_bytes']:,} bytes)"
+    failed = reply.words["next"] if name == "step" else reply.words.get("failed_step", NO_STEP)
+    where = f", step {failed}" if failed != NO_STEP and status < 0 else ""
+    return DeviceError(f"{name.upper()}{where}: {text}", _REMEDIES.get(status, ""))

@@ -1,0 +1,117 @@
+"""Byte streams to a device. Emulated and native devices bring their own transports, in `sdk.flash`."""
+
+from __future__ import annotations
+
+import errno
+import time
+from typing import Protocol
+
+import serial
+from serial.tools import list_ports
+
+from sdk.errors import LinkError
+
+RESET_PULSE_S = 0.1
+POLL_S = 0.001
+READ_BYTES = 4096
+
+
+class Transport(Protocol):
+    """A byte stream to a device. Bytes may get lost, doubled or corrupted on it; `sdk.link.device` copes."""
+
+    @property
+    def name(self) -> str:
+        """How messages call it: a port, an address, an emulator."""
+
+    def read(self, timeout_s: float) -> bytes:
+        """The bytes that have come, waiting for the first at most `timeout_s`; b"" if none came. LinkError if the
+        other side is gone."""
+
+    def write(self, data: bytes) -> None:
+        """Sends all of `data`. LinkError if the other side is gone."""
+
+    def reset(self) -> None:
+        """Restarts the device as its reset button would."""
+
+    def close(self) -> None:
+        """Gives the port back, ends the emulator. Twice is once."""
+
+
+class SerialTransport:
+    """A serial port, or one across the network: any URL of pyserial (`socket://host:port`, `rfc2217://host:port`).
+
+    LinkError, with the remedy, if it cannot be opened. The control lines stay released when it opens: boards whose
+    reset hangs on them go on running.
+    """
+
+    def __init__(self, url: str, baud: int = 115200) -> None:
+        self.name = url
+        try:
+            # Reads never wait: changing a port's time-out would renegotiate the line each time on RFC 2217.
+            self._port = serial.serial_for_url(url, baudrate=baud, timeout=0, write_timeout=10, do_not_open=True)
+        except ValueError as error:
+            raise LinkError(f"'{url}' is not a serial port: {error}", _ports_hint()) from error
+        self._port.dtr = False
+        self._port.rts = False
+        self._port.exclusive = True
+        try:
+            self._port.open()
+            self._port.reset_input_buffer()
+        except (serial.SerialException, OSError) as error:
+            raise _open_error(url, error) from error
+
+    def read(self, timeout_s: float) -> bytes:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                data = bytes(self._port.read(READ_BYTES))
+            except (serial.SerialException, OSError) as error:
+                raise self._gone(error) from error
+            if data or time.monotonic() >= deadline:
+                return data
+            time.sleep(POLL_S)
+
+    def write(self, data: bytes) -> None:
+        try:
+            self._port.write(data)
+            self._port.flush()  # until it is on the line: only then does the wait for an answer begin
+        except serial.SerialTimeoutException as error:
+            raise LinkError(
+                f"{self.name} takes no more bytes", "Reset the board; if it hangs again, unplug and plug it."
+            ) from error
+        except (serial.SerialException, OSError) as error:
+            raise self._gone(error) from error
+
+    def reset(self) -> None:
+        """Pulses RTS, which is wired to the reset line of boards that can be reset by their port."""
+        self._port.rts = True
+        time.sleep(RESET_PULSE_S)
+        self._port.rts = False
+
+    def close(self) -> None:
+        self._port.close()
+
+    def _gone(self, error: Exception) -> LinkError:
+        return LinkError(f"{self.name} went away: {error}", "Check the cable and the board's power, then run it again.")
+
+
+def _open_error(url: str, error: Exception) -> LinkError:
+    """What to do about a port that does not open."""
+    number = getattr(error, "errno", None)
+    text = str(error)
+    if number == errno.EACCES or "Permission denied" in text:
+        return LinkError(f"no permission to use {url}", "Run `sudo usermod -aG dialout $USER`, then log in again.")
+    if number in (errno.EBUSY, errno.EAGAIN) or "lock" in text:
+        return LinkError(
+            f"another program uses {url}", "Close it: a serial monitor, for example (`fuser -v` names it)."
+        )
+    if number == errno.ENOENT or "No such file" in text:
+        return LinkError(f"there is no port {url}", _ports_hint())
+    return LinkError(f"cannot open {url}: {error}", _ports_hint())
+
+
+def _ports_hint() -> str:
+    ports = [f"{port.device} ({port.description})" for port in list_ports.comports()]
+    if not ports:
+        return "No serial port is present: plug the board in with a cable that carries data, or give --port."
+    return f"Ports present: {', '.join(ports)}. Choose one with --port."
