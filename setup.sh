@@ -16,7 +16,7 @@ needs=(
 )
 
 fail() {
-    printf '\n%s\n' "$@" >&2
+    printf '%s\n' "$@" >&2
     exit 1
 }
 
@@ -55,15 +55,12 @@ ready() {
 
 # step TITLE COMMAND...: runs COMMAND and shows that it lives. Its whole output is shown only if it fails.
 step() {
-    local title=$1 start=$SECONDS log
+    local title=$1 start=$SECONDS
     shift
-    log=$(mktemp)
     if ! "$@" </dev/null 2>&1 | tee "$log" | show_progress "$title"; then
         tail -n 30 "$log" >&2
-        rm -f "$log"
         fail "Set-up failed at $title; the end of its output is above." "Mend the cause and run the same command again."
     fi
-    rm -f "$log"
     echo "$title: done in $((SECONDS - start)) s"
 }
 
@@ -87,7 +84,7 @@ show_progress() {
 }
 
 install_packages() {
-    local packages=$1 root
+    local packages=$1 root by_hand="su -c"
     local install="apt-get install -y --no-install-recommends$packages"
     if ! command -v apt-get >/dev/null; then
         fail "Missing on this machine, by the names of their Debian packages:$packages" \
@@ -98,18 +95,23 @@ install_packages() {
     elif sudo -n true 2>/dev/null; then
         root=(sudo -n)
     else
+        if command -v sudo >/dev/null; then by_hand="sudo sh -c"; fi
         fail "Some tools are missing, and this user may not install them. Run this, then the same command again:" \
-            "  sudo sh -c 'apt-get update; $install'"
+            "  $by_hand 'apt-get update; $install'"
     fi
-    # A stale package list of some third party fails `update`, but need not stop us.
     echo "Installing from apt:$packages"
+    # A stale package list of some third party fails `update`, but need not stop us.
     step "[1/2] apt packages" "${root[@]}" env DEBIAN_FRONTEND=noninteractive sh -c \
         "apt-get update; $install -o DPkg::Lock::Timeout=300"
+    packages=$(missing_packages)
+    [[ -z $packages ]] || fail "apt has installed them, but what they bring is still not there:$packages" \
+        "Run: apt-get install --reinstall$packages"
 }
 
 install_python_packages() {
     # A half-made or moved environment cannot be mended in place.
     if ! { .venv/bin/python -m pip --version >/dev/null && grep -qF " $PWD/.venv" .venv/pyvenv.cfg; } 2>/dev/null; then
+        echo "Making the virtual environment"
         "$(find_python)" -m venv --clear .venv
     fi
     .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off --editable '.[dev]'
@@ -122,6 +124,9 @@ main() {
     flock 9 2>/dev/null || true
     if ready; then return; fi
 
+    log=$(mktemp)
+    trap 'rm -f "$log"' EXIT
+    trap 'exit 130' INT
     rm -f .venv/ready
     local packages
     packages=$(missing_packages)
