@@ -1,0 +1,147 @@
+/* What happens on every Cortex-M (ARMv6-M to ARMv8.1-M) before and beside the server: vector table, memory,
+ * coprocessors, faults, reset. The chip's own part is its port. Compiles to nothing on other cores. */
+#if defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M'
+
+#include "port.h"
+#include "registers.h"
+
+/* System control block, at the same place in every Cortex-M. */
+#define SCB_AIRCR ML_REGISTER(0xE000ED0Cu)
+#define SCB_CCR ML_REGISTER(0xE000ED14u)
+#define SCB_CPACR ML_REGISTER(0xE000ED88u)
+#define MPU_TYPE ML_REGISTER(0xE000ED90u)
+#define MPU_CTRL ML_REGISTER(0xE000ED94u)
+#define MPU_RNR ML_REGISTER(0xE000ED98u)
+#define MPU_RBAR ML_REGISTER(0xE000ED9Cu)
+#define MPU_RASR ML_REGISTER(0xE000EDA0u)
+#define AIRCR_RESET_REQUEST 0x05FA0004u
+#define CCR_LOW_OVERHEAD_LOOPS (1u << 19)
+#define CPACR_CP10_CP11 (0xFu << 20)
+#define MPU_TYPE_REGIONS 0xFF00u
+#define MPU_CTRL_ENABLE 1u
+#define MPU_CTRL_DEFAULT_MAP 4u
+#define MPU_RASR_ENABLE 1u
+#define MPU_RASR_4K (11u << 1)
+
+/* From the linker script. */
+extern uint32_t ml_data_load[], ml_data_start[], ml_data_end[];
+extern uint32_t ml_bss_start[], ml_bss_end[];
+
+_Noreturn void ml_start_core(void);
+
+_Noreturn void ml_port_reset(void) {
+    __asm__ volatile("dsb" ::: "memory");
+    SCB_AIRCR = AIRCR_RESET_REQUEST;
+    for (;;) { /* takes effect a few cycles later */
+    }
+}
+
+static void write_hex(uint32_t value) {
+    uint8_t digits[8];
+    for (uint32_t i = 0; i < 8; i++) {
+        digits[i] = (uint8_t) "0123456789abcdef"[value >> (28u - 4u * i) & 15u];
+    }
+    ml_port_write(digits, sizeof digits);
+}
+
+/* Says on the serial line which exception it was (3 = hard fault) and at which address (0 = unknown), then restarts.
+ * The zero bytes end whatever frame was on its way, so that the other side sees a damaged frame and not a silence. */
+__attribute__((used)) static _Noreturn void report_fault(uint32_t address) {
+    static const uint8_t text[] = "\0microlith: fault ";
+    uint32_t exception;
+    __asm__ volatile("mrs %0, ipsr" : "=r"(exception));
+    ml_port_write(text, sizeof text - 1);
+    write_hex(exception);
+    ml_port_write((const uint8_t *)" at ", 4);
+    write_hex(address);
+    ml_port_write((const uint8_t *)"\n", 2); /* with its zero */
+    ml_port_reset();
+}
+
+/* Takes the address from the frame that the core has pushed, unless the stack is so near its end (256 bytes) that it
+ * may be what broke: then there may be no frame, and C needs a new stack. */
+__attribute__((naked)) static void on_exception(void) {
+    __asm__ volatile(".syntax unified\n"
+                     "mrs r1, msp\n"
+                     "movs r0, #0\n"
+                     "ldr r2, =ml_stack_start + 256\n"
+                     "cmp r1, r2\n"
+                     "bhs 1f\n"
+                     "ldr r2, =ml_stack_end\n"
+                     "mov sp, r2\n"
+                     "b 2f\n"
+                     "1: ldr r0, [r1, #24]\n"
+                     "2: ldr r1, =report_fault\n"
+                     "bx r1\n");
+}
+
+/* First in memory: initial stack pointer, then the 15 exceptions of the architecture. */
+typedef struct vector_table {
+    const void *stack;
+    void (*entries[15])(void);
+} vector_table;
+
+__attribute__((section(".vectors"), used)) static const vector_table vectors = {
+    ml_stack_end,
+    {ml_start_core, on_exception, on_exception, on_exception, on_exception, on_exception, on_exception, on_exception,
+     on_exception, on_exception, on_exception, on_exception, on_exception, on_exception, on_exception},
+};
+
+/* Floating point and vector units are off after reset, and an instruction of theirs would fault. */
+static inline void enable_coprocessors(void) {
+#if defined(__ARM_FP) || defined(__ARM_FEATURE_MVE)
+    SCB_CPACR |= CPACR_CP10_CP11;
+#endif
+#if defined(__ARM_FEATURE_MVE)
+    SCB_CCR |= CCR_LOW_OVERHEAD_LOOPS;
+#endif
+    __asm__ volatile("dsb\n isb" ::: "memory");
+}
+
+/* The stack is the lowest block of RAM (see cortex_m.ld): one that overflows runs into a hole and faults. Where there
+ * is no hole, or none that faults, the core's own means make one: the stack limit of ARMv8-M, or a memory protection
+ * region of 4 KB just below the stack. Cores without either (ARMv6-M mostly) rely on the hole. */
+static inline void guard_stack(void) {
+#if defined(__ARM_ARCH_8M_MAIN__) || defined(__ARM_ARCH_8_1M_MAIN__)
+    __asm__ volatile("msr msplim, %0" ::"r"(ml_stack_start));
+#elif __ARM_ARCH < 8
+    if (MPU_TYPE & MPU_TYPE_REGIONS) {
+        MPU_RNR = 0;
+        MPU_RBAR = (uint32_t)(uintptr_t)ml_stack_start - 4096u;
+        MPU_RASR = MPU_RASR_ENABLE | MPU_RASR_4K; /* no access rights at all */
+        MPU_CTRL = MPU_CTRL_ENABLE | MPU_CTRL_DEFAULT_MAP;
+    }
+#endif
+    __asm__ volatile("dsb\n isb" ::: "memory");
+}
+
+/* The empty asm keeps the compiler from making calls to memset and memcpy of these loops. */
+static inline void fill(uint32_t *from, const uint32_t *to, uint32_t value) {
+    while (from < to) {
+        *from++ = value;
+        __asm__ volatile("" ::: "memory");
+    }
+}
+
+static inline void copy(uint32_t *to, const uint32_t *end, const uint32_t *from) {
+    while (to < end) {
+        *to++ = *from++;
+        __asm__ volatile("" ::: "memory");
+    }
+}
+
+_Noreturn void ml_start_core(void) {
+    uint32_t *stack_pointer;
+    enable_coprocessors();
+    __asm__ volatile("mov %0, sp" : "=r"(stack_pointer));
+    fill((uint32_t *)(void *)ml_stack_start, stack_pointer, 0x01010101u * ML_STACK_PAINT);
+    copy(ml_data_start, ml_data_end, ml_data_load);
+    fill(ml_bss_start, ml_bss_end, 0);
+    guard_stack();
+    ml_port_init();
+    ml_main();
+}
+
+#else
+typedef int ml_no_cortex_m; /* a translation unit may not be empty */
+#endif
