@@ -31,7 +31,9 @@ def emit_empty(kernels: list[str]) -> Emitted:
 
 def _emitted(name: str, block: bytes, kernels: list[str], symbol: str, lowered: Lowered | None) -> Emitted:
     name = re.sub(r"[^\w .-]", "_", name)  # it comes from the model file and must not end the comment
-    array = ",\n".join("    " + ", ".join(f"0x{byte:02x}" for byte in block[i : i + 16]) for i in range(0, len(block), 16))
+    array = ",\n".join(
+        "    " + ", ".join(f"0x{byte:02x}" for byte in block[i : i + 16]) for i in range(0, len(block), 16)
+    )
     body = array or "    0"
     files = {
         "model.c": f'/* Generated from {name} by Microlith. */\n#include "model.h"\n\n'
@@ -45,7 +47,14 @@ def _emitted(name: str, block: bytes, kernels: list[str], symbol: str, lowered: 
 
 def _header(name: str, symbol: str, lowered: Lowered | None) -> str:
     upper = symbol.upper()
-    lines = [f"/* Generated from {name} by Microlith. */", f"#ifndef {upper}_H", f"#define {upper}_H", "", "#include <stdint.h>", ""]
+    lines = [
+        f"/* Generated from {name} by Microlith. */",
+        f"#ifndef {upper}_H",
+        f"#define {upper}_H",
+        "",
+        "#include <stdint.h>",
+        "",
+    ]
     if lowered is not None:
         program = lowered.program
         lines += [

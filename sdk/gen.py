@@ -1,7 +1,7 @@
 """Generate firmware/gen from the schemas in `sdk.program`, `sdk.ops` and `sdk.link.messages`.
 
-    python -m sdk.gen           write the files
-    python -m sdk.gen --check   exit with 1 if a committed file differs
+python -m sdk.gen           write the files
+python -m sdk.gen --check   exit with 1 if a committed file differs
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ def c_struct(struct: Struct) -> str:
     """The C declaration of `struct`, with a static check of its size."""
     members = "".join(f"    {item.c}\n" for item in struct.fields)
     name = struct.name
-    return f"typedef struct {name} {{\n{members}}} {name};\n_Static_assert(sizeof({name}) == {struct.size}u, \"{name}\");\n"
+    return (
+        f'typedef struct {name} {{\n{members}}} {name};\n_Static_assert(sizeof({name}) == {struct.size}u, "{name}");\n'
+    )
 
 
 def program_header() -> str:
@@ -50,7 +52,9 @@ def _entry(kernel: Kernel) -> str:
     written = sum(1 << i for i, slot in enumerate(kernel.slots) if slot.written)
     optional = sum(1 << i for i, slot in enumerate(kernel.slots) if slot.optional)
     alignment = sum((slot.dtype.bytes.bit_length() - 1) << 2 * i for i, slot in enumerate(kernel.slots))
-    values = f"{kernel.number}u, {kernel.args.size}u, {len(kernel.slots)}u, {written}u, {optional}u, 0u, {alignment}u, 0u"
+    values = (
+        f"{kernel.number}u, {kernel.args.size}u, {len(kernel.slots)}u, {written}u, {optional}u, 0u, {alignment}u, 0u"
+    )
     return f"#define ML_KERNEL_ENTRY_{kernel.name} {{{values}, ml_{kernel.name}_check, ml_{kernel.name}}}\n"
 
 
@@ -58,7 +62,7 @@ def kernels_header(kernels: Iterable[Kernel], guard: str = "ML_KERNELS_H") -> st
     """ml_kernels.h: argument structs, prototypes and table entries of `kernels`."""
     ordered = sorted(kernels, key=lambda kernel: kernel.number)
     structs = {kernel.args.name: kernel.args for kernel in ordered}
-    text = NOTICE + f"#ifndef {guard}\n#define {guard}\n\n#include \"kernel.h\"\n\n"
+    text = NOTICE + f'#ifndef {guard}\n#define {guard}\n\n#include "kernel.h"\n\n'
     text += "\n".join(c_struct(struct) for struct in structs.values())
     for kernel in ordered:
         slots = ", ".join(slot.name for slot in kernel.slots)

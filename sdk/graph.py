@@ -223,7 +223,9 @@ class Graph:
                 continue
             tensor = self.tensors[tensor_id]
             if tensor.data is None and tensor_id not in made and not tensor.variable:
-                raise ModelError(f"{node.label} reads {tensor.label} before any node has made it (a cycle, or a wrong order)")
+                raise ModelError(
+                    f"{node.label} reads {tensor.label} before any node has made it (a cycle, or a wrong order)"
+                )
         for tensor_id in node.outputs:
             if tensor_id in made or self.tensors[tensor_id].data is not None:
                 raise ModelError(f"{node.label} writes {self.tensors[tensor_id].label}, which already has a value")
@@ -250,13 +252,17 @@ def _check_quantization(tensor: Tensor, quantization: Quantization) -> None:
     if any(not math.isfinite(scale) or scale <= 0 for scale in quantization.scale):
         raise ModelError(f"tensor {tensor.label} has a scale that is not a positive finite number")
     if len(quantization.zero_point) != len(quantization.scale):
-        raise ModelError(f"tensor {tensor.label} has {len(quantization.scale)} scales and {len(quantization.zero_point)} zero points")
+        raise ModelError(
+            f"tensor {tensor.label} has {len(quantization.scale)} scales and {len(quantization.zero_point)} zero points"
+        )
     low, high = ZERO_POINT_RANGE.get(tensor.dtype, (-(2**31), 2**31 - 1))
     if any(not low <= zero_point <= high for zero_point in quantization.zero_point):
         raise ModelError(f"tensor {tensor.label} has a zero point outside {low} to {high}")
     if quantization.per_channel:
         if not 0 <= quantization.axis < len(tensor.shape):
-            raise ModelError(f"tensor {tensor.label} is quantized along axis {quantization.axis}, which it does not have")
+            raise ModelError(
+                f"tensor {tensor.label} is quantized along axis {quantization.axis}, which it does not have"
+            )
         if len(quantization.scale) != tensor.shape[quantization.axis]:
             raise ModelError(
                 f"tensor {tensor.label} has {len(quantization.scale)} scales for {tensor.shape[quantization.axis]} channels"

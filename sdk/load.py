@@ -142,7 +142,9 @@ class _Reader:
         name = (table.Name() or b"").decode("utf-8", "replace")
         if table.Type() not in DTYPES:
             type_name = _names(tflite.TensorType).get(table.Type(), table.Type())
-            raise ModelError(f"tensor '{name}' ({index}) has the type {type_name}, which no microcontroller kernel takes")
+            raise ModelError(
+                f"tensor '{name}' ({index}) has the type {type_name}, which no microcontroller kernel takes"
+            )
         dtype = DTYPES[table.Type()]
         rank = self._count(table.ShapeLength(), "dimensions")
         shape = tuple(int(table.Shape(i)) for i in range(rank))
@@ -257,7 +259,9 @@ def option_fields(table: type) -> tuple[str, ...]:
     """The fields of a generated option table, by their accessors' names."""
     skip = ("Length", "IsNone", "AsNumpy", "HasIdentifier")
     return tuple(
-        name for name in vars(table) if name[0].isupper() and name != "Init" and not name.startswith("GetRoot") and not name.endswith(skip)
+        name
+        for name in vars(table)
+        if name[0].isupper() and name != "Init" and not name.startswith("GetRoot") and not name.endswith(skip)
     )
 
 

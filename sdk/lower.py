@@ -6,19 +6,19 @@ what people and tools want to know of it (`StepInfo`, `Plan`) beside the program
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from sdk import passes
-from sdk.errors import FitError, SdkError
+from sdk.errors import FitError, ModelError, SdkError, UnsupportedError
 from sdk.graph import Array, DType, Graph, Node, Tensor
 from sdk.ops import registry as shipped_registry
 from sdk.ops.base import Kernel, Registry, View
 from sdk.plan import Buffer, Plan, plan
-from sdk.program import NO_OPERAND, Constants, Operand, Profile, Program, Region, Step, TensorSpec
+from sdk.program import ALIGNMENT, NO_OPERAND, Constants, Operand, Profile, Program, Region, Step, TensorSpec
 
 
 @dataclass(frozen=True)
@@ -106,20 +106,28 @@ class _Draft:
     node: Node
     macs: int
     in_place: tuple[tuple[int, int], ...]
+    # (tensor, value) of the node's outputs, for steps of the main graph.
+    watched: tuple[tuple[Tensor, Value], ...] = ()
 
 
 class Lowering:
     """What an operator's `lower` works with: it turns tensors into values and adds steps."""
 
-    def __init__(self, graph: Graph, target: Target) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, target: Target, registry: Registry) -> None:
+        self.root = graph
+        self.graph = graph  # the graph whose nodes are being lowered: the root or a subgraph
         self.target = target
+        self.registry = registry
+        self.macs = 0
         self.constants = Constants()
         self.steps: list[_Draft] = []
         self.buffer_bytes: list[int] = []
         self.labels: list[str] = []
         self.values: dict[int, Value] = {}
-        self.state_bytes = 0
+        self.state_image = bytearray()
+        self.variables: dict[str, Value] = {}
+        self.calls: list[int] = []
+        self.loops: list[tuple[int, int]] = []
         self.node: Node | None = None
 
     def value(self, tensor: Tensor) -> Value:
@@ -146,10 +154,65 @@ class Lowering:
         return Value(Region.PROGRAM, operand.offset, operand.bytes)
 
     def state(self, count: int) -> Value:
-        """`count` bytes that live across invocations and start as zeros."""
-        offset = self.state_bytes
-        self.state_bytes += -(-count // 16) * 16
+        """`count` bytes that live across invocations and start as zeros, or as `set_initial` says."""
+        offset = len(self.state_image)
+        self.state_image += bytes(-(-count // ALIGNMENT) * ALIGNMENT)
         return Value(Region.STATE, 0, count, offset)
+
+    def variable(self, name: str, count: int) -> Value:
+        """The state of the variable `name`, the same for every node that names it. ModelError if the sizes differ."""
+        value = self.variables.setdefault(name, ABSENT)
+        if value is ABSENT:
+            value = self.variables[name] = self.state(count)
+        if value.bytes != count:
+            raise ModelError(f"the variable '{name}' is used with {count} bytes and with {value.bytes}")
+        return value
+
+    def set_initial(self, value: Value, data: Array) -> None:
+        """Makes `data` what the state at `value` holds when a session starts."""
+        raw = np.ascontiguousarray(data).tobytes()
+        if value.region is not Region.STATE or len(raw) != value.bytes:
+            raise ValueError(f"{len(raw)} bytes for {value}")
+        self.state_image[value.offset : value.offset + len(raw)] = raw
+
+    def inline(self, index: int, arguments: Sequence[Value]) -> list[Value]:
+        """Adds the steps of subgraph `index` here, its inputs being `arguments`; returns where its outputs lie."""
+        outer = self.graph, self.values, self.node
+        if index not in self.root.subgraphs:
+            raise ModelError(f"there is no subgraph {index}")
+        graph = self.root.subgraphs[index]
+        if index in self.calls:
+            raise UnsupportedError(
+                f"subgraph {index} calls itself", "Recursion cannot run on a microcontroller; unroll it."
+            )
+        self.calls.append(index)
+        self.graph, self.values = graph, dict(zip(graph.inputs, arguments, strict=True))
+        self.add_nodes()
+        outputs = [self.value(graph.tensor(i)) for i in graph.outputs]
+        self.calls.pop()
+        self.graph, self.values, self.node = outer
+        return outputs
+
+    def add_nodes(self) -> None:
+        """Adds the steps of all nodes of the current graph."""
+        for node in self.graph.nodes:
+            view = View(self.graph, node)
+            op = self.registry.op(node)
+            self.node = node
+            before = len(self.steps)
+            op.lower(view, self)
+            macs = op.macs(view)
+            self.macs += macs
+            if len(self.steps) > before and not self.calls:
+                outputs = [tensor for tensor in view.outputs if tensor.source is not None and tensor.id in self.values]
+                self.steps[-1].watched = tuple((tensor, self.values[tensor.id]) for tensor in outputs)
+            # A node's MACs belong to its last step unless the operator has spread them itself.
+            if macs and len(self.steps) > before and not any(step.macs for step in self.steps[before:]):
+                self.steps[-1].macs = macs
+
+    def loop(self, first: int) -> None:
+        """Says that control may go back from the step added next to step `first`: what lives there lives throughout."""
+        self.loops.append((first, len(self.steps)))
 
     def step(
         self,
@@ -168,6 +231,16 @@ class Lowering:
         draft = _Draft(kernel, kernel.args.pack(args), tuple(values), self.node, macs, tuple(in_place))
         self.steps.append(draft)
 
+    def jump(self, kernel: Kernel, values: Sequence[Value]) -> int:
+        """Adds a jump whose target `land` sets later; returns the number of its step."""
+        self.step(kernel, {"target": 0}, values)
+        return len(self.steps) - 1
+
+    def land(self, jump: int, target: int | None = None) -> None:
+        """Lets the jump at step `jump` lead to step `target`, or to the step that is added next."""
+        draft = self.steps[jump]
+        draft.args = draft.kernel.args.pack({"target": len(self.steps) if target is None else target})
+
     def _buffer(self, count: int, label: str) -> Value:
         self.buffer_bytes.append(count)
         self.labels.append(label)
@@ -180,23 +253,11 @@ def lower(graph: Graph, target: Target | None = None, registry: Registry | None 
     registry = registry or shipped_registry()
     check_operators(graph, registry)
     lowered = passes.run_all(graph, registry)
-    low = Lowering(lowered, target)
+    low = Lowering(lowered, target, registry)
     for tensor_id in lowered.inputs:
         low.value(lowered.tensor(tensor_id))
-    total = 0
-    for node in lowered.nodes:
-        view = View(lowered, node)
-        op = registry.op(node)
-        low.node = node
-        before = len(low.steps)
-        op.lower(view, low)
-        macs = op.macs(view)
-        total += macs
-        if macs and len(low.steps) > before:
-            # A node's MACs belong to its largest step unless the operator has spread them itself.
-            if not any(step.macs for step in low.steps[before:]):
-                low.steps[-1].macs = macs
-    return _finish(graph, low, registry, total)
+    low.add_nodes()
+    return _finish(graph, low, registry)
 
 
 def check_operators(graph: Graph, registry: Registry) -> None:
@@ -211,12 +272,12 @@ def check_operators(graph: Graph, registry: Registry) -> None:
                 raise
 
 
-def _finish(graph: Graph, low: Lowering, registry: Registry, macs: int) -> Lowered:
+def _finish(graph: Graph, low: Lowering, registry: Registry) -> Lowered:
     lowered = low.graph
     outputs = [low.value(lowered.tensor(i)) for i in lowered.outputs]
     inputs = [low.value(lowered.tensor(i)) for i in lowered.inputs]
     merged = _merge_in_place(low, inputs, outputs)
-    layout = plan(_buffers(low, inputs, outputs, merged))
+    layout = plan(_buffers(low, outputs, merged))
 
     def place(value: Value) -> Operand:
         if value.region is Region.NONE:
@@ -236,16 +297,17 @@ def _finish(graph: Graph, low: Lowering, registry: Registry, macs: int) -> Lower
     program = Program(
         profile=profile,
         arena_bytes=layout.arena_bytes,
-        state_bytes=low.state_bytes,
+        state_bytes=len(low.state_image),
+        state_image=bytes(low.state_image).rstrip(b"\0"),
         inputs=specs[False],
         outputs=specs[True],
         steps=tuple(Step(d.kernel.number, d.args, tuple(place(v) for v in d.values)) for d in low.steps),
         constants=bytes(low.constants.data),
         kernels=tuple(kernel.name for kernel in kernels),
     )
-    infos = tuple(_info(low, registry, i, place) for i in range(len(low.steps)))
+    infos = tuple(_info(low, registry, draft, place) for draft in low.steps)
     bounds = tuple(_bound(lowered, registry, i) for i in lowered.outputs)
-    return Lowered(graph.name, program, program.encode(), infos, layout, kernels, macs, bounds)
+    return Lowered(graph.name, program, program.encode(), infos, layout, kernels, low.macs, bounds)
 
 
 def _merge_in_place(low: Lowering, inputs: Sequence[Value], outputs: Sequence[Value]) -> list[int]:
@@ -265,7 +327,11 @@ def _merge_in_place(low: Lowering, inputs: Sequence[Value], outputs: Sequence[Va
                 continue
             merged[b.buffer] = root
             break
-        written.update(v.buffer for v, s in zip(draft.values, draft.kernel.slots, strict=True) if s.written and v.region is Region.ARENA)
+        written.update(
+            v.buffer
+            for v, s in zip(draft.values, draft.kernel.slots, strict=True)
+            if s.written and v.region is Region.ARENA
+        )
     return merged
 
 
@@ -279,20 +345,30 @@ def _last_uses(low: Lowering, outputs: Sequence[Value]) -> list[int]:
     for value in outputs:
         if value.region is Region.ARENA:
             last[value.buffer] = len(low.steps)
+    first = _first_uses(low)
+    for start, end in sorted(low.loops, key=lambda loop: loop[1]):  # inner loops end first
+        for buffer, begin in enumerate(first):
+            # What was there before the loop is needed again in its next round.
+            if begin < start <= last[buffer] < end:
+                last[buffer] = end
     return last
 
 
-def _buffers(low: Lowering, inputs: Sequence[Value], outputs: Sequence[Value], merged: Sequence[int]) -> list[Buffer]:
-    last = _last_uses(low, outputs)
+def _first_uses(low: Lowering) -> list[int]:
+    """The first step that touches each buffer; the number of steps for one that none touches."""
     first = [len(low.steps)] * len(low.buffer_bytes)
     for index in reversed(range(len(low.steps))):
         for value in low.steps[index].values:
             if value.region is Region.ARENA:
                 first[value.buffer] = index
-    for value in inputs:
-        if value.region is Region.ARENA:
-            first[value.buffer] = -1
-            last[value.buffer] = max(last[value.buffer], -1)
+    for tensor_id in low.root.inputs:
+        first[low.values[tensor_id].buffer] = -1
+    return first
+
+
+def _buffers(low: Lowering, outputs: Sequence[Value], merged: Sequence[int]) -> list[Buffer]:
+    last = _last_uses(low, outputs)
+    first = _first_uses(low)
     buffers = []
     for root in sorted(set(merged)):
         group = [i for i, r in enumerate(merged) if r == root]
@@ -322,19 +398,14 @@ def _bound(graph: Graph, registry: Registry, tensor_id: int) -> tuple[float, flo
     return bound.absolute, bound.relative
 
 
-def _info(low: Lowering, registry: Registry, index: int, place: Any) -> StepInfo:
-    draft = low.steps[index]
-    watches: list[Watch] = []
-    # A node's outputs are complete after its last step.
-    if index + 1 == len(low.steps) or low.steps[index + 1].node is not draft.node:
-        for tensor_id in draft.node.outputs:
-            tensor = low.graph.tensor(tensor_id)
-            if tensor.source is not None and tensor_id in low.values:
-                bound = _bound(low.graph, registry, tensor_id)
-                operand = place(low.values[tensor_id])
-                watches.append(
-                    Watch(tensor.source, tensor.name, operand, tensor.dtype, tensor.shape, tensor.source_offset, *bound)
-                )
+def _info(low: Lowering, registry: Registry, draft: _Draft, place: Callable[[Value], Operand]) -> StepInfo:
+    watches = []
+    for tensor, value in draft.watched:
+        assert tensor.source is not None
+        bound = _bound(low.graph, registry, tensor.id)
+        watches.append(
+            Watch(tensor.source, tensor.name, place(value), tensor.dtype, tensor.shape, tensor.source_offset, *bound)
+        )
     return StepInfo(draft.node.label, draft.kernel.name, draft.macs, tuple(watches))
 
 

@@ -41,7 +41,9 @@ def round_half_away(x: float) -> int:
     return int(math.floor(abs(x) + 0.5)) * (1 if x >= 0 else -1)
 
 
-def convolution_multipliers(x: Tensor, weights: Tensor, y: Tensor, *, product_in_float32: bool = False) -> list[tuple[int, int]]:
+def convolution_multipliers(
+    x: Tensor, weights: Tensor, y: Tensor, *, product_in_float32: bool = False
+) -> list[tuple[int, int]]:
     """(multiplier, shift) for each scale of `weights`, for accumulators of x * weights into y.
 
     `product_in_float32` follows GetQuantizedConvolutionMultipler (per-tensor FULLY_CONNECTED and uint8 convolutions),
@@ -89,7 +91,9 @@ def wrap32(values: Array) -> Array:
     return (values.astype(np.int64) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
 
 
-def folded_bias(bias: Array | None, weights: Array, input_zero_point: int, weights_zero_point: int, axes: Sequence[int]) -> Array:
+def folded_bias(
+    bias: Array | None, weights: Array, input_zero_point: int, weights_zero_point: int, axes: Sequence[int]
+) -> Array:
     """int32 start values of the accumulators, with everything that does not depend on the input folded in.
 
     sum((x - xz) * (w - wz)) + bias = sum(x * w) - wz * sum(x) + [bias - xz * sum(w) + n * xz * wz]; the bracket is the

@@ -228,7 +228,9 @@ class Program:
             raise ModelError("the initial state is larger than the state")
 
     def _operands(self) -> list[tuple[str, Operand]]:
-        steps = [(f"step {i} operand {j}", op) for i, step in enumerate(self.steps) for j, op in enumerate(step.operands)]
+        steps = [
+            (f"step {i} operand {j}", op) for i, step in enumerate(self.steps) for j, op in enumerate(step.operands)
+        ]
         return steps + [(f"tensor '{spec.name}'", spec.operand) for spec in self.inputs + self.outputs]
 
     def encode(self) -> bytes:
@@ -250,7 +252,12 @@ class Program:
             block.put(tensors + i * TENSOR.size, self._tensor(spec, names[i], dims[i], constants))
         first = 0
         for i, step in enumerate(self.steps):
-            record = {"kernel": step.kernel, "operand_count": len(step.operands), "args": args[i], "first_operand": first}
+            record = {
+                "kernel": step.kernel,
+                "operand_count": len(step.operands),
+                "args": args[i],
+                "first_operand": first,
+            }
             block.put(steps + i * STEP.size, STEP.pack(record))
             for operand in step.operands:
                 block.put(operands + first * OPERAND.size, _pack_operand(operand, constants))

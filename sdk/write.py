@@ -224,5 +224,7 @@ def _raw(tensor: Tensor) -> bytes:
     assert tensor.data is not None
     if tensor.dtype is not DType.INT4:
         return np.ascontiguousarray(tensor.data, tensor.dtype.numpy).tobytes()
-    nibbles = np.append(tensor.data.reshape(-1).astype(np.uint8) & 15, np.uint8(0))[: tensor.elements + tensor.elements % 2]
+    nibbles = np.append(tensor.data.reshape(-1).astype(np.uint8) & 15, np.uint8(0))[
+        : tensor.elements + tensor.elements % 2
+    ]
     return (nibbles[0::2] | nibbles[1::2] << 4).astype(np.uint8).tobytes()

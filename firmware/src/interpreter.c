@@ -1,6 +1,4 @@
 /* The interpreter: checks a program once, then runs its steps. See SPEC.md for the bytes it reads. */
-#include <string.h>
-
 #include "kernel.h"
 
 #define FLAG_OPEN 1u

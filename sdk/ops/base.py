@@ -130,7 +130,10 @@ class View:
         return (a.scale, a.zero_point) == (b.scale, b.zero_point)
 
     def unsupported(self, message: str, remedy: str = "") -> UnsupportedError:
-        return UnsupportedError(f"{self.label} {message}", remedy or "Change the model, or write a custom operator (docs/custom-operators.md).")
+        return UnsupportedError(
+            f"{self.label} {message}",
+            remedy or "Change the model, or write a custom operator (docs/custom-operators.md).",
+        )
 
     def dtypes(self) -> str:
         return ", ".join(tensor.dtype.numpy_name for tensor in self.inputs) + " -> " + self.output().dtype.numpy_name
@@ -201,7 +204,14 @@ class CaseGraph:
         self.tensors.append(Tensor(index, f"t{index}", tuple(shape), dtype, quantization, data, index))
         return index
 
-    def constant(self, data: Array, dtype: DType, scale: float | Sequence[float] | None = None, zero_point: int = 0, axis: int = 0) -> int:
+    def constant(
+        self,
+        data: Array,
+        dtype: DType,
+        scale: float | Sequence[float] | None = None,
+        zero_point: int = 0,
+        axis: int = 0,
+    ) -> int:
         return self.tensor(data.shape, dtype, scale, zero_point, data=data.astype(dtype.numpy), axis=axis)
 
     def input(self, shape: Sequence[int], dtype: DType, scale: float | None = None, zero_point: int = 0) -> int:
@@ -261,6 +271,9 @@ class Registry:
         for op in ops:
             by_name |= {name: op for name in op.names}
             for kernel in op.kernels:
-                if numbers.setdefault(kernel.number, kernel.name) != kernel.name or kernels.setdefault(kernel.name, kernel) != kernel:
+                if (
+                    numbers.setdefault(kernel.number, kernel.name) != kernel.name
+                    or kernels.setdefault(kernel.name, kernel) != kernel
+                ):
                     raise ValueError(f"kernel {kernel.name} ({kernel.number}) clashes with {numbers[kernel.number]}")
         return Registry(by_name, kernels)

@@ -22,7 +22,9 @@ ARGS_S8 = Struct(
         *fields("i", "weights_offset", "output_offset", "low", "high"),
     ),
 )
-ARGS_F32 = Struct("ml_fully_connected_f32_args", (*fields("I", "rows", "inputs", "outputs"), *fields("f", "low", "high")))
+ARGS_F32 = Struct(
+    "ml_fully_connected_f32_args", (*fields("I", "rows", "inputs", "outputs"), *fields("f", "low", "high"))
+)
 
 FULLY_CONNECTED_S8 = Kernel(
     "fully_connected_s8",
@@ -126,7 +128,12 @@ class FullyConnected(Op):
 
 
 def _options(activation: int) -> dict[str, Any]:
-    return {"fused_activation_function": activation, "weights_format": 0, "keep_num_dims": False, "asymmetric_quantize_inputs": False}
+    return {
+        "fused_activation_function": activation,
+        "weights_format": 0,
+        "keep_num_dims": False,
+        "asymmetric_quantize_inputs": False,
+    }
 
 
 def _case_s8(

@@ -6,6 +6,7 @@ Each is a pure function from graph to graph in its own file, and `Graph.check` r
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from sdk.graph import Graph
 from sdk.ops.base import Registry
@@ -21,7 +22,9 @@ PASSES: list[tuple[str, Pass]] = [
 
 
 def run_all(graph: Graph, registry: Registry, watch: Callable[[str, Graph], None] | None = None) -> Graph:
-    """`graph` after all passes; `watch` is called with each pass's name and result."""
+    """`graph` and its subgraphs after all passes; `watch` is called with each pass's name and the main graph."""
+    if graph.subgraphs:
+        graph = replace(graph, subgraphs={i: run_all(each, registry) for i, each in graph.subgraphs.items()})
     for name, run in PASSES:
         graph = run(graph, registry)
         graph.check()

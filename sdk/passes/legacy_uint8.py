@@ -38,7 +38,9 @@ def run(graph: Graph, registry: Registry) -> Graph:
     for node in graph.nodes:
         inputs = tuple(None if i is None else renamed.get(i, i) for i in node.inputs)
         options = node.options if node.op in KEEP else {**node.options, "legacy_uint8": True}
-        nodes.append(replace(node, inputs=inputs, outputs=tuple(renamed.get(i, i) for i in node.outputs), options=options))
+        nodes.append(
+            replace(node, inputs=inputs, outputs=tuple(renamed.get(i, i) for i in node.outputs), options=options)
+        )
     made = {i for node in graph.nodes for i in node.outputs}
     nodes += [Node("QUANTIZE", (renamed[i],), (i,)) for i in graph.outputs if i in renamed and i in made]
     return graph.with_nodes(nodes, [*table.values(), *ends.values()])
