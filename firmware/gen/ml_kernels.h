@@ -25,6 +25,16 @@ typedef struct ml_fully_connected_f32_args {
 } ml_fully_connected_f32_args;
 _Static_assert(sizeof(ml_fully_connected_f32_args) == 20u, "ml_fully_connected_f32_args");
 
+typedef struct ml_jump_args {
+    uint32_t target;
+} ml_jump_args;
+_Static_assert(sizeof(ml_jump_args) == 4u, "ml_jump_args");
+
+typedef struct ml_copy_args {
+    uint32_t bytes;
+} ml_copy_args;
+_Static_assert(sizeof(ml_copy_args) == 4u, "ml_copy_args");
+
 /* fully_connected_s8: operands input, weights, start, scales, output */
 ml_status ml_fully_connected_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_s8(const void *args, void *const *operands);
@@ -34,5 +44,20 @@ int32_t ml_fully_connected_s8(const void *args, void *const *operands);
 ml_status ml_fully_connected_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_f32(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_fully_connected_f32 {2u, 20u, 4u, 8u, 4u, 0u, 170u, 0u, ml_fully_connected_f32_check, ml_fully_connected_f32}
+
+/* jump: operands  */
+ml_status ml_jump_check(const void *args, const ml_operand *operands);
+int32_t ml_jump(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_jump {200u, 4u, 0u, 0u, 0u, 0u, 0u, 0u, ml_jump_check, ml_jump}
+
+/* jump_unless: operands condition */
+ml_status ml_jump_unless_check(const void *args, const ml_operand *operands);
+int32_t ml_jump_unless(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_jump_unless {201u, 4u, 1u, 0u, 0u, 0u, 0u, 0u, ml_jump_unless_check, ml_jump_unless}
+
+/* copy: operands from, to */
+ml_status ml_copy_check(const void *args, const ml_operand *operands);
+int32_t ml_copy(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_copy {202u, 4u, 2u, 2u, 0u, 0u, 0u, 0u, ml_copy_check, ml_copy}
 
 #endif
