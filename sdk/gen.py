@@ -82,6 +82,7 @@ def files() -> dict[str, str]:
 
 
 def main() -> int:
+    """Writes or checks the files; the exit code."""
     stale = [name for name, text in files().items() if not (GEN / name).exists() or (GEN / name).read_text() != text]
     if "--check" in sys.argv[1:]:
         if stale:

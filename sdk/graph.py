@@ -130,7 +130,7 @@ class Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One operator applied: tensor ids in and out (None for an optional input left out), options by their field name."""
+    """One operator applied: ids of its tensors (None for an optional input left out), options by their field name."""
 
     op: str
     inputs: tuple[int | None, ...]
@@ -224,7 +224,7 @@ class Graph:
             tensor = self.tensors[tensor_id]
             if tensor.data is None and tensor_id not in made and not tensor.variable:
                 raise ModelError(
-                    f"{node.label} reads {tensor.label} before any node has made it (a cycle, or a wrong order)"
+                    f"{node.label} reads {tensor.label} before any node made it (a cycle or a wrong order)"
                 )
         for tensor_id in node.outputs:
             if tensor_id in made or self.tensors[tensor_id].data is not None:
@@ -252,18 +252,14 @@ def _check_quantization(tensor: Tensor, quantization: Quantization) -> None:
     if any(not math.isfinite(scale) or scale <= 0 for scale in quantization.scale):
         raise ModelError(f"tensor {tensor.label} has a scale that is not a positive finite number")
     if len(quantization.zero_point) != len(quantization.scale):
-        raise ModelError(
-            f"tensor {tensor.label} has {len(quantization.scale)} scales and {len(quantization.zero_point)} zero points"
-        )
+        counts = f"{len(quantization.scale)} scales and {len(quantization.zero_point)} zero points"
+        raise ModelError(f"tensor {tensor.label} has {counts}")
     low, high = ZERO_POINT_RANGE.get(tensor.dtype, (-(2**31), 2**31 - 1))
     if any(not low <= zero_point <= high for zero_point in quantization.zero_point):
         raise ModelError(f"tensor {tensor.label} has a zero point outside {low} to {high}")
     if quantization.per_channel:
         if not 0 <= quantization.axis < len(tensor.shape):
-            raise ModelError(
-                f"tensor {tensor.label} is quantized along axis {quantization.axis}, which it does not have"
-            )
+            raise ModelError(f"tensor {tensor.label} has scales along axis {quantization.axis}, which it does not have")
         if len(quantization.scale) != tensor.shape[quantization.axis]:
-            raise ModelError(
-                f"tensor {tensor.label} has {len(quantization.scale)} scales for {tensor.shape[quantization.axis]} channels"
-            )
+            counts = f"{len(quantization.scale)} scales for {tensor.shape[quantization.axis]} channels"
+            raise ModelError(f"tensor {tensor.label} has {counts}")

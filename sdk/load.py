@@ -215,7 +215,7 @@ class _Reader:
                 raise ModelError(f"option table {kind} is not in the schema")
             reader = getattr(tflite, _names(union)[kind])()
             reader.Init(fields.Bytes, fields.Pos)
-            options |= {snake(field): self._option(reader, field) for field in option_fields(type(reader))}
+            options |= {snake(field): self._option(reader, field) for field in option_fields(reader.__class__)}
         return options
 
     def _option(self, reader: Any, field: str) -> Any:
@@ -230,7 +230,7 @@ class _Reader:
         raw = bytes(table.CustomOptions(i) for i in range(table.CustomOptionsLength()))
         try:
             fields = flatbuffers.flexbuffers.Loads(raw) if raw else {}
-        except Exception:  # FlexBuffers raises anything on data that is not FlexBuffers; such options stay bytes
+        except Exception:  # noqa: BLE001 - FlexBuffers raises anything on data that is not FlexBuffers; such options stay bytes
             fields = {}
         return {"custom_options": raw} | (fields if isinstance(fields, dict) else {})
 
@@ -255,7 +255,7 @@ class _Reader:
 
 
 @cache
-def option_fields(table: type) -> tuple[str, ...]:
+def option_fields(table: Any) -> tuple[str, ...]:
     """The fields of a generated option table, by their accessors' names."""
     skip = ("Length", "IsNone", "AsNumpy", "HasIdentifier")
     return tuple(

@@ -223,8 +223,11 @@ class Lowering:
         macs: int = 0,
         in_place: Sequence[tuple[int, int]] = (),
     ) -> None:
-        """Adds a call of `kernel`. `values` are its operands in the order of its slots; `in_place` lists (read, written)
-        pairs of operands that may be the same bytes because the kernel reads each element before it writes it."""
+        """Adds a call of `kernel`. `values` are its operands in the order of its slots.
+
+        `in_place` lists (read, written) pairs of operands that may be the same bytes, because the kernel reads each
+        element before it writes it.
+        """
         if len(values) != len(kernel.slots):
             raise ValueError(f"{kernel.name} takes {len(kernel.slots)} operands, got {len(values)}")
         assert self.node is not None

@@ -38,7 +38,7 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
 
 def round_half_away(x: float) -> int:
     """C's round(): to the nearest integer, ties away from zero."""
-    return int(math.floor(abs(x) + 0.5)) * (1 if x >= 0 else -1)
+    return math.floor(abs(x) + 0.5) * (1 if x >= 0 else -1)
 
 
 def convolution_multipliers(

@@ -50,7 +50,8 @@ class Plan:
         """Proves the plan: no two buffers that live at the same step share a byte. AssertionError if one does."""
         for i, a in enumerate(self.buffers):
             start = self.offsets[a.id]
-            assert start % ALIGNMENT == 0 and 0 <= start and start + a.bytes <= self.arena_bytes, a
+            assert start % ALIGNMENT == 0, a
+            assert 0 <= start <= self.arena_bytes - a.bytes, a
             for b in self.buffers[i + 1 :]:
                 other = self.offsets[b.id]
                 apart = start + a.bytes <= other or other + b.bytes <= start

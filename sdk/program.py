@@ -47,6 +47,17 @@ class Profile(IntEnum):
     xtensa = 5
 
 
+C_TYPES = {
+    "I": "uint32_t",
+    "i": "int32_t",
+    "H": "uint16_t",
+    "h": "int16_t",
+    "B": "uint8_t",
+    "b": "int8_t",
+    "f": "float",
+}
+
+
 @dataclass(frozen=True)
 class Field:
     """One member of a C struct: its struct-module code, its C type and how often it stands there."""
@@ -55,16 +66,6 @@ class Field:
     code: str
     count: int = 1
 
-    C_TYPES = {
-        "I": "uint32_t",
-        "i": "int32_t",
-        "H": "uint16_t",
-        "h": "int16_t",
-        "B": "uint8_t",
-        "b": "int8_t",
-        "f": "float",
-    }  # noqa: RUF012
-
     @property
     def size(self) -> int:
         return struct.calcsize("<" + self.code)
@@ -72,7 +73,7 @@ class Field:
     @property
     def c(self) -> str:
         array = f"[{self.count}]" if self.count > 1 else ""
-        return f"{self.C_TYPES[self.code]} {self.name}{array};"
+        return f"{C_TYPES[self.code]} {self.name}{array};"
 
 
 @dataclass(frozen=True)

@@ -227,4 +227,4 @@ def _raw(tensor: Tensor) -> bytes:
     nibbles = np.append(tensor.data.reshape(-1).astype(np.uint8) & 15, np.uint8(0))[
         : tensor.elements + tensor.elements % 2
     ]
-    return (nibbles[0::2] | nibbles[1::2] << 4).astype(np.uint8).tobytes()
+    return bytes((nibbles[0::2] | nibbles[1::2] << 4).astype(np.uint8))

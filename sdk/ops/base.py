@@ -30,10 +30,12 @@ class Slot:
 
 
 def read(name: str, dtype: DType, optional: bool = False) -> Slot:
+    """An operand that the kernel reads."""
     return Slot(name, dtype, optional=optional)
 
 
 def write(name: str, dtype: DType) -> Slot:
+    """An operand that the kernel writes (and may read)."""
     return Slot(name, dtype, written=True)
 
 
@@ -269,7 +271,7 @@ class Registry:
         kernels = dict(self.kernels)
         numbers = {kernel.number: kernel.name for kernel in kernels.values()}
         for op in ops:
-            by_name |= {name: op for name in op.names}
+            by_name |= dict.fromkeys(op.names, op)
             for kernel in op.kernels:
                 if (
                     numbers.setdefault(kernel.number, kernel.name) != kernel.name

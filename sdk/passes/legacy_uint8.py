@@ -1,7 +1,7 @@
 """Turn uint8-quantized tensors into int8 ones, exactly: every stored value and zero point minus 128.
 
-Models from before 2019 are quantized to uint8. Shifting both the values and the zero points changes no real number and
-no accumulator, so the int8 kernels give the same results minus 128. The model keeps its uint8 inputs and outputs, which a
+Models from before 2019 are quantized to uint8. Shifting both values and zero points changes no real number and no
+accumulator, so the int8 kernels give the same results minus 128. The model keeps its uint8 inputs and outputs, which a
 QUANTIZE at each end converts.
 """
 
