@@ -1,0 +1,73 @@
+"""Damaged and hostile programs: refused, or run without a byte out of bounds. Every operator's cases are the seeds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sdk.load import load_bytes
+from sdk.lower import lower
+from sdk.ops import registry
+from sdk.ops.base import Case
+from sdk.paths import FIRMWARE
+from sdk.program import HEADER
+from sdk.write import write
+
+# MICROLITH_FUZZ=100 multiplies the work for a night's run.
+MUTATIONS = 300 * int(os.environ.get("MICROLITH_FUZZ", "1"))
+FLAGS = [
+    *("-std=c11", "-O1", "-g", "-fwrapv", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unused-parameter"),
+    *("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
+]
+
+
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The driver, built with all portable kernels and the sanitizers."""
+    compiler = shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no gcc on this machine")
+    folder = tmp_path_factory.mktemp("hostile")
+    kernels = sorted(registry().kernels.values(), key=lambda kernel: kernel.number)
+    portable = [kernel.name for kernel in kernels if kernel.profile.name == "portable"]
+    (folder / "kernels.def").write_text("".join(f"ML_USE({name})\n" for name in portable))
+    sources = [Path(__file__).parent / "c" / "hostile.c", *sorted((FIRMWARE / "src" / "kernels").glob("*.c"))]
+    sources += [FIRMWARE / "src" / name for name in ("interpreter.c", "kernel_table.c")]
+    includes = [folder, FIRMWARE / "include", FIRMWARE / "src", FIRMWARE / "gen"]
+    program = folder / "hostile"
+    command = [compiler, *FLAGS, *(f"-I{path}" for path in includes), *map(str, sources), "-o", str(program)]
+    subprocess.run(command, check=True)
+    return program
+
+
+def first_cases() -> Iterator[Case]:
+    """A few cases of each operator: the first of each name's stem, which is its type."""
+    for name, op in registry().ops.items():
+        if name != op.names[0]:
+            continue
+        stems: dict[str, int] = {}
+        for case in op.cases():
+            stem = case.name.split("-")[0]
+            stems[stem] = stems.get(stem, 0) + 1
+            if stems[stem] <= 3:
+                yield Case(f"{name}-{case.name}", case.graph, case.inputs)
+
+
+@pytest.mark.parametrize("case", list(first_cases()), ids=lambda case: case.name)
+def test_mutated_programs_stay_in_bounds(case: Case, hostile: Path, tmp_path: Path) -> None:
+    lowered = lower(load_bytes(write(case.graph)))
+    if not lowered.steps:
+        pytest.skip("a view: no step to attack")
+    path = tmp_path / "program.mlith"
+    path.write_bytes(lowered.block)
+    tables = len(lowered.block) - len(lowered.program.constants) - len(lowered.program.state_image)
+    seed = str(sum(case.name.encode()))
+    arguments = [str(hostile), str(path), seed, str(MUTATIONS), str(max(tables // 4 * 4, HEADER.size))]
+    result = subprocess.run(arguments, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stdout.startswith("accepted")
