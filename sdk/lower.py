@@ -135,6 +135,8 @@ class Lowering:
         if tensor.id not in self.values:
             if tensor.data is not None:
                 self.values[tensor.id] = self.constant(tensor.data)
+            elif tensor.variable:
+                self.values[tensor.id] = self._variable_tensor(tensor)
             else:
                 self.values[tensor.id] = self._buffer(tensor.bytes, tensor.name)
         return self.values[tensor.id]
@@ -166,6 +168,16 @@ class Lowering:
             value = self.variables[name] = self.state(count)
         if value.bytes != count:
             raise ModelError(f"the variable '{name}' is used with {count} bytes and with {value.bytes}")
+        return value
+
+    def _variable_tensor(self, tensor: Tensor) -> Value:
+        """The state of a tensor that is itself a variable: one, however often its subgraph is called.
+
+        It starts at real zero as an int8 tensor, at stored zero as any other: what both oracles do.
+        """
+        value = self.variable(f"{self.calls[-1] if self.calls else 0}:{tensor.id}", tensor.bytes)
+        if tensor.dtype is DType.INT8 and tensor.quantization is not None:
+            self.set_initial(value, np.full(tensor.elements, tensor.zero_point, np.int8))
         return value
 
     def set_initial(self, value: Value, data: Array) -> None:

@@ -15,6 +15,7 @@ from sdk.errors import ModelError
 from sdk.graph import ZERO_POINT_RANGE, Array, Tensor
 
 ACTIVATION_NONE, RELU, RELU_N1_TO_1, RELU6, TANH, SIGN_BIT = range(6)
+CLAMPS = (RELU, RELU_N1_TO_1, RELU6)  # activations that limit a range
 
 
 def quantize_multiplier(real: float) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdk.errors import ModelError, UnsupportedError
@@ -215,6 +215,12 @@ class CaseGraph:
         axis: int = 0,
     ) -> int:
         return self.tensor(data.shape, dtype, scale, zero_point, data=data.astype(dtype.numpy), axis=axis)
+
+    def variable(self, shape: Sequence[int], dtype: DType, scale: float | None = None, zero_point: int = 0) -> int:
+        """A state that the node keeps from one inference to the next."""
+        index = self.tensor(shape, dtype, scale, zero_point)
+        self.tensors[index] = replace(self.tensors[index], variable=True)
+        return index
 
     def input(self, shape: Sequence[int], dtype: DType, scale: float | None = None, zero_point: int = 0) -> int:
         self.input_ids.append(self.tensor(shape, dtype, scale, zero_point))
