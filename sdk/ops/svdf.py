@@ -107,7 +107,12 @@ class Svdf(Op):
             raise view.unsupported(f"has no kernel for {view.dtypes()}")
 
     def cases(self) -> Iterator[Case]:
-        for batches, inputs, units, rank, memory in ((1, 1, 1, 1, 1), (1, 5, 3, 2, 4), (2, 17, 4, 1, 10), (3, 8, 2, 3, 7)):
+        for batches, inputs, units, rank, memory in (
+            (1, 1, 1, 1, 1),
+            (1, 5, 3, 2, 4),
+            (2, 17, 4, 1, 10),
+            (3, 8, 2, 3, 7),
+        ):
             shape = (batches, inputs, units, rank, memory)
             name = "x".join(map(str, shape))
             for activation in (numerics.ACTIVATION_NONE, numerics.RELU):
@@ -181,9 +186,7 @@ def _case_integer(
     state = g.variable((batches, units * rank * memory), wide, state_scale, state_zero)
     y = g.output((batches, units), DType.INT8, scale, zero)
     options = _options(rank, activation)
-    values = [
-        (rng.integers(-128, 128, (batches, inputs)).astype(np.int8),) for _ in range(memory + 2)
-    ]
+    values = [(rng.integers(-128, 128, (batches, inputs)).astype(np.int8),) for _ in range(memory + 2)]
     return g.case(name, "SVDF", [x, feature, time, bias, state], [y], options, values)
 
 

@@ -6,8 +6,8 @@
  * state [batches][units * rank][memory], oldest first, output [batches][units]. */
 #include "ml_kernels.h"
 
-static ml_status check_shapes(const ml_operand *operands, uint32_t batches, uint32_t inputs, uint32_t units, uint32_t rank,
-                              uint32_t memory, uint32_t input_bytes, uint32_t state_bytes) {
+static ml_status check_shapes(const ml_operand *operands, uint32_t batches, uint32_t inputs, uint32_t units,
+                              uint32_t rank, uint32_t memory, uint32_t input_bytes, uint32_t state_bytes) {
     bool fits = memory != 0 && ml_holds(&operands[0], input_bytes, batches, inputs, 1, 1) &&
                 ml_holds(&operands[1], input_bytes, units, rank, inputs, 1) &&
                 ml_holds(&operands[2], state_bytes, units, rank, memory, 1) &&
@@ -18,8 +18,7 @@ static ml_status check_shapes(const ml_operand *operands, uint32_t batches, uint
 
 static ml_status check_integer(const void *args, const ml_operand *operands, uint32_t state_bytes) {
     const ml_svdf_args *a = args;
-    bool fits =
-        ml_holds(&operands[5], 4, a->units, a->rank, 1, 1) && ml_holds(&operands[6], 4, a->units, 1, 1, 1);
+    bool fits = ml_holds(&operands[5], 4, a->units, a->rank, 1, 1) && ml_holds(&operands[6], 4, a->units, 1, 1, 1);
     return fits ? check_shapes(operands, a->batches, a->inputs, a->units, a->rank, a->memory, 1, state_bytes)
                 : ML_ERR_OPERAND;
 }
@@ -78,18 +77,14 @@ static void run_integer(const ml_svdf_args *a, void *const *operands, bool wide)
     }
 }
 
-ml_status ml_svdf_s8_check(const void *args, const ml_operand *operands) {
-    return check_integer(args, operands, 1);
-}
+ml_status ml_svdf_s8_check(const void *args, const ml_operand *operands) { return check_integer(args, operands, 1); }
 
 int32_t ml_svdf_s8(const void *args, void *const *operands) {
     run_integer(args, operands, false);
     return 0;
 }
 
-ml_status ml_svdf_s16_check(const void *args, const ml_operand *operands) {
-    return check_integer(args, operands, 2);
-}
+ml_status ml_svdf_s16_check(const void *args, const ml_operand *operands) { return check_integer(args, operands, 2); }
 
 int32_t ml_svdf_s16(const void *args, void *const *operands) {
     run_integer(args, operands, true);
