@@ -35,6 +35,32 @@ typedef struct ml_copy_args {
 } ml_copy_args;
 _Static_assert(sizeof(ml_copy_args) == 4u, "ml_copy_args");
 
+typedef struct ml_svdf_args {
+    uint32_t batches;
+    uint32_t inputs;
+    uint32_t units;
+    uint32_t rank;
+    uint32_t memory;
+    int32_t feature_multiplier;
+    int32_t feature_shift;
+    int32_t state_offset;
+    int32_t multiplier;
+    int32_t shift;
+    int32_t output_offset;
+} ml_svdf_args;
+_Static_assert(sizeof(ml_svdf_args) == 44u, "ml_svdf_args");
+
+typedef struct ml_svdf_f32_args {
+    uint32_t batches;
+    uint32_t inputs;
+    uint32_t units;
+    uint32_t rank;
+    uint32_t memory;
+    float low;
+    float high;
+} ml_svdf_f32_args;
+_Static_assert(sizeof(ml_svdf_f32_args) == 28u, "ml_svdf_f32_args");
+
 /* fully_connected_s8: operands input, weights, start, scales, output */
 ml_status ml_fully_connected_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_s8(const void *args, void *const *operands);
@@ -59,5 +85,20 @@ int32_t ml_jump_unless(const void *args, void *const *operands);
 ml_status ml_copy_check(const void *args, const ml_operand *operands);
 int32_t ml_copy(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_copy {202u, 4u, 2u, 2u, 0u, 0u, 0u, 0u, ml_copy_check, ml_copy}
+
+/* svdf_s8: operands input, weights_feature, weights_time, state, output, feature_start, start */
+ml_status ml_svdf_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_svdf_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_svdf_s8 {230u, 44u, 7u, 24u, 0u, 0u, 10240u, 0u, ml_svdf_s8_check, ml_svdf_s8}
+
+/* svdf_s16: operands input, weights_feature, weights_time, state, output, feature_start, start */
+ml_status ml_svdf_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_svdf_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_svdf_s16 {231u, 44u, 7u, 24u, 0u, 0u, 10320u, 0u, ml_svdf_s16_check, ml_svdf_s16}
+
+/* svdf_f32: operands input, weights_feature, weights_time, state, output, bias */
+ml_status ml_svdf_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_svdf_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_svdf_f32 {232u, 28u, 6u, 24u, 32u, 0u, 2730u, 0u, ml_svdf_f32_check, ml_svdf_f32}
 
 #endif
