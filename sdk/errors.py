@@ -62,6 +62,10 @@ class ToolError(SdkError):
     exit_code = 8
 
 
+class MissingToolError(ToolError):
+    """A compiler, emulator or flasher is not on this machine; the remedy installs it."""
+
+
 class LinkError(SdkError):
     """The device does not answer, or answers with something else than the protocol allows."""
 

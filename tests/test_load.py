@@ -73,7 +73,11 @@ def test_int4_is_unpacked_low_half_first() -> None:
 
 
 def test_field_names() -> None:
-    assert [snake(name) for name in ("StrideW", "DilationHFactor", "NewShape")] == ["stride_w", "dilation_h_factor", "new_shape"]
+    assert [snake(name) for name in ("StrideW", "DilationHFactor", "NewShape")] == [
+        "stride_w",
+        "dilation_h_factor",
+        "new_shape",
+    ]
 
 
 def tensor(index: int, **changes: object) -> Tensor:
