@@ -15,7 +15,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -37,8 +37,10 @@ from sdk.link.messages import (
     UPLOADED,
     Reply,
 )
-from sdk.link.transport import Transport
 from sdk.program import HEADER, VERSION, Profile, Region
+
+if TYPE_CHECKING:
+    from sdk.link.transport import Transport
 
 QUICK_S = 10.0  # patience with a request that computes nothing
 COMPUTE_S = 120.0  # and with one that opens or runs a program

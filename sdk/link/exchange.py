@@ -10,12 +10,15 @@ from __future__ import annotations
 import random
 import re
 import time
+from typing import TYPE_CHECKING
 
 from sdk.errors import DeviceError, LinkError, SdkError
 from sdk.link import frames
 from sdk.link.messages import LINK_STATUSES, MAX_FRAME_BYTES, Reply, decode_reply, encode_request
-from sdk.link.transport import Transport
 from sdk.paths import FIRMWARE
+
+if TYPE_CHECKING:
+    from sdk.link.transport import Transport
 
 COMPUTING = ("open", "invoke", "step")  # requests that may take long: asked again ever more seldom
 RETRY_MAX_S = 4.0

@@ -62,7 +62,8 @@ class Decoder:
     """Finds the sound frames in any stream of bytes. Never raises; holds at most one frame of `max_bytes`."""
 
     def __init__(self, max_bytes: int) -> None:
-        # Byte stuffing adds one byte in 254, and one.
+        self._max_bytes = max_bytes
+        # Byte stuffing adds at most one byte in 254, and one.
         self._limit = max_bytes + max_bytes // RUN_MAX + 1
         self._pending = bytearray()
         self._overlong = False
@@ -99,7 +100,7 @@ class Decoder:
         if empty:
             return None
         frame = cobs_decode(data)
-        if frame is not None and len(frame) >= HEADER_BYTES + CRC_BYTES:
+        if frame is not None and HEADER_BYTES + CRC_BYTES <= len(frame) <= self._max_bytes:
             body, crc = frame[:-CRC_BYTES], frame[-CRC_BYTES:]
             if struct.unpack("<I", crc)[0] == zlib.crc32(body):
                 return body
