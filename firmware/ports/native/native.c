@@ -12,25 +12,28 @@
 
 #include "port.h"
 
-/* Pool and stack, with the symbols that a chip's linker script makes. Below the stack lies a page that nobody may
- * touch: a stack that overflows ends the process instead of writing over the pool. ML_POOL_BYTES, ML_STACK_BYTES: board
- * file. */
+/* Pool and stack: the sections and symbols that a chip's linker script makes. Below the stack lies memory that nobody
+ * may touch: a stack that overflows ends the process instead of writing over the pool. The build defines ML_RAM_BYTES
+ * and ML_STACK_BYTES from the board's file. */
 #define TEXT_OF(number) #number
 #define TEXT(number) TEXT_OF(number)
-#define GUARD_BYTES 65536 /* a whole page on every host, whatever its page size */
-__asm__(".pushsection .bss\n"
-        ".globl ml_pool_start, ml_pool_end, ml_stack_start, ml_stack_end\n"
+#define GUARD_BYTES 65536 /* whole pages on every host, whatever its page size */
+__asm__(".pushsection .pool, \"aw\", @nobits\n"
+        ".globl ml_pool_start, ml_pool_end\n"
         ".balign 16\n"
-        "ml_pool_start: .skip " TEXT(
-            ML_POOL_BYTES) "\n"
-                           "ml_pool_end:\n"
-                           ".balign " TEXT(GUARD_BYTES) "\n"
-                                                        "ml_guard: .skip " TEXT(
-                                                            GUARD_BYTES) "\n"
-                                                                         "ml_stack_start: .skip " TEXT(
-                                                                             ML_STACK_BYTES) "\n"
-                                                                                             "ml_stack_end:\n"
-                                                                                             ".popsection\n");
+        "ml_pool_start: .skip " TEXT(ML_RAM_BYTES) " - " TEXT(
+            ML_STACK_BYTES) "\n"
+                            "ml_pool_end:\n"
+                            ".popsection\n"
+                            ".pushsection .stack, \"aw\", @nobits\n"
+                            ".globl ml_stack_start, ml_stack_end\n"
+                            ".balign " TEXT(GUARD_BYTES) "\n"
+                                                         "ml_guard: .skip " TEXT(
+                                                             GUARD_BYTES) "\n"
+                                                                          "ml_stack_start: .skip " TEXT(
+                                                                              ML_STACK_BYTES) "\n"
+                                                                                              "ml_stack_end:\n"
+                                                                                              ".popsection\n");
 extern uint8_t ml_guard[];
 
 void ml_port_init(void) {}

@@ -1,0 +1,345 @@
+"""Board files: what the SDK knows of each board, and all it knows.
+
+A board file is a PlatformIO board manifest (`name`, `url`, `vendor`, `build`, `upload`) with one more section,
+`microlith`. docs/boards.md explains every key. Nothing in the SDK asks for a board's name: what differs is in its file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from sdk.errors import BoardError
+from sdk.paths import BOARDS, FIRMWARE
+from sdk.program import Profile
+
+COUNTER_UNITS = ("instructions", "cycles", "ns")
+FRAME_BYTES = range(128, 4097, 4)  # what the serial protocol allows
+SERVER_RAM_BYTES = 512  # static RAM of firmware and port beside the two frames; sdk.build holds every image to it
+FIRMWARE_FLASH_BYTES = 24 << 10  # room for the firmware and some kernels; what an image really takes, its build says
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class MemoryRegion:
+    """A block of memory: where it begins, how long it is."""
+
+    origin: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Counter:
+    """What ml_port_ticks() counts: `ticks_per_unit` ticks make one `unit`."""
+
+    unit: str  # one of COUNTER_UNITS
+    ticks_per_unit: float
+
+    def units(self, ticks: int) -> int:
+        """`ticks` as a whole number of units."""
+        return round(ticks / self.ticks_per_unit)
+
+
+@dataclass(frozen=True)
+class Emulator:
+    """The QEMU machine that stands for the board, and which of its serial ports the firmware uses."""
+
+    command: str
+    machine: str
+    uart: int
+
+
+@dataclass(frozen=True)
+class Serial:
+    """The board's serial line: speed, and the USB vendor and product ids of its adapter."""
+
+    baud: int
+    usb_ids: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Board:
+    """A thing that can be flashed. Sizes in bytes."""
+
+    id: str
+    path: Path  # of its file
+    name: str
+    vendor: str
+    url: str
+    cpu: str
+    clock_hz: int
+    port: Path  # folder of its C sources
+    profile: Profile
+    compiler: str
+    flags: tuple[str, ...]  # of compiler and linker
+    linker_script: Path | None  # None: a process of the host
+    regions: Mapping[str, MemoryRegion]  # at least flash and ram
+    stack_bytes: int
+    frame_bytes: int  # largest frame of the serial protocol, held twice in RAM
+    serial: Serial
+    flasher: str  # a module of sdk.flash
+    emulator: Emulator | None
+    counter: Counter
+
+    @property
+    def flash_bytes(self) -> int:
+        return self.regions["flash"].bytes
+
+    @property
+    def ram_bytes(self) -> int:
+        return self.regions["ram"].bytes
+
+    @property
+    def program_flash_bytes(self) -> int:
+        """Flash that is left for a program, estimated: the kernels it needs are not known here."""
+        return self.flash_bytes - FIRMWARE_FLASH_BYTES
+
+    @property
+    def program_ram_bytes(self) -> int:
+        """RAM that every image leaves for a program's arena and state."""
+        return (self.ram_bytes - self.stack_bytes - 2 * self.frame_bytes - SERVER_RAM_BYTES) & ~15
+
+
+def load_board(id_or_path: str) -> Board:
+    """The board with this id, or that of a board file. BoardError if there is none or its file is not sound."""
+    if id_or_path.endswith(".json") or "/" in id_or_path:
+        return _read(Path(id_or_path))
+    files = _board_files()
+    if id_or_path not in files:
+        close = difflib.get_close_matches(id_or_path, files, n=3)
+        hint = f"Did you mean {' or '.join(close)}? " if close else ""
+        raise BoardError(f"there is no board '{id_or_path}'", f"{hint}`sdk boards` lists all of them.")
+    return _read(files[id_or_path])
+
+
+def all_boards() -> list[Board]:
+    """All boards by id: the shipped ones, and the user's own. BoardError if a file is not sound."""
+    return [_read(path) for _, path in sorted(_board_files().items())]
+
+
+def board_folders() -> list[Path]:
+    """Where board files are looked for; the first that has an id wins: $MICROLITH_BOARDS, `boards` in the current
+    folder, then the shipped ones."""
+    own = [Path(folder) for folder in os.environ.get("MICROLITH_BOARDS", "").split(os.pathsep) if folder]
+    return [*own, Path("boards"), BOARDS]
+
+
+def _board_files() -> dict[str, Path]:
+    """Paths by board id. A `boards` folder that happens to hold other .json files does no harm: those have no
+    `microlith` section."""
+    files: dict[str, Path] = {}
+    for folder in board_folders():
+        for path in sorted(folder.glob("*.json")):
+            if path.stem not in files and (folder == BOARDS or b'"microlith"' in path.read_bytes()):
+                files[path.stem] = path
+    return files
+
+
+class _Section:
+    """One object of a board file, read key by key; every fault names the file and the key."""
+
+    def __init__(self, path: Path, name: str, values: Any) -> None:
+        self.path = path
+        self.name = name
+        if not isinstance(values, dict):
+            raise self.fault("", "must be an object { }")
+        self.values: dict[str, Any] = values
+        self.read: set[str] = set()
+
+    def fault(self, key: str, text: str, remedy: str = "") -> BoardError:
+        where = ".".join(part for part in (self.name, key) if part)
+        return BoardError(f"{self.path}: {where or 'the file'} {text}", remedy)
+
+    def get(self, key: str, kind: type[T], what: str, default: T | None = None) -> T:
+        """The value of `key`, of type `kind`, described as `what` in the fault; required without a `default`."""
+        self.read.add(key)
+        if key not in self.values:
+            if default is not None:
+                return default
+            raise self.fault(key, f"is missing: {what}")
+        value = self.values[key]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise self.fault(key, f"must be {what}, not {json.dumps(value)}")
+        return value
+
+    def text(self, key: str, what: str, default: str | None = None) -> str:
+        value = self.get(key, str, what, default)
+        if not value and default is None:
+            raise self.fault(key, f"is empty: {what}")
+        return value
+
+    def number(self, key: str, what: str, low: int, high: int = 1 << 32, default: int | None = None) -> int:
+        """An integer from `low` to `high`, or a text that holds one as C writes it (0x20000000, 16000000L)."""
+        value = self.get(key, object, what, default)
+        if isinstance(value, str) and re.fullmatch(r"0[xX][0-9a-fA-F]+|[0-9]+[uUlL]*", value):
+            value = int(value.rstrip("uUlL"), 0)
+        if not isinstance(value, int) or not low <= value <= high:
+            raise self.fault(key, f"must be {what}, from {low} to {high}, not {json.dumps(value)}")
+        return value
+
+    def section(self, key: str) -> _Section:
+        return _Section(self.path, f"{self.name}.{key}".lstrip("."), self.get(key, dict, "an object { }"))
+
+    def sections(self) -> Iterator[tuple[str, _Section]]:
+        for key in self.values:
+            yield key, self.section(key)
+
+    def choice(self, key: str, options: Mapping[str, T]) -> T:
+        value = self.text(key, f"one of {', '.join(options)}")
+        if value not in options:
+            raise self.fault(key, f"is '{value}'", f"It may be {', '.join(options)}.")
+        return options[value]
+
+    def done(self) -> None:
+        """Refuses keys that nobody has read: a misspelt one would have no effect."""
+        for key in self.values:
+            if key not in self.read:
+                close = difflib.get_close_matches(key, self.read, n=1)
+                raise self.fault(key, "is not a key of board files", f"Did you mean '{close[0]}'?" if close else "")
+
+
+def _read(path: Path) -> Board:
+    try:
+        values = json.loads(path.read_bytes())
+    except OSError as error:
+        raise BoardError(f"cannot read the board file {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise BoardError(f"{path} is not a JSON file: {error}") from error
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,31}", path.stem):
+        raise BoardError(
+            f"{path}: a board's id is the name of its file", "Use up to 32 of a-z, 0-9, - and _, and the ending .json."
+        )
+    return _board(_Section(path, "", values))
+
+
+def _board(top: _Section) -> Board:
+    build, own = top.section("build"), top.section("microlith")
+    port = _port(own)
+    board = Board(
+        id=top.path.stem,
+        path=top.path,
+        name=top.text("name", "what people call the board"),
+        vendor=top.text("vendor", "who makes it"),
+        url=top.text("url", "where it is described"),
+        cpu=build.text("cpu", "the core"),
+        clock_hz=build.number("f_cpu", "the core's clock in Hz", 1),
+        port=port,
+        profile=own.choice("profile", {profile.name: profile for profile in Profile}),
+        compiler=own.text("compiler", "the C compiler's program"),
+        flags=tuple(build.text("extra_flags", "flags of the compiler", "").split()),
+        linker_script=_linker_script(build, port),
+        regions=_regions(own.section("regions")),
+        stack_bytes=own.number("stack_bytes", "a size in bytes", 512),
+        frame_bytes=own.number("frame_bytes", "a size in bytes", FRAME_BYTES[0], FRAME_BYTES[-1]),
+        serial=Serial(_baud(own), _usb_ids(build)),
+        flasher=_flasher(own),
+        emulator=_emulator(own),
+        counter=_counter(own.section("counter")),
+    )
+    own.done()
+    _check_sizes(board, top.section("upload"), own)
+    return board
+
+
+def _port(own: _Section) -> Path:
+    """A folder of firmware/ports by its name, or one of the user's by its path from the board file."""
+    text = own.text("port", "the folder of the chip family's C sources")
+    folder = own.path.parent / text if "/" in text else FIRMWARE / "ports" / text
+    if not any(folder.glob("*.c")):
+        shipped = sorted(path.name for path in (FIRMWARE / "ports").iterdir() if path.name != "common")
+        raise own.fault("port", f"is '{text}', but {folder} holds no C sources", f"Ports: {', '.join(shipped)}.")
+    return folder
+
+
+def _linker_script(build: _Section, port: Path) -> Path | None:
+    text = build.text("ldscript", "the linker script", "")
+    if not text:
+        return None
+    for folder in (port, FIRMWARE / "ports" / "common"):
+        if (folder / text).is_file():
+            return folder / text
+    raise build.fault("ldscript", f"is '{text}', which is neither in {port} nor in the common ports")
+
+
+def _regions(section: _Section) -> Mapping[str, MemoryRegion]:
+    regions = {}
+    for name, values in section.sections():
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise section.fault(name, "is not a name for a region: use a-z, 0-9 and _")
+        origin = values.number("origin", "an address", 0)
+        regions[name] = MemoryRegion(origin, values.number("bytes", "a size in bytes", 64))
+        values.done()
+    for name in ("flash", "ram"):
+        if name not in regions:
+            raise section.fault(name, "is missing")
+    return MappingProxyType(regions)
+
+
+def _baud(own: _Section) -> int:
+    serial = own.section("serial")
+    baud = serial.number("baud", "the speed of the serial line", 300, 10_000_000)
+    serial.done()
+    return baud
+
+
+def _usb_ids(build: _Section) -> tuple[tuple[int, int], ...]:
+    """PlatformIO's `build.hwids`: [["0x0D28", "0x0204"], ...]."""
+    ids = build.get("hwids", list, "a list of pairs of USB ids", [])
+    try:
+        return tuple((int(vendor, 16), int(product, 16)) for vendor, product in ids)
+    except (TypeError, ValueError) as error:
+        raise build.fault("hwids", 'must be a list of pairs like ["0x0D28", "0x0204"]') from error
+
+
+def _flasher(own: _Section) -> str:
+    name = own.text("flasher", "a module of sdk.flash")
+    if not name.isidentifier() or importlib.util.find_spec(f"sdk.flash.{name}") is None:
+        raise own.fault("flasher", f"is '{name}', which this SDK does not have")
+    return name
+
+
+def _emulator(own: _Section) -> Emulator | None:
+    if "emulator" not in own.values:
+        return None
+    section = own.section("emulator")
+    emulator = Emulator(
+        command=section.text("command", "QEMU's program"),
+        machine=section.text("machine", "a machine of QEMU"),
+        uart=section.number("uart", "the number of the machine's serial port", 0, 15, 0),
+    )
+    section.done()
+    return emulator
+
+
+def _counter(section: _Section) -> Counter:
+    unit = section.choice("unit", {unit: unit for unit in COUNTER_UNITS})
+    ratio = section.get("ticks_per_unit", object, "how many ticks make one unit")
+    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio < 1e9:
+        raise section.fault("ticks_per_unit", f"must be a number above 0, not {json.dumps(ratio)}")
+    section.done()
+    return Counter(unit, float(ratio))
+
+
+def _check_sizes(board: Board, upload: _Section, own: _Section) -> None:
+    """PlatformIO's sizes and the regions are two places for the same figures, and everything must fit into the RAM."""
+    for key, name in (("maximum_size", "flash"), ("maximum_ram_size", "ram")):
+        size = upload.number(key, "a size in bytes", 1)
+        if size != board.regions[name].bytes:
+            raise upload.fault(key, f"is {size}, but microlith.regions.{name}.bytes is {board.regions[name].bytes}")
+    if board.stack_bytes % 16:
+        raise own.fault("stack_bytes", f"must be a multiple of 16, not {board.stack_bytes}")
+    if board.frame_bytes not in FRAME_BYTES:
+        raise own.fault("frame_bytes", f"must be a multiple of 4, not {board.frame_bytes}")
+    if board.program_ram_bytes <= 0:
+        raise own.fault("stack_bytes", f"and two frames leave nothing of {board.ram_bytes} bytes of RAM")
+    if board.flasher == "emulator" and board.emulator is None:
+        raise own.fault("emulator", "is missing, and the flasher is 'emulator'")

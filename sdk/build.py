@@ -1,0 +1,274 @@
+"""C arrays -> image: compiles the firmware for a board and links it around a program.
+
+Objects that do not depend on the program are compiled once a board; an image takes the program, the table of its
+kernels and a link. Ninja decides what is to be done; nothing is done twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ninja
+
+from sdk.boards import Board
+from sdk.cache import Progress, cache_dir, locked, put, silent
+from sdk.elf import read_layout
+from sdk.emit import Emitted
+from sdk.errors import FitError, ToolError
+from sdk.paths import FIRMWARE
+from sdk.program import HEADER
+from sdk.tools import find_tool
+
+KEPT_IMAGES = 32  # a board; the oldest go
+
+WARNINGS = "-Wall -Wextra -Wconversion -Wshadow -Wmissing-prototypes -Werror"
+# Functions and constants in sections of their own, so that the linker drops what nothing refers to. No contraction of
+# a * b + c, which rounds once instead of twice: the oracle rounds twice.
+C_FLAGS = (
+    "-std=c11 -ffp-contract=off -ffunction-sections -fdata-sections -fno-common "
+    f"-fno-unwind-tables -fno-asynchronous-unwind-tables {WARNINGS}"
+)
+FAST, SMALL = "-O2", "-Os"  # kernels; all else
+
+
+@dataclass(frozen=True)
+class Image:
+    """A firmware binary for a board. Sizes in bytes."""
+
+    board: Board
+    elf: Path
+    flash: Mapping[str, int]  # by part: interpreter, kernels, program, port
+    static_ram_bytes: int  # .data and .bss; neither pool nor stack
+    pool_bytes: int  # RAM for a program's arena and state
+
+    @property
+    def flash_bytes(self) -> int:
+        return sum(self.flash.values())
+
+
+@dataclass(frozen=True)
+class Source:
+    """A C file, the folder of its object and how it is compiled. The folder's first part is the part of the image that
+    the report counts it to: one of sdk.elf.PARTS."""
+
+    path: Path
+    folder: str
+    optimize: str = SMALL
+    shared: bool = True  # by all images of the board; False: compiled for each
+
+    @property
+    def object(self) -> str:
+        return f"{self.folder}/{self.path.stem}.o"
+
+
+def build(
+    board: Board,
+    emitted: Emitted,
+    *,
+    extra_sources: Sequence[Path] = (),
+    extra_includes: Sequence[Path] = (),
+    progress: Progress = silent,
+) -> Image:
+    """The image of an emitted program for `board`. `extra_sources` are kernels of the user's own, `extra_includes` the
+    folders of their headers; the program's kernels.def lists them like all others.
+
+    ToolError if a tool is missing or a source does not compile, FitError if the board is too small.
+    """
+    extra = [Source(path.absolute(), "kernels/extra", FAST, shared=False) for path in extra_sources]
+    files = {name: text.encode() for name, text in emitted.files.items()}
+    image = build_image(board, [*firmware_sources(board), *extra], files, extra_includes, progress)
+    _check_program_memory(image, emitted.program)
+    return image
+
+
+def firmware_sources(board: Board) -> list[Source]:
+    """All that an image is made of but model.c. Kernels that kernels.def does not list fall out when it is linked."""
+    firmware, kernels, ports = FIRMWARE / "src", FIRMWARE / "src" / "kernels", FIRMWARE / "ports"
+    profile = board.profile.name
+    return [
+        *(Source(path, "port/common") for path in _c_files(ports / "common")),
+        *(Source(path, "port/own") for path in _c_files(board.port)),
+        *(_firmware_source(path) for path in _c_files(firmware)),
+        *(Source(path, "kernels", FAST) for path in _c_files(kernels)),
+        *(Source(path, f"kernels/{profile}", FAST) for path in _c_files(kernels / profile)),
+    ]
+
+
+def _c_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.c"))
+
+
+def _firmware_source(path: Path) -> Source:
+    """kernel_table.c includes kernels.def, so that each image has its own."""
+    own = path.name == "kernel_table.c"
+    return Source(path, "interpreter" if own or path.name == "interpreter.c" else "port", shared=not own)
+
+
+def build_image(
+    board: Board,
+    sources: Sequence[Source],
+    files: Mapping[str, bytes],
+    extra_includes: Sequence[Path] = (),
+    progress: Progress = silent,
+) -> Image:
+    """Compiles and links `sources` and the program: those of `files`, by name, that are C. Errors as for build()."""
+    compiler = find_tool(board.compiler)
+    flags = _compile_flags(board, extra_includes)
+    folder = cache_dir("build", f"{board.id}-{_digest(compiler, flags, _link_flags(board, Path()))}")
+    with locked(folder, progress):
+        image = folder / "images" / _digest(repr(sorted(files.items())), repr(sources))
+        image.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            put(image / name, data)
+        programs = [Source(image / name, "program", shared=False) for name in files if name.endswith(".c")]
+        put(image / "build.ninja", _ninja_file(board, compiler, flags, [*sources, *programs], image).encode())
+        _run_ninja(board, image, progress)
+        layout = read_layout(image / "image.elf", image / "image.map")
+        _forget_old_images(image)
+    return Image(board, image / "image.elf", layout.flash, layout.static_ram_bytes, layout.pool_bytes)
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+
+
+def _compile_flags(board: Board, extra_includes: Sequence[Path]) -> str:
+    """The compiler's flags for every source, as a shell reads them."""
+    defines = {
+        "ML_BOARD_ID": f'"{board.id}"',
+        "ML_PROFILE": int(board.profile),
+        "ML_FRAME_BYTES": f"{board.frame_bytes}u",
+        "ML_CLOCK_HZ": f"{board.clock_hz}u",
+        "ML_BAUD": f"{board.serial.baud}u",
+        "ML_RAM_BYTES": board.ram_bytes,
+        "ML_STACK_BYTES": board.stack_bytes,
+    }
+    common = FIRMWARE / "ports" / "common"
+    includes = [FIRMWARE / "include", FIRMWARE / "src", FIRMWARE / "gen", common, board.port, *extra_includes]
+    freestanding = ["-ffreestanding", "-isystem", str(common / "libc")] if board.linker_script else []
+    return shlex.join(
+        [
+            *board.flags,
+            *C_FLAGS.split(),
+            *freestanding,
+            *(f"-D{name}={value}" for name, value in defines.items()),
+            *(f"-I{folder.absolute()}" for folder in includes),
+        ]
+    )
+
+
+def _link_flags(board: Board, image: Path) -> str:
+    """The linker's flags; `image` is the folder of the image. A board without a linker script is a process of the host
+    and linked as one."""
+    words = [*board.flags, "-Wl,--gc-sections", f"-Wl,-Map={image / 'image.map.new'}"]
+    if board.linker_script is not None:
+        symbols = {"ML_STACK_BYTES": board.stack_bytes}
+        for name, region in board.regions.items():
+            symbols |= {f"ML_{name.upper()}_ORIGIN": region.origin, f"ML_{name.upper()}_BYTES": region.bytes}
+        words += ["-nostdlib", "-T", str(board.linker_script.absolute())]
+        words += [f"-Wl,--defsym={name}={value}" for name, value in symbols.items()]
+    return shlex.join(words)
+
+
+def _ninja_file(board: Board, compiler: str, flags: str, sources: Sequence[Source], image: Path) -> str:
+    """The text of an image's build.ninja. Ninja runs in the board's folder, two above the image's, where its log lies
+    too: what one image has compiled, the others know to be done. The files of an image appear when they are whole."""
+    folder = Path("images") / image.name
+    cc = shlex.quote(compiler)
+    link = f"{cc} {_link_flags(board, folder)} -o {folder}/image.elf.new"
+    rename = " && ".join(f"mv {folder}/{name}.new {folder}/{name}" for name in ("image.map", "image.elf"))
+    lines = [
+        "rule compile",
+        f"  command = {_escape(f'{cc} {flags} -I{folder}')} $optimize -MD -MF $out.d -c $in -o $out",
+        "  description = compile $name",
+        "  depfile = $out.d",
+        "  deps = gcc",
+        "rule link",
+        f"  command = {_escape(link)} $in -lgcc && {rename}",
+        "  description = link",
+    ]
+    objects = []
+    for source in sources:
+        objects.append(source.object if source.shared else f"{folder}/{source.object}")
+        lines.append(f"build {objects[-1]}: compile {_escape_path(source.path)}")
+        lines += [f"  optimize = {source.optimize}", f"  name = {_escape(source.path.name)}"]
+    script = f"| {_escape_path(board.linker_script)}" if board.linker_script else ""
+    lines.append(f"build {folder}/image.elf | {folder}/image.map: link {' '.join(objects)} {script}")
+    return "\n".join(lines) + "\n"
+
+
+def _escape(text: str) -> str:
+    return text.replace("$", "$$")
+
+
+def _escape_path(path: Path) -> str:
+    return re.sub(r"([$ :])", r"$\1", str(path.absolute()))
+
+
+def _run_ninja(board: Board, image: Path, progress: Progress) -> None:
+    """Builds the image in the folder `image`, whose build.ninja is written."""
+    command = [str(Path(ninja.BIN_DIR) / "ninja"), "-f", f"images/{image.name}/build.ninja"]
+    environment = {**os.environ, "LC_ALL": "C", "NINJA_STATUS": "[%f/%t] "}
+    log = []
+    with subprocess.Popen(
+        command,
+        cwd=image.parent.parent,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            log.append(line)
+            if re.match(r"\[\d+/\d+\] ", line):
+                progress(line.rstrip())
+    if process.returncode:
+        path = image / "build.log"
+        put(path, "".join(log).encode())
+        raise _failure(board, log, path)
+
+
+def _failure(board: Board, log: Sequence[str], path: Path) -> FitError | ToolError:
+    """What went wrong, from the first line of the log that tells it."""
+    for line in log:
+        overflow = re.search(r"region `(\w+)' overflowed by (\d+) bytes", line)
+        if overflow:
+            name = overflow[1].lower()
+            return FitError(
+                f"the image needs {int(overflow[2]):,} bytes more {name} than the {board.regions[name].bytes:,} that "
+                f"{board.id} has",
+                "Use a smaller model or a board with more memory.",
+            )
+    told = (line for line in log if re.search("error:|undefined reference|multiple definition", line))
+    return ToolError(next(told, log[-1] if log else "ninja failed").strip(), f"All that the tools said: {path}")
+
+
+def _check_program_memory(image: Image, program: bytes) -> None:
+    """The linker knows nothing of arenas: those come out of the pool."""
+    if not program:
+        return
+    header = HEADER.unpack(program)
+    needed = sum((header[key] + 15) & ~15 for key in ("arena_bytes", "state_bytes", "fast_bytes"))
+    if needed > image.pool_bytes:
+        raise FitError(
+            f"the program needs {needed:,} bytes of RAM, and {image.board.id} has {image.pool_bytes:,} left for it",
+            "Use a smaller model or a board with more RAM.",
+        )
+
+
+def _forget_old_images(latest: Path) -> None:
+    """Deletes the images used longest ago but for the last KEPT_IMAGES."""
+    os.utime(latest)
+    images = sorted(latest.parent.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
+    for folder in images[KEPT_IMAGES:]:
+        shutil.rmtree(folder, ignore_errors=True)

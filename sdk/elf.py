@@ -1,0 +1,85 @@
+"""What lies where in a linked image: the linker's map, checked against the ELF file itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from elftools.elf.constants import SH_FLAGS
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
+
+from sdk.errors import ToolError
+
+PARTS = ("interpreter", "kernels", "program", "port")
+RESERVED = (".pool", ".stack")  # sections of RAM that hold no variables
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Sizes in bytes. `flash` by part: code, constants and initial values of variables."""
+
+    flash: Mapping[str, int]
+    static_ram_bytes: int
+    pool_bytes: int
+
+
+def read_layout(elf: Path, linker_map: Path) -> Layout:
+    """The layout of an image. ToolError if the map and the ELF file disagree."""
+    with elf.open("rb") as stream:
+        file = ELFFile(stream)
+        allocated = [section for section in file.iter_sections() if section["sh_flags"] & SH_FLAGS.SHF_ALLOC]
+        stored = {section.name: section["sh_size"] for section in allocated if section["sh_type"] != "SHT_NOBITS"}
+        variables = [section for section in allocated if section["sh_flags"] & SH_FLAGS.SHF_WRITE]
+        static = sum(section["sh_size"] for section in variables if section.name not in RESERVED)
+        pool = [_address(file, name) for name in ("ml_pool_start", "ml_pool_end")]
+    return Layout(_by_part(stored, linker_map), static, pool[1] - pool[0])
+
+
+def _address(file: ELFFile, symbol: str) -> int:
+    table = file.get_section_by_name(".symtab")
+    found = table.get_symbol_by_name(symbol) if isinstance(table, SymbolTableSection) else None
+    if not found:
+        raise ToolError(f"the image has no symbol {symbol}", "The port must define it: see firmware/src/port.h.")
+    return int(found[0]["st_value"])
+
+
+def _by_part(stored: Mapping[str, int], linker_map: Path) -> dict[str, int]:
+    """Bytes of flash by part; `stored` has the sizes of the sections that lie in flash. What the linker puts between
+    objects (alignment, tables) counts as port."""
+    parts = dict.fromkeys(PARTS, 0)
+    sums = dict.fromkeys(stored, 0)
+    for section, count, path in _pieces(linker_map.read_text(errors="replace")):
+        if section in stored:
+            parts[_part(path)] += count
+            sums[section] += count
+    for section, count in stored.items():
+        if sums[section] > count:
+            raise ToolError(f"{linker_map} gives {sums[section]} bytes to {section}, which has {count}")
+        parts["port"] += count - sums[section]
+    return parts
+
+
+# A GNU linker map: sections of the image at the margin, their pieces one column in, long names on lines of their own.
+_SECTION_OR_PIECE = re.compile(
+    r"^(?P<section>[.\w]\S*)(?=\s)|^ (?:[.\w]\S*|\*fill\*)\s+0x[0-9a-f]+\s+0x(?P<bytes>[0-9a-f]+)(?P<path> .*)?$",
+    re.MULTILINE,
+)
+
+
+def _pieces(text: str) -> Iterator[tuple[str, int, str]]:
+    """Section, size and object file of each piece in a linker map."""
+    section = ""
+    for match in _SECTION_OR_PIECE.finditer(text, text.index("Linker script and memory map")):
+        if match["section"]:
+            section = match["section"]
+        else:
+            yield section, int(match["bytes"], 16), (match["path"] or "").strip()
+
+
+def _part(path: str) -> str:
+    """Objects of the firmware have paths below the build's folder; the rest is libraries."""
+    match = re.match(rf"(?:images/\w+/)?({'|'.join(PARTS)})/", path)
+    return match[1] if match else "port"

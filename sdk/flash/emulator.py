@@ -1,0 +1,169 @@
+"""Boards that QEMU stands in for: the same image as for the board, the serial port as a byte stream, reset as a reset.
+
+Nothing is left behind: no files but the board's flash in the cache, and no process once the transport is closed or this
+process has ended.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sdk.boards import Board, Emulator
+from sdk.build import Image
+from sdk.cache import Progress
+from sdk.errors import LinkError, ToolError
+from sdk.flash.process import Child, Line, no_port, store, stored
+from sdk.tools import find_tool
+
+# One instruction takes 2^7 = 128 ns of the machine's time, never waiting for the host's: timers count instructions.
+INSTRUCTION_COUNT = "shift=7,align=off,sleep=off"
+START_TIMEOUT_S = 30.0
+ANSWER_TIMEOUT_S = 10.0
+POKE_S = 0.02
+
+Message = dict[str, Any]
+
+
+def flash(board: Board, image: Image, port: str | None, progress: Progress) -> EmulatorTransport:
+    """See sdk.flash."""
+    no_port(board, port)
+    progress(f"flash {board.id}")
+    store(board, image.elf)
+    return EmulatorTransport(board, image.elf)
+
+
+def connect(board: Board, port: str | None) -> EmulatorTransport:
+    """See sdk.flash."""
+    no_port(board, port)
+    return EmulatorTransport(board, stored(board))
+
+
+class EmulatorTransport:
+    """The serial line of an image that runs in QEMU. ToolError if QEMU is missing or does not start."""
+
+    def __init__(self, board: Board, elf: Path) -> None:
+        if board.emulator is None:
+            raise ValueError(f"{board.id} has no emulator: its file was not checked")
+        self.name = f"{board.id} (emulated)"
+        self._line, self._control = Line(), _Control()
+        command = _command(board.emulator, elf, self._line.there.fileno(), self._control.line.there.fileno())
+        self._child = Child(command, [self._line.there, self._control.line.there])
+        try:
+            if not self._control.start():
+                raise ToolError(f"{board.emulator.command} does not start: {self._child.epitaph()}")
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, timeout_s: float) -> bytes:
+        """See sdk.link.transport."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            left_s = deadline - time.monotonic()
+            data = self._line.read(min(left_s, POKE_S))
+            if data is None:
+                raise self._gone()
+            if data or left_s <= POKE_S:
+                return data
+            self._control.poke()
+
+    def write(self, data: bytes) -> None:
+        """See sdk.link.transport."""
+        if not self._line.write(data):
+            raise self._gone()
+
+    def reset(self) -> None:
+        """See sdk.link.transport. The machine stands still meanwhile, so that bytes from before the reset are forgotten
+        and none from after it."""
+        if not self._control.stop():
+            raise self._gone()
+        self._line.drain()
+        if not self._control.reset():
+            raise self._gone()
+
+    def close(self) -> None:
+        """See sdk.link.transport."""
+        self._line.close()
+        self._control.line.close()
+        self._child.end()
+
+    def _gone(self) -> LinkError:
+        return LinkError(f"{self.name} has ended: {self._child.epitaph()}", "Connect again: that starts a new one.")
+
+
+class _Control:
+    """QEMU's control connection: its machine protocol (QMP), one JSON object a line."""
+
+    def __init__(self) -> None:
+        self.line = Line()
+        self._received = b""
+
+    def start(self) -> bool:
+        """Waits until the machine runs. False if QEMU ends before that."""
+        return self._wait_for(lambda message: "QMP" in message, START_TIMEOUT_S) and self._run("qmp_capabilities")
+
+    def poke(self) -> None:
+        """Makes QEMU look for bytes on the serial line, by a request that means nothing. It does not by itself when
+        firmware has switched its receiver on: most of its serial ports forget to ask for that."""
+        self._send("query-name")
+        while data := self.line.read(0):  # the answers to earlier ones
+            self._received = (self._received + data).rpartition(b"\n")[2]
+
+    def stop(self) -> bool:
+        """Halts the machine. False if QEMU has ended."""
+        return self._run("stop")
+
+    def reset(self) -> bool:
+        """Resets the machine and lets it run. False if QEMU has ended."""
+        return self._run("system_reset", _is_reset_from_here) and self._run("cont")
+
+    def _run(self, command: str, outcome: Callable[[Message], bool] | None = None) -> bool:
+        """Sends `command` and waits for its answer, or for what `outcome` tells. False if QEMU has ended."""
+        outcome = outcome or (lambda message: message.get("id") == command)
+        return self._send(command) and self._wait_for(outcome, ANSWER_TIMEOUT_S)
+
+    def _send(self, command: str) -> bool:
+        return self.line.write(json.dumps({"execute": command, "id": command}).encode() + b"\n")
+
+    def _wait_for(self, outcome: Callable[[Message], bool], timeout_s: float) -> bool:
+        while (message := self._message(timeout_s)) is not None:
+            if outcome(message):
+                return True
+        return False
+
+    def _message(self, timeout_s: float) -> Message | None:
+        """The next object that QEMU sends; None if it has ended."""
+        while b"\n" not in self._received:
+            data = self.line.read(timeout_s)
+            if data is None:
+                return None
+            if not data:
+                raise ToolError("the emulator does not answer", "The computer may be too busy: run it again.")
+            self._received += data
+        text, self._received = self._received.split(b"\n", 1)
+        message: Message = json.loads(text)
+        return message
+
+
+def _is_reset_from_here(message: Message) -> bool:
+    """Firmware that restarts by itself makes such events too."""
+    return message.get("event") == "RESET" and not message["data"]["guest"]
+
+
+def _command(emulator: Emulator, elf: Path, serial_fd: int, control_fd: int) -> list[str]:
+    """Of the machine's serial ports, those before the firmware's own lead nowhere. A comma in a path counts double in
+    QEMU's options, but not in that of -kernel."""
+    serial = [option for _ in range(emulator.uart) for option in ("-serial", "null")]
+    return [
+        find_tool(emulator.command),
+        *("-nodefaults", "-no-user-config", "-display", "none"),
+        *("-machine", emulator.machine),
+        *("-icount", INSTRUCTION_COUNT),
+        *("-kernel", str(elf)),
+        *("-chardev", f"socket,id=serial,fd={serial_fd}", *serial, "-serial", "chardev:serial"),
+        *("-chardev", f"socket,id=control,fd={control_fd}", "-mon", "chardev=control,mode=control"),
+    ]

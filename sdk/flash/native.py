@@ -1,0 +1,63 @@
+"""The firmware as a process of this computer. Reset is a new process, as a power cycle is for a chip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sdk.boards import Board
+from sdk.build import Image
+from sdk.cache import Progress
+from sdk.errors import LinkError
+from sdk.flash.process import Child, Line, no_port, store, stored
+
+
+def flash(board: Board, image: Image, port: str | None, progress: Progress) -> NativeTransport:
+    """See sdk.flash."""
+    no_port(board, port)
+    progress(f"flash {board.id}")
+    store(board, image.elf)
+    return NativeTransport(board, image.elf)
+
+
+def connect(board: Board, port: str | None) -> NativeTransport:
+    """See sdk.flash."""
+    no_port(board, port)
+    return NativeTransport(board, stored(board))
+
+
+class NativeTransport:
+    """The serial line of an image that runs as a process: its stdin and stdout."""
+
+    def __init__(self, board: Board, elf: Path) -> None:
+        self.name = f"{board.id} (process)"
+        self._elf = elf
+        self._start()
+
+    def _start(self) -> None:
+        self._line = Line()
+        self._child = Child([str(self._elf)], [self._line.there], stdio=self._line.there.fileno())
+
+    def read(self, timeout_s: float) -> bytes:
+        """See sdk.link.transport."""
+        data = self._line.read(timeout_s)
+        if data is None:
+            raise self._gone()
+        return data
+
+    def write(self, data: bytes) -> None:
+        """See sdk.link.transport."""
+        if not self._line.write(data):
+            raise self._gone()
+
+    def reset(self) -> None:
+        """See sdk.link.transport."""
+        self.close()
+        self._start()
+
+    def close(self) -> None:
+        """See sdk.link.transport."""
+        self._line.close()
+        self._child.end()
+
+    def _gone(self) -> LinkError:
+        return LinkError(f"{self.name} has ended: {self._child.epitaph()}", "Connect again: that starts a new one.")

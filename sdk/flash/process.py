@@ -1,0 +1,126 @@
+"""Boards that are a process of this computer: the serial line is a socket pair, the flash a file in the cache."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from sdk.boards import Board
+from sdk.cache import cache_dir, put
+from sdk.errors import LinkError, UsageError
+
+READ_BYTES = 65536
+WRITE_TIMEOUT_S = 60.0  # an emulator on a busy computer may take some 10 KB/s
+
+
+class Child:
+    """A process that ends no later than this one, whatever ends this one; its stderr is kept in memory.
+
+    `command` starts it; it inherits the sockets `inherited`, by the same numbers, which are closed here.
+    """
+
+    def __init__(
+        self, command: Sequence[str], inherited: Sequence[socket.socket], stdio: int = subprocess.DEVNULL
+    ) -> None:
+        # The kernel sends the signal when the thread ends that has started the process. Where there is no setpriv
+        # (it is part of util-linux), closing the socket pair has to do.
+        setpriv = shutil.which("setpriv")
+        guard = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+        self._stderr = os.memfd_create("stderr")
+        self._process = subprocess.Popen(
+            [*guard, *command],
+            stdin=stdio,
+            stdout=stdio,
+            stderr=self._stderr,
+            pass_fds=[end.fileno() for end in inherited],
+            process_group=0,  # Ctrl-C on the terminal is for this process, which then ends the child in order
+        )
+        for end in inherited:
+            end.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def epitaph(self) -> str:
+        """How it ended: its last words, or else its exit status. Waits for the end, 2 s at most."""
+        try:
+            status = self._process.wait(2)
+        except subprocess.TimeoutExpired:
+            return "it closed its serial line"
+        words = os.pread(self._stderr, 65536, 0).decode(errors="replace").strip()
+        if words:
+            return words.splitlines()[-1]
+        return signal.strsignal(-status) or f"signal {-status}" if status < 0 else f"exit status {status}"
+
+    def end(self) -> None:
+        """Kills the process and waits for it. Twice is once."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        if self._stderr >= 0:
+            os.close(self._stderr)
+            self._stderr = -1
+
+
+class Line:
+    """This side of the socket pair that is a child's serial line."""
+
+    def __init__(self) -> None:
+        self.here, self.there = socket.socketpair()
+
+    def read(self, timeout_s: float) -> bytes | None:
+        """The bytes that have come, b"" if none came within `timeout_s`, None at the end of the line."""
+        if not select.select([self.here], [], [], max(timeout_s, 0))[0]:
+            return b""
+        try:
+            return self.here.recv(READ_BYTES) or None
+        except ConnectionResetError:
+            return None
+
+    def write(self, data: bytes) -> bool:
+        """Sends all of `data`; False at the end of the line. LinkError if the child takes no more bytes."""
+        self.here.settimeout(WRITE_TIMEOUT_S)
+        try:
+            self.here.sendall(data)
+        except TimeoutError as error:
+            raise LinkError("the device takes no more bytes", "Reset it: its firmware hangs.") from error
+        except OSError:
+            return False
+        return True
+
+    def drain(self) -> None:
+        """Forgets all bytes that have come."""
+        while self.read(0):
+            pass
+
+    def close(self) -> None:
+        self.here.close()
+
+
+def no_port(board: Board, port: str | None) -> None:
+    """Refuses a --port, which a process does not have."""
+    if port is not None:
+        raise UsageError(f"the board {board.id} is a process and has no port", f"Leave out --port {port}.")
+
+
+def store(board: Board, elf: Path) -> Path:
+    """Puts an image into the board's flash, whole or not at all."""
+    flash = cache_dir("boards", board.id) / "flash.elf"
+    put(flash, elf.read_bytes())
+    flash.chmod(0o755)
+    return flash
+
+
+def stored(board: Board) -> Path:
+    """What store() has put into the board's flash. LinkError if nothing was."""
+    flash = cache_dir("boards", board.id) / "flash.elf"
+    if not flash.is_file():
+        raise LinkError(f"the flash of {board.id} is empty", f"Flash it: sdk flash MODEL --board {board.id}")
+    return flash
