@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,9 @@ class _Reader:
             for tensor_id in (*node.inputs, *node.outputs):
                 if tensor_id is not None and not 0 <= tensor_id < len(tensors):
                     raise ModelError(f"{node.label} names tensor {tensor_id} of {len(tensors)}")
-        return Graph(name, {t.id: t for t in tensors}, tuple(nodes), inputs, outputs)
+        made = {*inputs, *(i for node in nodes for i in node.outputs)}
+        known = {t.id: t if t.id in made else _with_no_elements(t) for t in tensors}
+        return Graph(name, known, tuple(nodes), inputs, outputs)
 
     def _ids(self, get: Callable[[int], int], count: int, tensors: int) -> tuple[int, ...]:
         ids = tuple(int(get(i)) for i in range(self._count(count, "inputs or outputs")))
@@ -263,6 +266,13 @@ def option_fields(table: Any) -> tuple[str, ...]:
         for name in vars(table)
         if name[0].isupper() and name != "Init" and not name.startswith("GetRoot") and not name.endswith(skip)
     )
+
+
+def _with_no_elements(tensor: Tensor) -> Tensor:
+    """A tensor of no elements is a constant, though it has no data: the shape that makes a scalar, for one."""
+    if tensor.elements != 0 or tensor.data is not None or not tensor.dtype.on_device:
+        return tensor
+    return replace(tensor, data=np.empty(tensor.shape, tensor.dtype.numpy))
 
 
 def _unpack_int4(raw: bytes, elements: int) -> bytes:

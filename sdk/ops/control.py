@@ -108,7 +108,7 @@ class While(Op):
         """Moves a round's results to where the next round reads them; by way of scratch where they are permuted."""
         moved = []
         for result, value in zip(results, carried, strict=True):
-            if result != value and any(result == other for other in carried):
+            if result != value and any((result.region, result.buffer) == (v.region, v.buffer) for v in carried):
                 spare = low.scratch(result.bytes)
                 add_copy(low, result, spare)
                 result = spare

@@ -3,46 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from sdk.graph import Array, DType
-from sdk.lower import Lowering
-from sdk.ops.base import Case, CaseGraph, Op, View
+from sdk.ops.base import Case, CaseGraph, View
+from sdk.ops.movement import Move, Movement
 
 
-class Reshape(Op):
+class Reshape(Movement):
+    """The model's own shape of the output is what counts: shape operands may be computed, and folded later."""
+
     names = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
-    types = ("all",)
 
-    def check(self, view: View) -> None:
-        x, y = view.input(0), view.output()
-        view.need(x.elements == y.elements, f"it makes {list(y.shape)} of {list(x.shape)}, another number of elements")
-        view.need(x.dtype is y.dtype, f"it makes {y.dtype.numpy_name} of {x.dtype.numpy_name}")
-
-    def lower(self, view: View, low: Lowering) -> None:
-        low.alias(view.output(), low.value(view.input(0)))
-
-    def fold(self, view: View, inputs: Sequence[Array]) -> Sequence[Array] | None:
-        return [inputs[0]]
+    def moves(self, view: View, x: Sequence[Array], y: Sequence[Array]) -> Iterator[Move]:
+        a, b = x[0], y[0]
+        view.need(a.size == b.size, f"it makes {list(b.shape)} of {list(a.shape)}, another number of elements")
+        yield b.reshape(-1), a.reshape(-1)
 
     def cases(self) -> Iterator[Case]:
-        for dtype, scale in ((DType.INT8, 0.5), (DType.FLOAT32, None)):
-            for before, after in (((2, 6), (3, 4)), ((1, 1, 5), (5,)), ((4,), (1, 2, 2, 1))):
-                g = CaseGraph()
-                x = g.input(before, dtype, scale, 0)
-                shape = g.constant(np.array(after), DType.INT32)
-                y = g.output(after, dtype, scale, 0)
-                yield g.case(f"{dtype.suffix}-{before}-{after}", "RESHAPE", [x, shape], [y], {"new_shape": after})
-        g = CaseGraph()
-        x = g.input((1, 3, 1), DType.INT8, 0.5, 0)
-        y = g.output((3,), DType.INT8, 0.5, 0)
-        yield g.case("squeeze", "SQUEEZE", [x], [y], {"squeeze_dims": (0, 2)})
-        g = CaseGraph()
-        x = g.input((3, 2), DType.INT8, 0.5, 0)
-        axis = g.constant(np.array(1), DType.INT32)
-        y = g.output((3, 1, 2), DType.INT8, 0.5, 0)
-        yield g.case("expand", "EXPAND_DIMS", [x, axis], [y])
+        for dtype in (DType.INT8, DType.UINT8, DType.INT16, DType.INT32, DType.FLOAT32):
+            for before, after, shape in (
+                ((2, 6), (3, 4), (3, -1)),
+                ((1, 1, 5), (5,), (-1,)),
+                ((4,), (1, 2, 2, 1), (1, 2, 2, 1)),
+                ((1, 1), (), ()),
+            ):
+                yield _case("RESHAPE", before, after, shape, dtype, {"new_shape": shape})
+        yield _case("RESHAPE", (2, 6), (3, 4), None, DType.INT8, {"new_shape": (3, 4)})
+        for before, after, dims in (((1, 3, 1), (3,), (0, 2)), ((1, 3, 1), (3, 1), (-3,)), ((1, 3, 1, 2), (3, 2), ())):
+            yield _case("SQUEEZE", before, after, None, DType.INT8, {"squeeze_dims": dims})
+        for axis, after in ((0, (1, 3, 2)), (1, (3, 1, 2)), (2, (3, 2, 1)), (-1, (3, 2, 1)), (-3, (1, 3, 2))):
+            yield _case("EXPAND_DIMS", (3, 2), after, axis, DType.INT8, {})
+
+
+def _case(
+    op: str,
+    before: Sequence[int],
+    after: Sequence[int],
+    operand: Sequence[int] | int | None,
+    dtype: DType,
+    options: dict[str, Any],
+) -> Case:
+    g = CaseGraph()
+    scale = None if dtype in (DType.FLOAT32, DType.INT32) else 0.5
+    inputs = [g.input(before, dtype, scale)]
+    if operand is not None:
+        inputs.append(g.constant(np.array(operand), DType.INT32))
+    y = g.output(after, dtype, scale)
+    name = f"{op.lower()}-{dtype.suffix}-{'x'.join(map(str, before))}-{'x'.join(map(str, after))}-{operand}"
+    return g.case(name, op, inputs, [y], options)
 
 
 OPS = [Reshape()]

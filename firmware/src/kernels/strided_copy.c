@@ -1,0 +1,82 @@
+/* strided_copy: for all i: to[sum(i * to_step)] = from[from_start + sum(i * from_step)], `run` contiguous bytes each.
+ * Steps are in bytes; a step of 0 in `from` repeats, a negative one reverses. Nearly every operator that only moves
+ * data is one or a few of these. */
+#include <string.h>
+
+#include "ml_kernels.h"
+
+#define LOOPS 5
+
+/* The core's own words, wherever they lie and whatever wrote them. */
+typedef uint16_t __attribute__((may_alias)) half;
+typedef uint32_t __attribute__((may_alias)) word;
+
+/* Whether runs of `run` bytes at `start` and all that the steps reach lie in `operand`. Counts are at most its bytes.
+ */
+static bool spans(const ml_operand *operand, uint32_t start, uint32_t run, const uint32_t *count, const int32_t *step) {
+    int64_t low = start;
+    int64_t high = (int64_t)start + run;
+    for (uint32_t i = 0; i < LOOPS; i++) {
+        int64_t reach = (int64_t)step[i] * (count[i] - 1u);
+        low += ML_MIN(reach, 0);
+        high += ML_MAX(reach, 0);
+    }
+    return low >= 0 && high <= operand->bytes;
+}
+
+ml_status ml_strided_copy_check(const void *args, const ml_operand *operands) {
+    const ml_strided_copy_args *a = args;
+    uint64_t moved = a->run;
+    for (uint32_t i = 0; i < LOOPS; i++) {
+        moved *= a->count[i];
+        /* Nothing is written twice, so this bounds the time and the numbers in spans() too. */
+        if (moved == 0 || moved > operands[1].bytes) {
+            return ML_ERR_ARGUMENT;
+        }
+    }
+    bool fits = spans(&operands[0], a->from_start, a->run, a->count, a->from_step) &&
+                spans(&operands[1], 0, a->run, a->count, a->to_step);
+    return fits ? ML_OK : ML_ERR_OPERAND;
+}
+
+/* The innermost loop. Runs of one element move through a register, longer ones through memmove. */
+static void copy_row(uint8_t *to, const uint8_t *from, uint32_t count, uint32_t run, int32_t to_step,
+                     int32_t from_step) {
+    uint32_t loose = (uint32_t)(uintptr_t)to | (uint32_t)(uintptr_t)from | (uint32_t)to_step | (uint32_t)from_step;
+    if (run == 1 && to_step == 1 && from_step == 0) {
+        memset(to, *from, count);
+    } else if (run == 1) {
+        for (; count != 0; count--, to += to_step, from += from_step) *to = *from;
+    } else if (run == 2 && (loose & 1u) == 0) {
+        for (; count != 0; count--, to += to_step, from += from_step)
+            *(half *)(void *)to = *(const half *)(const void *)from;
+    } else if (run == 4 && (loose & 3u) == 0) {
+        for (; count != 0; count--, to += to_step, from += from_step)
+            *(word *)(void *)to = *(const word *)(const void *)from;
+    } else {
+        for (; count != 0; count--, to += to_step, from += from_step) memmove(to, from, run);
+    }
+}
+
+int32_t ml_strided_copy(const void *args, void *const *operands) {
+    const ml_strided_copy_args *a = args;
+    uint32_t index[LOOPS] = {0};
+    uint32_t from = a->from_start;
+    uint32_t to = 0;
+    for (;;) {
+        copy_row((uint8_t *)operands[1] + to, (const uint8_t *)operands[0] + from, a->count[LOOPS - 1], a->run,
+                 a->to_step[LOOPS - 1], a->from_step[LOOPS - 1]);
+        /* Counts up like an odometer: the last outer index first, with a carry into the one before it. */
+        uint32_t i = LOOPS - 1;
+        do {
+            if (i == 0) {
+                return 0;
+            }
+            i--;
+            uint32_t turns = ++index[i] < a->count[i] ? 1u : 1u - a->count[i];
+            index[i] = turns == 1u ? index[i] : 0;
+            to += turns * (uint32_t)a->to_step[i];
+            from += turns * (uint32_t)a->from_step[i];
+        } while (index[i] == 0);
+    }
+}

@@ -1,0 +1,248 @@
+"""What operators that only move data share: they describe themselves as numpy views, and one kernel executes them.
+
+An operator yields pairs of views (target, source) of its outputs and inputs. Lowering reads strides and offsets off the
+views and makes a `strided_copy` step of each pair, or no step where an output is a contiguous part of an input. Folding
+executes the same pairs on the constants themselves. So there is one description, and it is plain numpy.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from sdk.errors import ModelError
+from sdk.graph import Array, DType
+from sdk.lower import Lowering, Value
+from sdk.ops.base import Kernel, Op, View, read, write
+from sdk.program import ALIGNMENT, Field, Region, Struct, fields
+
+LOOPS = 5  # of the kernel, around the contiguous run
+
+STRIDED_COPY_ARGS = Struct(
+    "ml_strided_copy_args",
+    (
+        *fields("I", "run"),  # contiguous bytes
+        Field("count", "I", LOOPS),  # outermost first; 1 for loops that are not used
+        Field("to_step", "i", LOOPS),  # bytes
+        Field("from_step", "i", LOOPS),
+        *fields("I", "from_start"),  # bytes; not 0 where a step is negative
+    ),
+)
+STRIDED_COPY = Kernel(
+    "strided_copy", 130, "strided_copy.c", STRIDED_COPY_ARGS, (read("from", DType.INT8), write("to", DType.INT8))
+)
+
+# A view of an output, and the view of an input (or of an earlier part of an output, or of a literal) that goes there.
+Move = tuple[Array, Array]
+
+
+class Movement(Op):
+    """An operator whose outputs consist of elements of its inputs. `moves` is all that a subclass must add."""
+
+    kernels = (STRIDED_COPY,)
+    types = ("all",)
+    # Inputs that `moves` reads as numbers, by position: constants, at the latest when the graph is folded.
+    parameters: ClassVar[tuple[int, ...]] = ()
+    # Inputs whose elements move, by position: they have the outputs' type.
+    moved: ClassVar[tuple[int, ...]] = (0,)
+
+    @abstractmethod
+    def moves(self, view: View, x: Sequence[Array], y: Sequence[Array]) -> Iterator[Move]:
+        """The moves from inputs `x` to outputs `y`, which have the tensors' shapes but whose values mean nothing."""
+
+    def check(self, view: View) -> None:
+        for index in self.moved:
+            a = view.input(index)
+            for b in view.outputs:
+                view.need(a.dtype is b.dtype, f"it makes {b.dtype.numpy_name} of {a.dtype.numpy_name}")
+        if all(view.input(index).data is not None for index in self.parameters if view.has(index)):
+            self._moves(view, _stand_ins(view))
+
+    def lower(self, view: View, low: Lowering) -> None:
+        arrays = _stand_ins(view)
+        moves = self._moves(view, arrays)
+        if not _alias(view, low, arrays, moves):
+            places = _Places(view, low, arrays)
+            for target, source in moves:
+                places.copy(target, source)
+
+    def fold(self, view: View, inputs: Sequence[Array]) -> Sequence[Array] | None:
+        arrays = _stand_ins(view)
+        for target, source in self._moves(view, arrays):
+            target[...] = source
+        return arrays[1]
+
+    def _moves(self, view: View, arrays: Arrays) -> list[Move]:
+        """All moves that move anything, the two views of each in one shape. ModelError where the shapes do not fit."""
+        result = []
+        try:
+            for target, source in self.moves(view, *arrays):
+                view.need(
+                    _squeezed(target.shape) == _squeezed(source.shape),
+                    f"its output {_shapes(arrays[1])} does not fit what it makes of {_shapes(arrays[0])}: "
+                    f"{list(source.shape)} goes where {list(target.shape)} is",
+                )
+                if target.size:
+                    result.append((target.reshape(source.shape), source))
+        except (ValueError, IndexError) as error:
+            raise ModelError(f"{view.label}: its shapes do not fit: {error}") from error
+        return result
+
+
+Arrays = tuple[list[Array], list[Array]]
+
+
+def along(array: Array, axis: int, index: int | slice) -> Array:
+    """The part `index` of `array` along `axis`: a view, even where it is one element."""
+    key: tuple[Any, ...] = (*[slice(None)] * axis, index, ...)
+    view: Array = array[key]
+    return view
+
+
+def axis_of(view: View, axis: int, rank: int) -> int:
+    """`axis`, counted from the end where it is negative. ModelError if there is no such dimension among `rank`."""
+    view.need(-rank <= axis < rank, f"it names dimension {axis} of {rank}")
+    return axis % rank
+
+
+def number(view: View, index: int) -> int:
+    """The value of an input that is one constant number."""
+    data = view.constant(index)
+    view.need(data.size == 1, f"its {view.input(index).label} is not one number")
+    return int(data.reshape(()))
+
+
+def _stand_ins(view: View) -> Arrays:
+    """Arrays in the shapes of the node's inputs and outputs: constants' own data, memory that is never touched else."""
+    x = [np.empty(t.shape, t.dtype.numpy) if t.data is None else t.data for t in view.inputs]
+    return x, [np.empty(t.shape, t.dtype.numpy) for t in view.outputs]
+
+
+def _squeezed(shape: Sequence[int]) -> list[int]:
+    return [size for size in shape if size != 1]
+
+
+def _shapes(arrays: Sequence[Array]) -> str:
+    return ", ".join(str(list(array.shape)) for array in arrays)
+
+
+def _address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+def _offset(part: Array, base: Array) -> int | None:
+    """Where `part` starts in `base`, in bytes; None if it does not lie there."""
+    offset = _address(part) - _address(base)
+    return offset if 0 <= offset < base.nbytes else None
+
+
+def _whole(part: Array, base: Array) -> bool:
+    return _offset(part, base) == 0 and part.nbytes == base.nbytes and part.flags.c_contiguous
+
+
+def _alias(view: View, low: Lowering, arrays: Arrays, moves: Sequence[Move]) -> bool:
+    """Makes every output a view of an input where each is one contiguous part of one. False if that cannot be.
+
+    A part keeps all of its input alive, so a small one is better copied.
+    """
+    x, y = arrays
+    if len(moves) != len(y) or not all(_whole(target, out) for (target, _), out in zip(moves, y, strict=True)):
+        return False
+    found = []
+    for (_, source), tensor in zip(moves, view.outputs, strict=True):
+        base = next((i for i, array in enumerate(x) if _offset(source, array) is not None), None)
+        if base is None or not source.flags.c_contiguous:
+            return False
+        offset = _offset(source, x[base])
+        assert offset is not None
+        value = low.value(view.inputs[base]).part(offset, source.nbytes)
+        at = value.offset + (value.buffer if value.region is Region.PROGRAM else 0)
+        if tensor.id in view.graph.outputs and at % ALIGNMENT:
+            return False
+        found.append((tensor, value))
+    if sum(array.nbytes for array in y) * 2 < max(array.nbytes for array in x):
+        return False
+    for tensor, value in found:
+        low.alias(tensor, value)
+    return True
+
+
+@dataclass(frozen=True)
+class _Loop:
+    count: int
+    to: int  # steps, in bytes
+    of: int
+
+    def holds(self, inner: _Loop) -> bool:
+        """Whether this loop around `inner` is one longer loop."""
+        return self.to == inner.to * inner.count and self.of == inner.of * inner.count
+
+
+def _loops(target: Array, source: Array) -> tuple[int, list[_Loop]]:
+    """(contiguous bytes, loops around them) that copy `source` to `target`: the fewest loops, outermost first."""
+    steps = zip(target.shape, target.strides, source.strides, strict=True)
+    merged: list[_Loop] = []
+    for loop in sorted((_Loop(*each) for each in steps if each[0] > 1), key=lambda each: -each.to):
+        if merged and merged[-1].holds(loop):
+            loop = _Loop(loop.count * merged.pop().count, loop.to, loop.of)
+        merged.append(loop)
+    run = target.itemsize
+    if merged and merged[-1].to == merged[-1].of == run:
+        run *= merged.pop().count
+    return run, merged
+
+
+class _Places:
+    """Where the arrays that stand for a node's tensors lie."""
+
+    def __init__(self, view: View, low: Lowering, arrays: Arrays) -> None:
+        self.low = low
+        tensors = [*view.outputs, *view.inputs]
+        self.known = [(array, tensor) for array, tensor in zip([*arrays[1], *arrays[0]], tensors, strict=True)]
+
+    def _find(self, part: Array) -> tuple[Value, int] | None:
+        for array, tensor in self.known:
+            offset = _offset(part, array)
+            if offset is not None:
+                return self.low.value(tensor), offset
+        return None
+
+    def copy(self, target: Array, source: Array) -> None:
+        """Adds the steps that copy `source` to `target`."""
+        place = self._find(target)
+        assert place is not None
+        origin = self._find(source)
+        if origin is None:  # a literal: its distinct elements join the program
+            once = source[tuple(slice(0, None if step else 1) for step in source.strides)].copy()
+            source = np.broadcast_to(once, source.shape)
+            origin = self.low.constant(once), 0
+        run, loops = _loops(target, source)
+        add_copy(self.low, origin, place, run, loops)
+
+
+def add_copy(low: Lowering, origin: tuple[Value, int], place: tuple[Value, int], run: int, loops: list[_Loop]) -> None:
+    """Adds steps for `loops` around runs of `run` bytes, from byte offset `origin[1]` of `origin[0]` to `place`."""
+    if len(loops) > LOOPS:
+        shortest = min(range(len(loops)), key=lambda i: loops[i].count)
+        loop = loops[shortest]
+        for i in range(loop.count):
+            start, end = (origin[0], origin[1] + i * loop.of), (place[0], place[1] + i * loop.to)
+            add_copy(low, start, end, run, loops[:shortest] + loops[shortest + 1 :])
+        return
+    reaches = [(loop.count - 1) * loop.of for loop in loops]
+    back = -sum(reach for reach in reaches if reach < 0)
+    source = origin[0].part(origin[1] - back, back + run + sum(reach for reach in reaches if reach > 0))
+    target = place[0].part(place[1], run + sum((loop.count - 1) * loop.to for loop in loops))
+    padded = [_Loop(1, 0, 0)] * (LOOPS - len(loops)) + loops
+    args = {
+        "run": run,
+        "count": [loop.count for loop in padded],
+        "to_step": [loop.to for loop in padded],
+        "from_step": [loop.of for loop in padded],
+        "from_start": back,
+    }
+    low.step(STRIDED_COPY, args, [source, target])
