@@ -25,6 +25,15 @@ typedef struct ml_fully_connected_f32_args {
 } ml_fully_connected_f32_args;
 _Static_assert(sizeof(ml_fully_connected_f32_args) == 20u, "ml_fully_connected_f32_args");
 
+typedef struct ml_strided_copy_args {
+    uint32_t run;
+    uint32_t count[5];
+    int32_t to_step[5];
+    int32_t from_step[5];
+    uint32_t from_start;
+} ml_strided_copy_args;
+_Static_assert(sizeof(ml_strided_copy_args) == 68u, "ml_strided_copy_args");
+
 typedef struct ml_jump_args {
     uint32_t target;
 } ml_jump_args;
@@ -70,6 +79,11 @@ int32_t ml_fully_connected_s8(const void *args, void *const *operands);
 ml_status ml_fully_connected_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_f32(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_fully_connected_f32 {2u, 20u, 4u, 8u, 4u, 0u, 170u, 0u, ml_fully_connected_f32_check, ml_fully_connected_f32}
+
+/* strided_copy: operands from, to */
+ml_status ml_strided_copy_check(const void *args, const ml_operand *operands);
+int32_t ml_strided_copy(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_strided_copy {130u, 68u, 2u, 2u, 0u, 0u, 0u, 0u, ml_strided_copy_check, ml_strided_copy}
 
 /* jump: operands  */
 ml_status ml_jump_check(const void *args, const ml_operand *operands);
