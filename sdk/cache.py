@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sdk.errors import ToolError
+from sdk.files import write_whole
 
 Progress = Callable[[str], None]  # takes a line of text for the user, without its newline
 
@@ -46,15 +46,7 @@ def put(path: Path, data: bytes) -> None:
     try:
         if path.is_file() and path.read_bytes() == data:
             return
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            try:
-                file.write(data)
-                file.flush()
-                temporary.replace(path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
+        write_whole(path, data)
     except OSError as error:
         raise unwritable(path, error) from error
 

@@ -83,3 +83,14 @@ def _part(path: str) -> str:
     """Objects of the firmware have paths below the build's folder; the rest is libraries."""
     match = re.match(rf"(?:images/\w+/)?({'|'.join(PARTS)})/", path)
     return match[1] if match else "port"
+
+
+def flash_bytes(elf: Path) -> bytes:
+    """What is to be written to the flash, from its start on: the loaded segments, gaps as erased flash has them."""
+    with elf.open("rb") as stream:
+        loaded = [segment for segment in ELFFile(stream).iter_segments("PT_LOAD") if segment["p_filesz"]]
+        pieces = sorted((segment["p_paddr"], segment.data()) for segment in loaded)
+    image = bytearray()
+    for address, data in pieces:
+        image += b"\xff" * (address - pieces[0][0] - len(image)) + data
+    return bytes(image)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sdk.files import write_whole
 from sdk.lower import Lowered
 
 
@@ -69,12 +69,7 @@ def _header(name: str, symbol: str, lowered: Lowered | None) -> str:
 
 def write_files(emitted: Emitted, folder: Path, name: str = "model") -> list[Path]:
     """Writes the C files and `<name>.mlith` into `folder`; each appears whole or not at all. OSError passes through."""
-    folder.mkdir(parents=True, exist_ok=True)
     contents = {key: text.encode() for key, text in emitted.files.items()} | {f"{name}.mlith": emitted.program}
-    paths = []
     for key, data in contents.items():
-        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-            file.write(data)
-        Path(file.name).chmod(0o644)
-        paths.append(Path(file.name).replace(folder / key))
-    return paths
+        write_whole(folder / key, data)
+    return [folder / key for key in contents]

@@ -222,7 +222,9 @@ class Graph:
             if tensor_id is None:
                 continue
             tensor = self.tensors[tensor_id]
-            if tensor.data is None and tensor_id not in made and not tensor.variable:
+            # Custom operators may be given tensors that nobody writes, as scratch.
+            scratch = node.op.startswith("CUSTOM:")
+            if tensor.data is None and tensor_id not in made and not tensor.variable and not scratch:
                 raise ModelError(
                     f"{node.label} reads {tensor.label} before any node made it (a cycle or a wrong order)"
                 )

@@ -262,12 +262,18 @@ class Lowering:
         return Value(Region.ARENA, len(self.buffer_bytes) - 1, count)
 
 
-def lower(graph: Graph, target: Target | None = None, registry: Registry | None = None) -> Lowered:
-    """The program of `graph` for `target`. ModelError or UnsupportedError, naming the node, where there is none."""
+def lower(
+    graph: Graph,
+    target: Target | None = None,
+    registry: Registry | None = None,
+    watch: Callable[[str, Graph], None] | None = None,
+) -> Lowered:
+    """The program of `graph` for `target`. ModelError or UnsupportedError, naming the node, where there is none.
+    `watch` is called with each pass's name and the graph after it."""
     target = target or Target()
     registry = registry or shipped_registry()
     check_operators(graph, registry)
-    lowered = passes.run_all(graph, registry)
+    lowered = passes.run_all(graph, registry, watch)
     low = Lowering(lowered, target, registry)
     for tensor_id in lowered.inputs:
         low.value(lowered.tensor(tensor_id))

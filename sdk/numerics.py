@@ -37,6 +37,17 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
     return multiplier, shift
 
 
+def short_multiplier(multiplier: int, shift: int) -> tuple[int, int]:
+    """(multiplier of 16 bits, right shift) for ml_requantize_s64, from what `quantize_multiplier` gives.
+
+    Follows MultiplyByQuantizedMultiplier for int64 (tensorflow/lite/kernels/internal/common.cc). ModelError for a scale
+    that it does not take.
+    """
+    if not -31 <= shift < 8:
+        raise ModelError(f"a scale of about 2^{shift} is not possible with 64-bit sums")
+    return min((multiplier + (1 << 15)) >> 16, 0x7FFF), 15 - shift
+
+
 def round_half_away(x: float) -> int:
     """C's round(): to the nearest integer, ties away from zero."""
     return math.floor(abs(x) + 0.5) * (1 if x >= 0 else -1)
@@ -106,3 +117,20 @@ def folded_bias(
     if bias is not None:
         start = start + bias.astype(np.int64).reshape(start.shape)
     return wrap32(start)
+
+
+# Where TensorFlow Lite's table is one above sigmoid(i / 24) * 2^16 rounded to the nearest.
+_SIGMOID_UP = (
+    *(4, 8, 12, 14, 15, 16, 17, 19, 20, 21, 22, 25, 27, 28, 29, 30, 31, 33, 34, 35, 37, 39, 40, 41, 43, 44, 45, 46),
+    *(49, 50, 54, 62, 63, 64, 66, 82, 86, 93, 100, 103, 112, 116, 135, 255),
+)
+
+
+def sigmoid_table() -> Array:
+    """uint16[256] for ml_sigmoid_s16 and ml_tanh_s16: sigmoid(i / 24) in Q0.16.
+
+    Equals sigmoid_table_uint16 (tensorflow/lite/kernels/internal/common.h), whose rounding is not the same everywhere.
+    """
+    table = np.floor(65536.0 / (1.0 + np.exp(-np.arange(256) / 24.0)) + 0.5).astype(np.uint16)
+    table[list(_SIGMOID_UP)] += 1
+    return table

@@ -70,4 +70,11 @@ static inline int32_t ml_requantize(int32_t x, int32_t multiplier, int32_t shift
     return ml_round_shift(ml_high_mul(scaled, multiplier), right);
 }
 
+/* x * multiplier / 2^shift to the nearest, ties up: the form of MultiplyByQuantizedMultiplier for 64-bit sums, its
+ * multiplier shortened to 16 bits on the host; shift 1 to 63. */
+static inline int32_t ml_requantize_s64(int64_t x, int32_t multiplier, int32_t shift) {
+    int64_t half = (int64_t)1 << ((shift - 1) & 63);
+    return (int32_t)((x * multiplier + half) >> (shift & 63));
+}
+
 #endif

@@ -1,0 +1,90 @@
+"""Arguments that several commands share, each in one place with its help and its completion."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    action = parser.add_argument("model", metavar="MODEL", help="a .tflite file")
+    _complete_files(action, "tflite")
+
+
+def add_board(parser: argparse._ActionsContainer, *, required: bool = True) -> None:
+    action = parser.add_argument(
+        "--board", "-b", required=required, metavar="B", help="a board's id (`sdk boards` lists them), or a board file"
+    )
+    action.completer = _board_ids  # type: ignore[attr-defined] # argcomplete's way to be told
+
+
+def add_port(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--port",
+        metavar="P",
+        help="the serial port of a real board, if it is not the only one (/dev/ttyACM0, socket://...)",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def add_folder(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--output", "-o", type=Path, metavar="DIR", help=f"where to write (default: {default})")
+
+
+def add_inputs(parser: argparse.ArgumentParser, count: int) -> None:
+    """--inputs and what goes with it; `count` random samples are the default."""
+    action = parser.add_argument(
+        "--inputs",
+        "-i",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help=".npy, .npz, .png, .jpg, .bmp, .wav or raw bytes; random values without it",
+    )
+    _complete_files(action, "npy", "npz", "png", "jpg", "jpeg", "bmp", "wav", "bin")
+    parser.add_argument(
+        "--image-range",
+        nargs=2,
+        type=float,
+        metavar=("BLACK", "WHITE"),
+        help="what black and white are to the model (default: the whole range of a quantized input, 0 1 for float32)",
+    )
+    parser.add_argument(
+        "--count",
+        "-n",
+        type=positive,
+        metavar="N",
+        help=f"at most N samples (default: {count} random ones, or all given)",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the random values (default: 0)")
+
+
+def positive(text: str) -> int:
+    """An integer from 1 up, for argparse."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def _complete_files(action: argparse.Action, *suffixes: str) -> None:
+    def complete(prefix: str, **_: object) -> list[str]:
+        from argcomplete.completers import FilesCompleter
+
+        found: list[str] = FilesCompleter(suffixes)(prefix)
+        return found
+
+    action.completer = complete  # type: ignore[attr-defined] # argcomplete's way to be told
+
+
+def _board_ids(**_: object) -> list[str]:
+    from sdk.boards import all_boards
+    from sdk.errors import SdkError
+
+    try:
+        return [board.id for board in all_boards()]
+    except SdkError:
+        return []

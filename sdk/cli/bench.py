@@ -1,0 +1,88 @@
+"""sdk bench"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sdk.cli.arguments import add_board, add_inputs, add_json, add_model, add_port
+from sdk.cli.console import Console
+from sdk.cli.samples import samples_of
+
+if TYPE_CHECKING:
+    from sdk.bench import Bench
+
+SUMMARY = "measure what an inference costs on a board, step by step"
+DETAILS = """Flashes the model and measures one steady inference (not the first). Emulated boards count \
+instructions, real ones cycles; a process of this computer counts nanoseconds, and its `instructions` are null."""
+EXAMPLES = (
+    "sdk bench model.tflite --board mps2-an386",
+    "sdk bench model.tflite --board mps2-an386 --json | jq .instructions",
+)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    add_board(parser)
+    add_port(parser)
+    add_inputs(parser, 1)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    from sdk.bench import bench
+    from sdk.boards import load_board
+    from sdk.deploy import deployed, prepare
+
+    board = load_board(args.board)
+    lowered = prepare(Path(args.model), board)
+    sample = samples_of(args, lowered.inputs, 1, console)[0]
+    with deployed(lowered, board, port=args.port, progress=console.progress) as target:
+        console.progress(f"measure on {target.device.transport.name}")
+        measured = bench(target, lowered, sample.arrays)
+    _say(measured, f"{Path(args.model).name} on {board.id}", console)
+    console.result({"model": args.model, "board": board.id, **_json(measured)})
+    return 0
+
+
+def _say(measured: Bench, what: str, console: Console) -> None:
+    unit = measured.unit
+    per_mac = f", {measured.cost / measured.macs:.2f} a MAC" if measured.macs else ""
+    console.say(f"{what}: {measured.cost:,} {unit} an inference, {measured.macs:,} MACs{per_mac}")
+    console.say(f"start    {measured.start:>12,} {unit}, and {measured.check_crc:,} for the CRC-32 where it is checked")
+    console.say(f"arena    {measured.arena_bytes:>12,} bytes of RAM")
+    console.say(f"state    {measured.state_bytes:>12,} bytes of RAM")
+    console.say(f"stack    {measured.stack_bytes:>12,} bytes of RAM at most")
+    parts = ", ".join(f"{part} {count:,}" for part, count in measured.flash.items())
+    console.say(f"flash    {sum(measured.flash.values()):>12,} bytes: {parts}")
+    console.say()
+    rows = []
+    for step in measured.steps:
+        ratio = f"{step.cost / step.macs:.2f}" if step.macs else ""
+        share = f"{100 * step.cost / measured.cost:.1f}" if measured.cost else ""
+        rows.append((step.name, step.kernel, f"{step.macs:,}", f"{step.cost:,}", ratio, share))
+    console.table(("Step", "Kernel", ">MACs", f">{unit.capitalize()}", ">a MAC", ">%"), rows)
+
+
+def _json(measured: Bench) -> dict[str, Any]:
+    """Costs stand under the name of their unit; `instructions` are null where nothing counts them."""
+    unit = measured.unit
+    return {
+        "macs": measured.macs,
+        **_costs(unit, measured.cost),
+        **_costs(unit, measured.start, "start_"),
+        **_costs(unit, measured.check_crc, "crc_"),
+        "arena_bytes": measured.arena_bytes,
+        "state_bytes": measured.state_bytes,
+        "stack_bytes": measured.stack_bytes,
+        "flash": dict(measured.flash),
+        "steps": [
+            {"name": step.name, "kernel": step.kernel, "macs": step.macs, **_costs(unit, step.cost)}
+            for step in measured.steps
+        ],
+    }
+
+
+def _costs(unit: str, cost: int, prefix: str = "") -> dict[str, int | None]:
+    return {f"{prefix}instructions": None, f"{prefix}{unit}": cost}

@@ -1,0 +1,74 @@
+"""sdk build"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sdk.cli.arguments import add_board, add_folder, add_json, add_model
+from sdk.cli.console import Console
+from sdk.cli.lower import lowered_json, say_lowered
+
+if TYPE_CHECKING:
+    from sdk.build import Image
+
+SUMMARY = "build the firmware of a board around a model"
+DETAILS = "Says what the model needs before anything is compiled, and where each byte of the image goes after it."
+EXAMPLES = (
+    "sdk build model.tflite --board mps2-an386",
+    "sdk build model.tflite --board microbit -o out --json",
+)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    add_board(parser)
+    add_folder(parser, "build/MODEL-BOARD")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    from sdk.boards import load_board
+    from sdk.deploy import make_image, prepare
+    from sdk.elf import flash_bytes
+    from sdk.files import write_whole
+
+    board = load_board(args.board)
+    lowered = prepare(Path(args.model), board)
+    say_lowered(lowered, console)
+    image = make_image(lowered, board, console.progress)
+    stem = Path(args.model).stem
+    folder = args.output or Path("build") / f"{stem}-{board.id}"
+    files = {folder / f"{stem}.elf": image.elf.read_bytes()}
+    if board.linker_script is not None:  # a host's process has no flash to write a plain binary to
+        files[folder / f"{stem}.bin"] = flash_bytes(image.elf)
+    say_image(image, console)
+    for path, data in files.items():
+        write_whole(path, data)
+        console.say(f"wrote {path}")
+    console.result({**lowered_json(lowered), **image_json(image), "files": [str(path) for path in files]})
+    return 0
+
+
+def say_image(image: Image, console: Console) -> None:
+    """Where the bytes of an image go."""
+    parts = ", ".join(f"{part} {count:,}" for part, count in image.flash.items())
+    console.say(f"flash    {image.flash_bytes:>12,} of {image.board.flash_bytes:,} bytes: {parts}")
+    static, stack = image.static_ram_bytes, image.board.stack_bytes
+    console.say(
+        f"RAM      {static + stack:>12,} of {image.board.ram_bytes:,} bytes beside the model's: "
+        f"variables {static:,}, stack {stack:,}; {image.pool_bytes:,} are left for it"
+    )
+
+
+def image_json(image: Image) -> dict[str, Any]:
+    """The same for machines."""
+    return {
+        "board": image.board.id,
+        "flash": dict(image.flash),
+        "flash_bytes": image.flash_bytes,
+        "static_ram_bytes": image.static_ram_bytes,
+        "stack_bytes": image.board.stack_bytes,
+        "pool_bytes": image.pool_bytes,
+    }

@@ -1,0 +1,41 @@
+"""sdk flash"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sdk.cli.arguments import add_board, add_json, add_model, add_port
+from sdk.cli.build import image_json, say_image
+from sdk.cli.console import Console
+from sdk.cli.lower import lowered_json, say_lowered
+
+SUMMARY = "build a model's firmware, put it on a board and start it"
+DETAILS = """Ends when the board has answered and holds the model. An emulated board keeps its flash until \
+the next time; `sdk monitor` shows what is on it."""
+EXAMPLES = (
+    "sdk flash model.tflite --board mps2-an386",
+    "sdk flash model.tflite --board microbit --port /dev/ttyACM0",
+)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    add_board(parser)
+    add_port(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    from sdk.boards import load_board
+    from sdk.deploy import deployed, prepare
+
+    board = load_board(args.board)
+    lowered = prepare(Path(args.model), board)
+    say_lowered(lowered, console)
+    with deployed(lowered, board, port=args.port, progress=console.progress) as target:
+        say_image(target.image, console)
+        where = target.device.transport.name
+    console.say(f"{where} runs {Path(args.model).name}. Check it: sdk verify {args.model} --board {args.board}")
+    console.result({**lowered_json(lowered), **image_json(target.image), "device": where})
+    return 0

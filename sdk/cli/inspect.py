@@ -1,0 +1,202 @@
+"""sdk inspect"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sdk.cli.arguments import add_json, add_model
+from sdk.cli.console import Console
+
+if TYPE_CHECKING:
+    from sdk.graph import Tensor
+    from sdk.report import Fit, Memory, Report
+
+SUMMARY = "say what a model is, what it costs, and which boards it fits"
+DETAILS = """Works on every sound .tflite file, also one with operators that Microlith does not have: they are \
+listed with what can be done. Nothing is built."""
+EXAMPLES = (
+    "sdk inspect model.tflite",
+    "sdk inspect model.tflite -v          # all tensors and all steps too",
+    "sdk inspect model.tflite --json | jq .macs",
+)
+BAR_CHARS = 40
+STEPS_SHOWN = 60  # without -v
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    from sdk.boards import all_boards
+    from sdk.load import load
+    from sdk.report import fits, inspect
+
+    report = inspect(load(args.model))
+    fitted = fits(report, all_boards())
+    size = Path(args.model).stat().st_size
+    if console.as_json:
+        console.result({"model": args.model, "file_bytes": size, **_json(report, fitted)})
+        return 0
+    console.say(f"{args.model}: {size:,} bytes, {report.macs:,} MACs, {report.weight_bytes:,} bytes of weights")
+    _say_model(report, console)
+    _say_memory(report, console)
+    _say_fits(report, fitted, console)
+    _say_problems(report, console)
+    return 0
+
+
+def _say_model(report: Report, console: Console) -> None:
+    console.say("\nInputs and outputs")
+    rows = [("input", *_row(report.graph.tensor(i))) for i in report.graph.inputs]
+    rows += [("output", *_row(report.graph.tensor(i))) for i in report.graph.outputs]
+    console.table(("", "Name", "Type", "Shape", ">Scale", ">Zero point"), rows)
+    console.say("\nOperators")
+    console.table(("Operator", ">Count"), [(name, str(count)) for name, count in report.operators.items()])
+    console.say("\nNodes")
+    macs = [(node.name, "?" if node.macs is None else f"{node.macs:,}", _last(node.outputs)) for node in report.nodes]
+    console.table(("Node", ">MACs", "Makes"), macs)
+    if console.verbose:
+        console.say("\nTensors")
+        tensors = [
+            (str(t.id), *_row(t), "constant" if t.data is not None else "") for t in report.graph.tensors.values()
+        ]
+        console.table((">Id", "Name", "Type", "Shape", ">Scale", ">Zero point", ""), tensors)
+    if report.lowered is not None:
+        console.say(f"\nKernels: {', '.join(kernel.name for kernel in report.lowered.kernels) or 'none'}")
+
+
+def _last(texts: Sequence[str]) -> str:
+    return texts[-1] if texts else ""
+
+
+def _row(tensor: Tensor) -> tuple[str, str, str, str, str]:
+    scale, zero_point = "", ""
+    if tensor.quantization is not None:
+        many = tensor.quantization.per_channel
+        scale = f"{len(tensor.quantization.scale)} of them" if many else f"{tensor.quantization.scale[0]:.9g}"
+        zero_point = "" if many else str(tensor.quantization.zero_point[0])
+    return tensor.name, tensor.dtype.numpy_name, str(list(tensor.shape)), scale, zero_point
+
+
+def _say_memory(report: Report, console: Console) -> None:
+    memory = report.memory
+    state = f", state {memory.state_bytes:,}" if memory.state_bytes else ""
+    if memory.exact:
+        console.say(
+            f"\nMemory: arena {memory.arena_bytes:,} bytes (no plan can be below {memory.lower_bound_bytes:,}){state}"
+        )
+    else:
+        console.say(f"\nMemory, estimated from the tensors: arena {memory.arena_bytes:,} bytes{state}")
+    for line in timeline(memory, None if console.verbose else STEPS_SHOWN):
+        console.say(line)
+
+
+def timeline(memory: Memory, most: int | None) -> list[str]:
+    """The live bytes of each step as bars; the `most` largest steps if there are more."""
+    indices = list(range(len(memory.steps)))
+    lines = []
+    if most is not None and len(indices) > most:
+        indices = sorted(sorted(indices, key=lambda i: -memory.steps[i][1])[:most])
+        lines.append(f"the {most} largest of {len(memory.steps)} steps (-v shows all)")
+    width = max((len(memory.steps[i][0]) for i in indices), default=0)
+    for i in indices:
+        name, live = memory.steps[i]
+        bar = "#" * round(BAR_CHARS * live / max(memory.arena_bytes, 1))
+        peak = " <- peak" if i == memory.peak else ""
+        lines.append(f"{i:4d} {name:<{width}} {live:>12,} |{bar:<{BAR_CHARS}}|{peak}")
+    return lines
+
+
+def _say_fits(report: Report, fitted: Sequence[Fit], console: Console) -> None:
+    console.say(
+        "\nBoards, and the room that the firmware leaves for programs" + ("" if report.lowered else " (estimated)")
+    )
+    rows = []
+    for fit in fitted:
+        board = fit.board
+        flash = f"{fit.flash_bytes:,}", f"{board.program_flash_bytes:,}"
+        ram = f"{fit.ram_bytes:,}", f"{board.program_ram_bytes:,}"
+        rows.append((board.id, *flash, *ram, verdict(fit, supported=report.lowered is not None)))
+    console.table(("Board", ">Flash", ">of", ">RAM", ">of", "Fits"), rows)
+
+
+def verdict(fit: Fit, *, supported: bool) -> str:
+    """In words, whether it fits and what is missing."""
+    missing = []
+    if fit.flash_missing:
+        missing.append(f"{fit.flash_missing:,} bytes of flash")
+    if fit.ram_missing:
+        missing.append(f"{fit.ram_missing:,} bytes of RAM")
+    if missing:
+        return f"no: {' and '.join(missing)} too little"
+    return "yes" if supported else "would, if all operators were supported"
+
+
+def _say_problems(report: Report, console: Console) -> None:
+    if not report.problems:
+        return
+    console.say("\nWhat keeps it from being lowered")
+    for problem in report.problems:
+        more = f" (and {problem.count - 1} more nodes like it)" if problem.count > 1 else ""
+        console.say(f"- {problem.message}{more}")
+        if problem.remedy:
+            console.say(f"  {problem.remedy}")
+
+
+def _json(report: Report, fitted: Sequence[Fit]) -> dict[str, Any]:
+    graph, memory, lowered = report.graph, report.memory, report.lowered
+    return {
+        "supported": lowered is not None,
+        "problems": [
+            {"message": p.message, "remedy": p.remedy, "node": p.node, "count": p.count} for p in report.problems
+        ],
+        "macs": report.macs,
+        "weight_bytes": report.weight_bytes,
+        "program_bytes": len(lowered.block) if lowered is not None else None,
+        "operators": dict(report.operators),
+        "kernels": [kernel.name for kernel in lowered.kernels] if lowered is not None else None,
+        "inputs": [_tensor_json(graph.tensor(i)) for i in graph.inputs],
+        "outputs": [_tensor_json(graph.tensor(i)) for i in graph.outputs],
+        "tensors": [_tensor_json(tensor) for tensor in graph.tensors.values()],
+        "nodes": [{"name": n.name, "macs": n.macs, "inputs": n.inputs, "outputs": n.outputs} for n in report.nodes],
+        "memory": {
+            "exact": memory.exact,
+            "arena_bytes": memory.arena_bytes,
+            "lower_bound_bytes": memory.lower_bound_bytes,
+            "state_bytes": memory.state_bytes,
+            "peak_step": memory.peak,
+            "steps": [{"name": name, "live_bytes": live} for name, live in memory.steps],
+        },
+        "boards": [_fit_json(fit, supported=lowered is not None) for fit in fitted],
+    }
+
+
+def _tensor_json(tensor: Tensor) -> dict[str, Any]:
+    quantization = tensor.quantization
+    return {
+        "id": tensor.id,
+        "name": tensor.name,
+        "type": tensor.dtype.numpy_name,
+        "shape": tensor.shape,
+        "scale": quantization.scale if quantization is not None else None,
+        "zero_point": quantization.zero_point if quantization is not None else None,
+        "constant": tensor.data is not None,
+    }
+
+
+def _fit_json(fit: Fit, *, supported: bool) -> dict[str, Any]:
+    return {
+        "id": fit.board.id,
+        "fits": fit.fits and supported,
+        "flash_bytes": fit.flash_bytes,
+        "flash_room_bytes": fit.board.program_flash_bytes,
+        "flash_missing_bytes": fit.flash_missing,
+        "ram_bytes": fit.ram_bytes,
+        "ram_room_bytes": fit.board.program_ram_bytes,
+        "ram_missing_bytes": fit.ram_missing,
+    }

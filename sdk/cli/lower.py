@@ -1,0 +1,102 @@
+"""sdk lower"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sdk.cli.arguments import add_board, add_folder, add_json, add_model
+from sdk.cli.console import Console
+
+if TYPE_CHECKING:
+    from sdk.lower import Lowered
+
+SUMMARY = "turn a model into C arrays for your own firmware"
+DETAILS = """Writes model.c, model.h, kernels.def (the kernels that the model needs) and MODEL.mlith (the program as a \
+file), each whole or not at all. The arena that the program needs is exact: reserve as much, no more."""
+EXAMPLES = (
+    "sdk lower model.tflite",
+    "sdk lower model.tflite --board microbit -o src/model     # refuses what does not fit the board",
+    "sdk lower model.tflite -v                                # the graph after each pass",
+)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    which = parser.add_mutually_exclusive_group()
+    add_board(which, required=False)
+    which.add_argument("--profile", "-p", metavar="P", help="the cores to pack constants for: portable, arm_dsp, ...")
+    add_folder(parser, "build/MODEL")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    from sdk.emit import emit, write_files
+    from sdk.load import load
+    from sdk.lower import check_fits, lower
+
+    board, target = _target(args)
+    graph = load(args.model)
+    lowered = lower(graph, target, watch=_watch(console) if console.verbose else None)
+    if board is not None:
+        check_fits(lowered, board.program_flash_bytes, board.program_ram_bytes)
+    stem = Path(args.model).stem
+    folder = args.output or Path("build") / stem
+    paths = write_files(emit(lowered), folder, stem)
+    say_lowered(lowered, console)
+    for path in paths:
+        console.say(f"wrote {path}")
+    console.result({**lowered_json(lowered), "files": [str(path) for path in paths]})
+    return 0
+
+
+def _target(args: argparse.Namespace) -> Any:
+    from sdk.boards import load_board
+    from sdk.errors import UsageError
+    from sdk.lower import Target
+    from sdk.program import Profile
+
+    if args.board is not None:
+        board = load_board(args.board)
+        return board, Target(board.profile)
+    names = [profile.name for profile in Profile]
+    if args.profile is not None and args.profile not in names:
+        raise UsageError(f"there is no profile '{args.profile}'", f"There are {', '.join(names)}.")
+    return None, Target(Profile[args.profile or Profile.portable.name])
+
+
+def _watch(console: Console) -> Any:
+    from sdk.report import graph_text
+
+    return lambda name, graph: console.say(f"after {name}:\n{graph_text(graph)}\n")
+
+
+def say_lowered(lowered: Lowered, console: Console) -> None:
+    """What a program needs, before anything is built of it."""
+    program = lowered.program
+    console.say(
+        f"arena    {program.arena_bytes:>12,} bytes of RAM (no plan can be below {lowered.plan.lower_bound_bytes:,})"
+    )
+    if program.fast_bytes:
+        console.say(f"fast     {program.fast_bytes:>12,} bytes of fast RAM")
+    if program.state_bytes:
+        console.say(f"state    {program.state_bytes:>12,} bytes of RAM")
+    console.say(f"program  {len(lowered.block):>12,} bytes of flash, {len(lowered.steps)} steps, {lowered.macs:,} MACs")
+    console.say(f"kernels  {', '.join(kernel.name for kernel in lowered.kernels) or 'none'}")
+
+
+def lowered_json(lowered: Lowered) -> dict[str, Any]:
+    """The same for machines."""
+    program = lowered.program
+    return {
+        "arena_bytes": program.arena_bytes,
+        "arena_lower_bound_bytes": lowered.plan.lower_bound_bytes,
+        "fast_bytes": program.fast_bytes,
+        "state_bytes": program.state_bytes,
+        "program_bytes": len(lowered.block),
+        "profile": program.profile.name,
+        "macs": lowered.macs,
+        "kernels": [kernel.name for kernel in lowered.kernels],
+        "steps": [{"name": step.name, "kernel": step.kernel, "macs": step.macs} for step in lowered.steps],
+    }

@@ -1,0 +1,25 @@
+"""From --inputs and its companions to samples."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sdk.cli.console import Console
+
+if TYPE_CHECKING:
+    from sdk.inputs import Sample
+    from sdk.program import TensorSpec
+
+
+def samples_of(args: argparse.Namespace, specs: Sequence[TensorSpec], count: int, console: Console) -> list[Sample]:
+    """What `arguments.add_inputs` was given: files, or else random values, `count` of them where --count is not given.
+    How images are mapped is noted once a mapping."""
+    from sdk.inputs import random_samples, read_samples
+
+    if not args.inputs:
+        return random_samples(specs, args.count or count, args.seed)
+    image_range = tuple(args.image_range) if args.image_range else None
+    samples = read_samples(args.inputs, specs, image_range, console.note)
+    return samples[: args.count] if args.count else samples

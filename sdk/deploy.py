@@ -1,0 +1,63 @@
+"""From a model's file to a device that runs it: load, lower, build, flash, open.
+
+board = load_board("mps2-an386")
+lowered = prepare(Path("model.tflite"), board)
+with deployed(lowered, board) as target:
+    target.device.run([pixels])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdk.boards import Board
+from sdk.build import Image, build
+from sdk.cache import Progress, silent
+from sdk.emit import emit
+from sdk.errors import LinkError
+from sdk.flash import flash
+from sdk.link.device import Device
+from sdk.load import load
+from sdk.lower import Lowered, Target, check_fits, lower
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A model on a device: the image that was flashed, and the device with the image's program opened."""
+
+    image: Image
+    device: Device
+
+
+def prepare(model: Path, board: Board) -> Lowered:
+    """The program of a .tflite file for `board`. ModelError, UnsupportedError; FitError where it is plain that no image
+    can hold it (whether the firmware fits beside it, its build tells)."""
+    lowered = lower(load(model), Target(board.profile))
+    check_fits(lowered, board.flash_bytes, board.program_ram_bytes)
+    return lowered
+
+
+def make_image(lowered: Lowered, board: Board, progress: Progress = silent) -> Image:
+    """The firmware of `board` around a program. Errors as of `sdk.build`."""
+    return build(board, emit(lowered), progress=progress)
+
+
+@contextmanager
+def deployed(
+    lowered: Lowered, board: Board, *, port: str | None = None, progress: Progress = silent
+) -> Iterator[Deployed]:
+    """Builds, flashes and opens; the device is given back at the end. LinkError if it runs another program than the one
+    flashed; else errors as of `sdk.build`, `sdk.flash` and `sdk.link`."""
+    image = make_image(lowered, board, progress)
+    transport = flash(board, image, port=port, progress=progress)
+    progress(f"connect to {transport.name}")
+    with Device(transport, board_id=board.id) as device:
+        if not device.info.holds(lowered.block):
+            raise LinkError(
+                f"{transport.name} runs another program than was flashed", "Reset the board and flash it again."
+            )
+        device.open_resident()
+        yield Deployed(image, device)

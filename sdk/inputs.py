@@ -1,0 +1,343 @@
+"""What a program is fed with: random values, or files turned into exactly the arrays that its inputs take.
+
+A sample is one array for each input, in the program's order. Nothing is converted behind the user's back: an array must
+have the input's type and shape already; only images and sound, whose stored form is never a tensor, are mapped, and the
+mapping is said.
+
+| file | what it gives |
+|---|---|
+| .npy | values of one input, or of many samples of it along a leading dimension |
+| .npz | the same for all inputs, by their names or in their order |
+| .png .jpg .jpeg .bmp | one sample of one input: resized to its height and width, gray or RGB by its channels |
+| .wav | 16-bit mono samples of one input, cut into as many windows as it holds |
+| anything else | the raw bytes of one sample: all inputs one after the other |
+
+Where a program has several inputs, the files that hold one input come in turn: first input, second input, first, ...
+"""
+
+from __future__ import annotations
+
+import wave
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sdk.cache import Progress, silent
+from sdk.errors import InputError
+from sdk.graph import Array, DType
+from sdk.program import TensorSpec
+
+IMAGES = {".png", ".jpg", ".jpeg", ".bmp"}
+# Of types whose values are counts and indices rather than measurements; the whole range would only ever overflow.
+WIDE_RANGE = 1000
+INT16_FULL_SCALE = 32768.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The arrays of one inference, and where they come from."""
+
+    name: str
+    arrays: tuple[Array, ...]
+
+
+def describe(spec: TensorSpec) -> str:
+    """What an input takes, as messages say it: 'input' int8[1, 96, 96, 1]."""
+    return f"'{spec.name}' {spec.dtype.numpy_name}{list(spec.shape)}"
+
+
+def random_samples(specs: Sequence[TensorSpec], count: int, seed: int) -> list[Sample]:
+    """`count` samples that are the same for the same seed: 8- and 16-bit integers over their whole range, wider ones
+    within +-1000 (0 to 1000 unsigned), float32 from the normal distribution with mean 0 and deviation 1."""
+    rng = np.random.default_rng(seed)
+    return [Sample(f"random {i}", tuple(_random(rng, spec) for spec in specs)) for i in range(count)]
+
+
+def _random(rng: np.random.Generator, spec: TensorSpec) -> Array:
+    dtype = spec.dtype.numpy
+    if dtype.kind == "f":
+        return rng.normal(size=spec.shape).astype(dtype)
+    if dtype.kind == "b":
+        return rng.integers(0, 2, spec.shape).astype(dtype)
+    limits = np.iinfo(dtype)
+    low, high = int(limits.min), int(limits.max)
+    if dtype.itemsize > 2:
+        low, high = max(low, -WIDE_RANGE), WIDE_RANGE
+    return rng.integers(low, high, spec.shape, endpoint=True).astype(dtype)
+
+
+def read_samples(
+    paths: Sequence[Path],
+    specs: Sequence[TensorSpec],
+    image_range: tuple[float, float] | None = None,
+    note: Progress = silent,
+) -> list[Sample]:
+    """The samples in `paths`, for inputs `specs`.
+
+    `image_range`: the real values of black and white; without it pixels cover the whole range of a quantized input, and
+    0 to 1 of a float one. `note` is told what was chosen. InputError, saying what was expected, for what does not fit.
+    """
+    if not specs:
+        raise InputError("the model has no inputs", "Run it without --inputs.")
+    reader = _Reader(specs, image_range, note)
+    return list(reader.samples(paths))
+
+
+class _Reader:
+    def __init__(self, specs: Sequence[TensorSpec], image_range: tuple[float, float] | None, note: Progress) -> None:
+        self.specs = specs
+        self.image_range = image_range
+        self.note = note
+
+    def samples(self, paths: Sequence[Path]) -> Iterator[Sample]:
+        waiting: list[tuple[Path, list[Array]]] = []
+        for path in paths:
+            whole = self._whole(path)
+            if whole is not None:
+                yield from _join(path.name, whole)
+                continue
+            waiting.append((path, self._single(path, self.specs[len(waiting)])))
+            if len(waiting) == len(self.specs):
+                yield from _join(", ".join(p.name for p, _ in waiting), [values for _, values in waiting])
+                waiting = []
+        if waiting:
+            raise InputError(
+                f"the model has {len(self.specs)} inputs, and {len(waiting)} of their files came last without the rest",
+                f"Give one file for each of {_list(self.specs)} in turn, or one .npz with all of them.",
+            )
+
+    def _whole(self, path: Path) -> list[list[Array]] | None:
+        """The values of all inputs, from a file that holds all of them; None if it holds one."""
+        suffix = path.suffix.lower()
+        if suffix == ".npz":
+            return [_split(array, spec, path) for array, spec in zip(self._archive(path), self.specs, strict=True)]
+        if suffix in {".npy", ".wav"} or suffix in IMAGES:
+            return None
+        return [[array] for array in self._raw(path)]
+
+    def _single(self, path: Path, spec: TensorSpec) -> list[Array]:
+        suffix = path.suffix.lower()
+        if suffix == ".npy":
+            return _split(_load(path)[""], spec, path)
+        if suffix == ".wav":
+            return _sound(path, spec)
+        return [self._image(path, spec)]
+
+    def _archive(self, path: Path) -> list[Array]:
+        arrays = _load(path)
+        names = [spec.name for spec in self.specs]
+        if set(arrays) == set(names):
+            return [arrays[name] for name in names]
+        in_order = [f"arr_{i}" for i in range(len(names))]
+        if set(arrays) == set(in_order):
+            return [arrays[name] for name in in_order]
+        if len(arrays) == len(names) == 1:
+            return list(arrays.values())
+        raise InputError(
+            f"{path} holds {', '.join(arrays) or 'nothing'}; the model's inputs are {', '.join(names)}",
+            "Save it with numpy.savez(file, **{name: array}), or with the arrays in the inputs' order and no names.",
+        )
+
+    def _raw(self, path: Path) -> list[Array]:
+        data = _bytes(path)
+        sizes = [spec.operand.bytes for spec in self.specs]
+        if len(data) != sum(sizes):
+            raise InputError(
+                f"{path} is {len(data):,} bytes; one sample of {_list(self.specs)} is {sum(sizes):,}",
+                "A raw file holds the values of one sample as the model stores them; many samples fit into an .npy.",
+            )
+        arrays = []
+        for spec, size in zip(self.specs, sizes, strict=True):
+            little = spec.dtype.numpy.newbyteorder("<")
+            arrays.append(np.frombuffer(data[:size], little).astype(spec.dtype.numpy).reshape(spec.shape))
+            data = data[size:]
+        return arrays
+
+    def _image(self, path: Path, spec: TensorSpec) -> Array:
+        height, width, channels = _image_shape(spec, path)
+        pixels = _pixels(path, height, width, channels)
+        low, high = self.image_range or _whole_range(spec)
+        self.note(f"{path.name}: {width}x{height}, {_MODES[channels]}; black is {low:g}, white is {high:g}")
+        real = low + pixels.astype(np.float64) * ((high - low) / 255.0)
+        return _stored(real, spec).reshape(spec.shape)
+
+
+def _list(specs: Sequence[TensorSpec]) -> str:
+    return ", ".join(describe(spec) for spec in specs)
+
+
+def _join(name: str, values: Sequence[list[Array]]) -> Iterator[Sample]:
+    """Samples from one list of values for each input."""
+    counts = {len(each) for each in values}
+    if len(counts) > 1:
+        each = ", ".join(str(len(v)) for v in values)
+        raise InputError(f"{name}: the inputs have different numbers of samples ({each})", "Give as many of each.")
+    many = counts != {1}
+    for index, arrays in enumerate(zip(*values, strict=True)):
+        yield Sample(f"{name}[{index}]" if many else name, arrays)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read the input {path}: {error.strerror}", "Check the path.") from error
+
+
+def _load(path: Path) -> Mapping[str, Array]:
+    """The arrays of an .npy (under the name '') or .npz file."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"": loaded}
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except OSError as error:
+        if error.strerror:
+            raise InputError(f"cannot read the input {path}: {error.strerror}", "Check the path.") from error
+        raise _damaged(path, error) from error
+    except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return InputError(
+        f"{path} is damaged, or not a {path.suffix} file of plain numbers: {reason}", "Write it anew with numpy."
+    )
+
+
+def _split(array: Array, spec: TensorSpec, path: Path) -> list[Array]:
+    """The samples of one input in `array`: it has the input's shape, one dimension more, or another batch size."""
+    if array.dtype != spec.dtype.numpy:
+        raise InputError(
+            f"{path} holds {array.dtype}; the input {describe(spec)} takes {spec.dtype.numpy_name}", _cast(array, spec)
+        )
+    shape = spec.shape
+    array = np.ascontiguousarray(array, spec.dtype.numpy)
+    if array.shape == shape:
+        return [array]
+    if array.shape[1:] == shape and array.ndim == len(shape) + 1:
+        samples = list(array)
+    elif shape[:1] == (1,) and array.ndim == len(shape) and array.shape[1:] == shape[1:]:
+        samples = list(array.reshape(-1, *shape))
+    else:
+        raise InputError(
+            f"{path} has the shape {list(array.shape)}; the input is {describe(spec)}",
+            f"Reshape it to {list(shape)}, or to {['n', *shape]} for n samples.".replace("'n'", "n"),
+        )
+    if not samples:
+        raise InputError(f"{path} holds no sample: its shape is {list(array.shape)}", "Give at least one.")
+    return samples
+
+
+def _cast(array: Array, spec: TensorSpec) -> str:
+    """How to turn `array` into what `spec` takes, as a line of numpy."""
+    name = spec.dtype.numpy_name
+    if array.dtype.kind == "f" and spec.scale:
+        limits = np.iinfo(spec.dtype.numpy)
+        shifted = f"np.rint(x / {spec.scale:.9g}) + {spec.zero_point}"
+        return f"Quantize it: np.clip({shifted}, {limits.min}, {limits.max}).astype('{name}')."
+    return f"Convert it: x.astype('{name}')."
+
+
+_MODES = {1: "gray", 3: "RGB", 4: "RGBA"}
+
+
+def _image_shape(spec: TensorSpec, path: Path) -> tuple[int, int, int]:
+    """(height, width, channels) of an input that takes an image."""
+    shape = spec.shape[1:] if len(spec.shape) in (3, 4) and spec.shape[0] == 1 else spec.shape
+    if len(shape) == 2:
+        shape = (*shape, 1)
+    if len(shape) != 3 or shape[2] not in _MODES or 0 in shape or spec.dtype is DType.BOOL:
+        raise InputError(
+            f"{path} is an image, but the input {describe(spec)} is not [1, height, width, 1, 3 or 4]",
+            "Bring it into the model's form yourself and give it as .npy.",
+        )
+    height, width, channels = shape
+    return height, width, channels
+
+
+def _pixels(path: Path, height: int, width: int, channels: int) -> Array:
+    """uint8 [height, width, channels], upright, stretched to the size."""
+    try:
+        from PIL import Image, ImageOps
+    except ImportError as error:
+        raise InputError("reading images needs Pillow, which is not installed", "Run: pip install Pillow") from error
+    _bytes(path)  # says what is wrong with the path as for every other file
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image).convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
+            resized = upright.resize((width, height), Image.Resampling.BILINEAR)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} is not an image that can be read: {error}", "Save it anew as PNG.") from error
+    return np.asarray(resized, np.uint8).reshape(height, width, channels)
+
+
+def _whole_range(spec: TensorSpec) -> tuple[float, float]:
+    """The real values of the smallest and the largest number that an input stores; 0 to 1 for float."""
+    if spec.dtype is DType.FLOAT32:
+        return 0.0, 1.0
+    limits = np.iinfo(spec.dtype.numpy)
+    scale = spec.scale or 1.0
+    # Pixels have 8 bits: wider integers that carry no scale hold them as they are.
+    if not spec.scale and spec.dtype.bytes > 1:
+        return 0.0, 255.0
+    return scale * (int(limits.min) - spec.zero_point), scale * (int(limits.max) - spec.zero_point)
+
+
+def _stored(real: Array, spec: TensorSpec) -> Array:
+    """Real values as the input stores them: quantized by its scale, rounded to nearest, clipped to its type."""
+    if spec.dtype is DType.FLOAT32:
+        return real.astype(np.float32)
+    limits = np.iinfo(spec.dtype.numpy)
+    values = np.rint(real / (spec.scale or 1.0)) + spec.zero_point
+    stored: Array = values.clip(int(limits.min), int(limits.max)).astype(spec.dtype.numpy)
+    return stored
+
+
+def _sound(path: Path, spec: TensorSpec) -> list[Array]:
+    """Windows of raw samples: int16 as they are, float32 in -1..1."""
+    if spec.dtype not in (DType.INT16, DType.FLOAT32) or max(spec.shape, default=0) != _elements(spec):
+        raise InputError(
+            f"{path} is sound, but the input {describe(spec)} takes no raw samples; it looks like features",
+            "Compute the features (a spectrogram, MFCC) as in training and give them as .npy.",
+        )
+    wanted = _elements(spec)
+    samples = _wave(path)
+    if len(samples) < wanted:
+        raise InputError(
+            f"{path} holds {len(samples):,} samples; the input {describe(spec)} takes {wanted:,}",
+            "Record longer, or pad the sound with silence.",
+        )
+    count = len(samples) // wanted
+    windows = samples[: count * wanted].reshape(count, *spec.shape)
+    if spec.dtype is DType.FLOAT32:
+        return list((windows / INT16_FULL_SCALE).astype(np.float32))
+    return list(windows)
+
+
+def _elements(spec: TensorSpec) -> int:
+    return spec.operand.bytes // spec.dtype.bytes
+
+
+def _wave(path: Path) -> Array:
+    """The samples of a 16-bit mono sound, int16."""
+    _bytes(path)
+    try:
+        with wave.open(str(path), "rb") as sound:
+            form = sound.getnchannels(), 8 * sound.getsampwidth()
+            data = sound.readframes(sound.getnframes())
+    except (wave.Error, EOFError) as error:
+        raise InputError(
+            f"{path} is not a PCM .wav file: {str(error) or 'it is cut short'}", "Save it anew as 16-bit mono PCM."
+        ) from error
+    if form != (1, 16):
+        raise InputError(
+            f"{path} has {form[0]} channels of {form[1]} bits; 16-bit mono is needed",
+            f"Convert it: ffmpeg -i {path.name} -ac 1 -c:a pcm_s16le mono.wav",
+        )
+    return np.frombuffer(data[: len(data) & ~1], "<i2").astype(np.int16)

@@ -1,0 +1,230 @@
+"""What can be said of a model before anything is built: `inspect(graph)`.
+
+It works on every sound model. Where an operator or type cannot be lowered, the report says which and why, and takes the
+memory from the model's own tensors instead of the program's buffers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sdk.boards import Board
+from sdk.errors import SdkError
+from sdk.graph import DType, Graph, Node, Tensor
+from sdk.lower import Lowered, Target, lower
+from sdk.ops import registry as shipped_registry
+from sdk.ops.base import Registry, View
+from sdk.plan import Buffer, Plan, plan
+from sdk.program import Profile
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a node, or (`node` None) the model as a whole, cannot be lowered. `count`: how many nodes share it."""
+
+    message: str
+    remedy: str
+    node: str | None = None
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """One node of the main graph; `macs` is None where its operator is unknown."""
+
+    name: str
+    macs: int | None
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Live bytes at each step, by the step's name. `exact` if they are a program's, with views, in-place steps and
+    scratch; else they are an estimate from the model's tensors."""
+
+    steps: tuple[tuple[str, int], ...]
+    arena_bytes: int
+    lower_bound_bytes: int
+    state_bytes: int
+    exact: bool
+
+    @property
+    def peak(self) -> int | None:
+        """The first step at which most bytes live; None if there are no steps."""
+        live = [count for _, count in self.steps]
+        return live.index(max(live)) if live else None
+
+
+@dataclass(frozen=True)
+class Report:
+    """All of it. `lowered` is None where there is a problem."""
+
+    graph: Graph
+    operators: Mapping[str, int]
+    nodes: tuple[NodeReport, ...]
+    macs: int
+    weight_bytes: int
+    memory: Memory
+    problems: tuple[Problem, ...]
+    lowered: Lowered | None
+    registry: Registry  # that it was made with
+
+
+def inspect(graph: Graph, target: Target | None = None, registry: Registry | None = None) -> Report:
+    """The report of `graph`, lowered for `target`. Raises nothing for a graph that `sdk.load` has accepted."""
+    registry = registry or shipped_registry()
+    problems = find_problems(graph, registry)
+    lowered = None
+    if not problems:
+        try:
+            lowered = lower(graph, target, registry)
+        except SdkError as error:
+            problems = [Problem(error.message, error.remedy)]
+    nodes = tuple(_node(graph, node, registry) for node in graph.nodes)
+    return Report(
+        graph=graph,
+        operators=dict(Counter(node.op for each in _graphs(graph) for node in each.nodes).most_common()),
+        nodes=nodes,
+        macs=lowered.macs if lowered is not None else sum(node.macs or 0 for node in nodes),
+        weight_bytes=sum(_constant_bytes(tensor) for each in _graphs(graph) for tensor in each.tensors.values()),
+        memory=_memory(lowered) if lowered is not None else _estimate(graph),
+        problems=tuple(problems),
+        lowered=lowered,
+        registry=registry,
+    )
+
+
+def find_problems(graph: Graph, registry: Registry) -> list[Problem]:
+    """Every operator that is unknown or refuses its node, subgraphs included; those that differ by the node alone
+    are one problem."""
+    found: dict[tuple[str, str], Problem] = {}
+    for each in _graphs(graph):
+        for node in each.nodes:
+            try:
+                registry.op(node).check(View(each, node))
+            except SdkError as error:
+                message = error.message.replace(node.label, node.op)
+                known = found.get((node.op, message))
+                if known is None:
+                    full = error.message if node.label in error.message else f"{node.label}: {error.message}"
+                    found[node.op, message] = Problem(full, error.remedy, node.label)
+                else:
+                    found[node.op, message] = Problem(known.message, known.remedy, known.node, known.count + 1)
+    return list(found.values())
+
+
+def _graphs(graph: Graph) -> Iterable[Graph]:
+    return graph, *graph.subgraphs.values()
+
+
+def _node(graph: Graph, node: Node, registry: Registry) -> NodeReport:
+    view = View(graph, node)
+    try:
+        op = registry.op(node)
+        op.check(view)
+        macs: int | None = op.macs(view)
+    except SdkError:
+        macs = None
+    return NodeReport(
+        node.label,
+        macs,
+        tuple(tensor_text(tensor) for tensor in view.inputs),
+        tuple(tensor_text(tensor) for tensor in view.outputs),
+    )
+
+
+def _constant_bytes(tensor: Tensor) -> int:
+    """Its size in the model file, where two 4-bit values share a byte."""
+    if tensor.data is None:
+        return 0
+    return (tensor.bytes + 1) // 2 if tensor.dtype is DType.INT4 else tensor.bytes
+
+
+def _memory(lowered: Lowered) -> Memory:
+    names = [step.name for step in lowered.steps]
+    return _timeline(names, lowered.plan, lowered.program.state_bytes, exact=True)
+
+
+def _timeline(names: list[str], layout: Plan, state_bytes: int, *, exact: bool) -> Memory:
+    live = [sum(b.size for b in layout.buffers if b.first <= step <= b.last) for step in range(len(names))]
+    steps = tuple(zip(names, live, strict=True))
+    return Memory(steps, layout.arena_bytes, layout.lower_bound_bytes, state_bytes, exact)
+
+
+def _estimate(graph: Graph) -> Memory:
+    """The memory of the model's tensors alone: what a program would need that neither shares nor views."""
+    end = len(graph.nodes)
+    first = dict.fromkeys(graph.inputs, -1)
+    last: dict[int, int] = {}
+    for step, node in enumerate(graph.nodes):
+        for tensor_id in (*node.outputs, *node.inputs):
+            if tensor_id is not None:
+                first.setdefault(tensor_id, step)
+        last |= {i: step for i in (*node.inputs, *node.outputs) if i is not None}
+    last |= dict.fromkeys(graph.outputs, end)
+    buffers = [
+        Buffer(i, graph.tensor(i).bytes, start, last.get(i, start), graph.tensor(i).name)
+        for i, start in first.items()
+        if graph.tensor(i).data is None
+    ]
+    state = sum(tensor.bytes for each in _graphs(graph) for tensor in each.tensors.values() if tensor.variable)
+    return _timeline([node.label for node in graph.nodes], plan(buffers), state, exact=False)
+
+
+def tensor_text(tensor: Tensor) -> str:
+    """A tensor in one line: its name, type and shape, and whether it is a constant."""
+    constant = " const" if tensor.data is not None else ""
+    return f"{tensor.name} {tensor.dtype.numpy_name}{list(tensor.shape)}{constant}"
+
+
+def graph_text(graph: Graph) -> str:
+    """A graph as text, one node a line: what it makes, the operator, what it reads."""
+    lines = [f"inputs {', '.join(tensor_text(graph.tensor(i)) for i in graph.inputs)}"]
+    for node in graph.nodes:
+        made = ", ".join(tensor_text(graph.tensor(i)) for i in node.outputs)
+        read = ", ".join("-" if i is None else graph.tensor(i).name for i in node.inputs)
+        lines.append(f"  {made} = {node.label}({read})")
+    lines.append(f"outputs {', '.join(graph.tensor(i).name for i in graph.outputs)}")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether a program and its memory fit into what a board's firmware leaves; sizes in bytes."""
+
+    board: Board
+    flash_bytes: int  # of the program
+    ram_bytes: int  # arena and state
+
+    @property
+    def flash_missing(self) -> int:
+        return max(0, self.flash_bytes - self.board.program_flash_bytes)
+
+    @property
+    def ram_missing(self) -> int:
+        return max(0, self.ram_bytes - self.board.program_ram_bytes)
+
+    @property
+    def fits(self) -> bool:
+        return self.flash_missing == self.ram_missing == 0
+
+
+def fits(report: Report, boards: Iterable[Board]) -> list[Fit]:
+    """How the model fits each board, lowered for the board's own profile. For a model that cannot be lowered it is an
+    estimate: its weights for the program, its tensors for the arena."""
+    lowered: dict[Profile, Lowered] = {}
+    result = []
+    for board in boards:
+        if report.lowered is None:
+            memory = report.memory
+            result.append(Fit(board, report.weight_bytes, memory.arena_bytes + memory.state_bytes))
+            continue
+        if board.profile not in lowered:
+            lowered[board.profile] = lower(report.graph, Target(board.profile), report.registry)
+        program = lowered[board.profile].program
+        ram = program.arena_bytes + program.state_bytes + program.fast_bytes
+        result.append(Fit(board, len(lowered[board.profile].block), ram))
+    return result
