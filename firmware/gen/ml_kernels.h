@@ -70,6 +70,27 @@ typedef struct ml_svdf_f32_args {
 } ml_svdf_f32_args;
 _Static_assert(sizeof(ml_svdf_f32_args) == 28u, "ml_svdf_f32_args");
 
+typedef struct ml_lstm_args {
+    uint32_t batches;
+    uint32_t steps;
+    uint32_t inputs;
+    uint32_t units;
+    uint32_t time_major;
+    int32_t multiplier[8];
+    int32_t shift[8];
+    int32_t cell_multiplier;
+    int32_t cell_shift;
+    int32_t cell_low;
+    int32_t cell_high;
+    int32_t tanh_multiplier;
+    int32_t tanh_round;
+    uint32_t tanh_shift;
+    int32_t hidden_multiplier;
+    int32_t hidden_shift;
+    int32_t hidden_offset;
+} ml_lstm_args;
+_Static_assert(sizeof(ml_lstm_args) == 124u, "ml_lstm_args");
+
 /* fully_connected_s8: operands input, weights, start, scales, output */
 ml_status ml_fully_connected_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_s8(const void *args, void *const *operands);
@@ -114,5 +135,15 @@ int32_t ml_svdf_s16(const void *args, void *const *operands);
 ml_status ml_svdf_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_svdf_f32(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_svdf_f32 {232u, 28u, 6u, 24u, 32u, 0u, 2730u, 0u, ml_svdf_f32_check, ml_svdf_f32}
+
+/* lstm_s8: operands input, weights, start, hidden, cell, output, table */
+ml_status ml_lstm_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_lstm_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_lstm_s8 {233u, 124u, 7u, 56u, 0u, 0u, 4384u, 0u, ml_lstm_s8_check, ml_lstm_s8}
+
+/* lstm_s16: operands input, weights, start, hidden, cell, output, table */
+ml_status ml_lstm_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_lstm_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_lstm_s16 {234u, 124u, 7u, 56u, 0u, 0u, 5489u, 0u, ml_lstm_s16_check, ml_lstm_s16}
 
 #endif
