@@ -49,7 +49,7 @@ static const void *gathered(const ml_window *w, const gather *g, const uint8_t *
             taps = runs && pixel != NULL ? ML_MIN(w->kernel_width - kx, w->input_width - column) : 1u;
             uint32_t bytes = taps * g->bytes;
             if (pixel != NULL) {
-                memcpy(to, pixel, bytes);
+                memmove(to, pixel, bytes); /* a hostile program's patch may overlap its input */
             } else {
                 memset(to, g->padding, bytes);
             }
