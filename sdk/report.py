@@ -32,12 +32,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class NodeReport:
-    """One node of the main graph; `macs` is None where its operator is unknown."""
+    """One node of the main graph, with its tensors' ids; `macs` is None where its operator is unknown."""
 
     name: str
     macs: int | None
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
+    inputs: tuple[int | None, ...]
+    outputs: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -128,12 +128,7 @@ def _node(graph: Graph, node: Node, registry: Registry) -> NodeReport:
         macs: int | None = op.macs(view)
     except SdkError:
         macs = None
-    return NodeReport(
-        node.label,
-        macs,
-        tuple(tensor_text(tensor) for tensor in view.inputs),
-        tuple(tensor_text(tensor) for tensor in view.outputs),
-    )
+    return NodeReport(node.label, macs, node.inputs, node.outputs)
 
 
 def _constant_bytes(tensor: Tensor) -> int:
@@ -175,9 +170,13 @@ def _estimate(graph: Graph) -> Memory:
 
 
 def tensor_text(tensor: Tensor) -> str:
-    """A tensor in one line: its name, type and shape, and whether it is a constant."""
-    constant = " const" if tensor.data is not None else ""
-    return f"{tensor.name} {tensor.dtype.numpy_name}{list(tensor.shape)}{constant}"
+    """A tensor in one line: its name, type and shape."""
+    return f"{tensor.name} {form_text(tensor)}"
+
+
+def form_text(tensor: Tensor) -> str:
+    """Type and shape: int8[1, 96, 96, 3]."""
+    return f"{tensor.dtype.numpy_name}{list(tensor.shape)}"
 
 
 def graph_text(graph: Graph) -> str:
