@@ -65,24 +65,15 @@ class Field:
     name: str
     code: str
     count: int = 1
-    part: Struct | None = None  # the struct that is embedded here; `code` is then unused
 
     @property
     def size(self) -> int:
-        return self.part.size if self.part else struct.calcsize("<" + self.code)
-
-    @property
-    def alignment(self) -> int:
-        return 4 if self.part else self.size
-
-    @property
-    def format(self) -> str:
-        return f"{self.part.size}s" if self.part else f"{self.count}{self.code}"
+        return struct.calcsize("<" + self.code)
 
     @property
     def c(self) -> str:
         array = f"[{self.count}]" if self.count > 1 else ""
-        return f"{self.part.name if self.part else C_TYPES[self.code]} {self.name}{array};"
+        return f"{C_TYPES[self.code]} {self.name}{array};"
 
 
 @dataclass(frozen=True)
@@ -95,15 +86,15 @@ class Struct:
     def __post_init__(self) -> None:
         offset = 0
         for item in self.fields:
-            if offset % item.alignment:
-                raise ValueError(f"{self.name}.{item.name} lies at {offset}, not at a multiple of {item.alignment}")
+            if offset % item.size:
+                raise ValueError(f"{self.name}.{item.name} lies at {offset}, not at a multiple of {item.size}")
             offset += item.size * item.count
         if offset % 4 or offset == 0:
             raise ValueError(f"{self.name} is {offset} bytes long, not a positive multiple of 4")
 
     @property
     def format(self) -> str:
-        return "<" + "".join(item.format for item in self.fields)
+        return "<" + "".join(f"{item.count}{item.code}" for item in self.fields)
 
     @property
     def size(self) -> int:
@@ -115,8 +106,7 @@ class Struct:
             raise ValueError(f"{self.name} takes {[item.name for item in self.fields]}, got {list(values)}")
         flat: list[Any] = []
         for item in self.fields:
-            value = values[item.name]
-            flat.extend(value if item.count > 1 else [item.part.pack(value) if item.part else value])
+            flat.extend(values[item.name] if item.count > 1 else [values[item.name]])
         try:
             return struct.pack(self.format, *flat)
         except struct.error as error:
@@ -127,10 +117,7 @@ class Struct:
         values: dict[str, Any] = {}
         at = 0
         for item in self.fields:
-            if item.part is not None:
-                values[item.name] = item.part.unpack(flat[at])
-            else:
-                values[item.name] = flat[at] if item.count == 1 else flat[at : at + item.count]
+            values[item.name] = flat[at] if item.count == 1 else flat[at : at + item.count]
             at += item.count
         return values
 
@@ -138,11 +125,6 @@ class Struct:
 def fields(code: str, *names: str) -> tuple[Field, ...]:
     """Fields of one type: `fields("I", "rows", "columns")`."""
     return tuple(Field(name, code) for name in names)
-
-
-def embed(name: str, part: Struct) -> tuple[Field, ...]:
-    """A field that is a struct itself; its values are a mapping."""
-    return (Field(name, "", part=part),)
 
 
 HEADER = Struct(

@@ -6,9 +6,8 @@ from functools import cache
 
 import numpy as np
 import pytest
-from sdk.boards import Board
-from sdk.verify import verify
 
+from sdk.boards import Board
 from sdk.errors import SdkError
 from sdk.graph import Array, DType, Graph
 from sdk.link.device import Device
@@ -18,6 +17,7 @@ from sdk.ops import registry
 from sdk.ops.base import Case, Op
 from sdk.oracle import IMPLEMENTATIONS, Oracle
 from sdk.program import Profile
+from sdk.verify import verify
 from sdk.write import write
 
 OPS = {name: op for name, op in registry().ops.items() if name == op.names[0]}
@@ -51,7 +51,8 @@ def reference(op_name: str, index: int) -> tuple[Case, bytes, list[tuple[Array, 
     case = list(OPS[op_name].cases())[index]
     model = write(case.graph)
     sets = list(case.inputs) or inputs_of(case.graph)
-    return case, model, sets, [which for which in IMPLEMENTATIONS if runs(model, which, sets[0])]
+    asked = [case.follows] if case.follows else IMPLEMENTATIONS
+    return case, model, sets, [which for which in asked if runs(model, which, sets[0])]
 
 
 def runs(model: bytes, which: str, inputs: tuple[Array, ...]) -> bool:

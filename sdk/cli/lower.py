@@ -10,11 +10,7 @@ from sdk.cli.arguments import add_board, add_folder, add_json, add_model
 from sdk.cli.console import Console
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sdk.boards import Board
-    from sdk.graph import Graph
-    from sdk.lower import Lowered, Target
+    from sdk.lower import Lowered
 
 SUMMARY = "turn a model into C arrays for your own firmware"
 DETAILS = """Writes model.c, model.h, kernels.def (the kernels that the model needs) and MODEL.mlith (the program as a \
@@ -55,7 +51,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _target(args: argparse.Namespace) -> tuple[Board | None, Target]:
+def _target(args: argparse.Namespace) -> Any:
     from sdk.boards import load_board
     from sdk.errors import UsageError
     from sdk.lower import Target
@@ -70,20 +66,10 @@ def _target(args: argparse.Namespace) -> tuple[Board | None, Target]:
     return None, Target(Profile[args.profile or Profile.portable.name])
 
 
-def _watch(console: Console) -> Callable[[str, Graph], None]:
+def _watch(console: Console) -> Any:
     from sdk.report import graph_text
 
-    last = ""
-
-    def watch(name: str, graph: Graph) -> None:
-        nonlocal last
-        text = graph_text(graph)
-        console.say(f"after {name}: {'no change' if text == last else ''}".rstrip())
-        if text != last:
-            console.say(f"{text}\n")
-        last = text
-
-    return watch
+    return lambda name, graph: console.say(f"after {name}:\n{graph_text(graph)}\n")
 
 
 def say_lowered(lowered: Lowered, console: Console) -> None:

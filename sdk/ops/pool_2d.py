@@ -1,0 +1,172 @@
+"""AVERAGE_POOL_2D and MAX_POOL_2D: over windows of the height and width, for each channel."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from sdk import numerics
+from sdk.graph import Array, DType
+from sdk.lower import Lowering
+from sdk.ops.base import Bound, Case, CaseGraph, Kernel, Op, View, read, write
+from sdk.ops.windows import SAME, VALID, Window, window
+from sdk.program import Struct, fields
+
+ARGS = Struct(
+    "ml_pool_2d_args",
+    (
+        *fields("I", "batches", "in_height", "in_width", "channels", "out_height", "out_width"),
+        *fields("I", "stride_height", "stride_width", "filter_height", "filter_width", "pad_height", "pad_width"),
+        *fields("i", "unsigned_offset"),  # 128 where the values stand for uint8
+        *fields("i", "low", "high"),
+        *fields("f", "low_f32", "high_f32"),
+    ),
+)
+
+
+def _kernels(name: str, number: int) -> dict[DType, Kernel]:
+    types = (DType.INT8, DType.INT16, DType.FLOAT32)
+    return {
+        dtype: Kernel(
+            f"{name}_{dtype.suffix}",
+            number + i,
+            "pool_2d.c",
+            ARGS,
+            (read("input", dtype), write("output", dtype)),
+        )
+        for i, dtype in enumerate(types)
+    }
+
+
+AVERAGE = _kernels("average_pool", 57)
+MAX = _kernels("max_pool", 60)
+
+
+class Pool(Op):
+    types = ("int8", "uint8", "int16", "float32")
+    variants: dict[DType, Kernel]
+
+    def check(self, view: View) -> None:
+        x, y = view.input(0), view.output()
+        view.need(len(x.shape) == 4, f"its input {x.label} has {len(x.shape)} dimensions, not 4")
+        view.need(x.dtype is y.dtype, f"it makes {y.dtype.numpy_name} of {x.dtype.numpy_name}")
+        view.need(x.elements > 0, f"its input {x.label} is empty")
+        vertical, horizontal = _windows(view)
+        expected = (x.shape[0], vertical.out, horizontal.out, x.shape[3])
+        view.need(y.shape == expected, f"its output {list(y.shape)} is not {list(expected)}")
+        if x.dtype not in (DType.INT8, DType.UINT8, DType.INT16, DType.FLOAT32):
+            raise view.unsupported(f"has no kernel for {view.dtypes()}")
+        if x.dtype is not DType.FLOAT32:
+            same = abs(x.scale - y.scale) <= 1e-6 and x.zero_point == y.zero_point
+            view.need(same, "its input and output have different scales or zero points")
+
+    def lower(self, view: View, low: Lowering) -> None:
+        x, y = view.input(0), view.output()
+        vertical, horizontal = _windows(view)
+        activation = view.option("fused_activation_function")
+        least, most = (0, 0) if x.dtype is DType.FLOAT32 else numerics.activation_range(activation, y)
+        least_f32, most_f32 = numerics.float_activation_range(activation)
+        args = {
+            "batches": x.shape[0],
+            "in_height": x.shape[1],
+            "in_width": x.shape[2],
+            "channels": x.shape[3],
+            "out_height": vertical.out,
+            "out_width": horizontal.out,
+            "stride_height": vertical.stride,
+            "stride_width": horizontal.stride,
+            "filter_height": vertical.filter,
+            "filter_width": horizontal.filter,
+            "pad_height": vertical.pad,
+            "pad_width": horizontal.pad,
+            "unsigned_offset": 128 if view.option("legacy_uint8") else 0,
+            "low": least,
+            "high": most,
+            "low_f32": least_f32,
+            "high_f32": most_f32,
+        }
+        low.step(self.variants[x.dtype], args, [low.value(x), low.value(y)])
+
+    def cases(self) -> Iterator[Case]:
+        op = self.names[0]
+        for dtype in (DType.INT8, DType.UINT8, DType.INT16, DType.FLOAT32):
+            for padding, stride, size in itertools.product((SAME, VALID), ((1, 1), (2, 3)), ((1, 1), (3, 2), (2, 5))):
+                yield _case(op, dtype, (1, 5, 6, 3), size, stride, padding)
+            yield _case(op, dtype, (2, 7, 7, 17), (7, 7), (7, 7), VALID)
+            yield _case(op, dtype, (1, 2, 9, 1), (5, 5), (1, 1), SAME)
+            yield _case(op, dtype, (1, 1, 1, 2), (1, 1), (2, 2), SAME)
+            for activation in (numerics.RELU, numerics.RELU6, numerics.RELU_N1_TO_1):
+                yield _case(op, dtype, (1, 4, 4, 2), (2, 2), (2, 2), VALID, activation)
+
+
+class AveragePool(Pool):
+    names = ("AVERAGE_POOL_2D",)
+    kernels = tuple(AVERAGE.values())
+    variants = AVERAGE
+    bound = Bound(0.0, 0.0, "the sum is formed in the oracle's order, then divided once")
+
+
+class MaxPool(Pool):
+    names = ("MAX_POOL_2D",)
+    kernels = tuple(MAX.values())
+    variants = MAX
+    bound = Bound(0.0, 0.0, "no arithmetic")
+
+
+def _windows(view: View) -> tuple[Window, Window]:
+    x = view.input(0)
+    padding = view.option("padding")
+    return (
+        window(view, x.shape[1], view.option("filter_height"), view.option("stride_h"), padding),
+        window(view, x.shape[2], view.option("filter_width"), view.option("stride_w"), padding),
+    )
+
+
+def _case(
+    op: str,
+    dtype: DType,
+    shape: tuple[int, int, int, int],
+    size: tuple[int, int],
+    stride: tuple[int, int],
+    padding: int,
+    activation: int = 0,
+) -> Case:
+    options: dict[str, Any] = {
+        "padding": padding,
+        "stride_w": stride[1],
+        "stride_h": stride[0],
+        "filter_width": size[1],
+        "filter_height": size[0],
+        "fused_activation_function": activation,
+    }
+    scale, zero = {
+        DType.INT8: (0.05, -3),
+        DType.UINT8: (0.04, 100),
+        DType.INT16: (0.001, 0),
+        DType.FLOAT32: (None, 0),
+    }[dtype]
+    g = CaseGraph()
+    x = g.input(shape, dtype, scale, zero)
+    out = [
+        -(-n // s) if padding == SAME else (n - f) // s + 1 for n, f, s in zip(shape[1:3], size, stride, strict=True)
+    ]
+    y = g.output((shape[0], *out, shape[3]), dtype, scale, zero)
+    name = f"{dtype.suffix}-{shape}-{size}-{stride}-{padding}-act{activation}"
+    return g.case(name.replace(" ", ""), op, [x], [y], options, values=_inputs(shape, dtype))
+
+
+def _inputs(shape: tuple[int, ...], dtype: DType) -> list[tuple[Array, ...]]:
+    """Random values over the range, around zero (where rounding changes its side), and both ends."""
+    rng = np.random.default_rng(len(shape))
+    if dtype is DType.FLOAT32:
+        return [(rng.normal(0, spread, shape).astype(np.float32),) for spread in (1, 10)]
+    info = np.iinfo(dtype.numpy)
+    middle = 128 if dtype is DType.UINT8 else 0
+    ranges = ((info.min, info.max), (info.min, info.max), (middle - 4, middle + 4), (info.max, info.max))
+    return [(rng.integers(a, b, shape, endpoint=True).astype(dtype.numpy),) for a, b in ranges]
+
+
+OPS = [AveragePool(), MaxPool()]
