@@ -25,6 +25,141 @@ typedef struct ml_fully_connected_f32_args {
 } ml_fully_connected_f32_args;
 _Static_assert(sizeof(ml_fully_connected_f32_args) == 20u, "ml_fully_connected_f32_args");
 
+typedef struct ml_lut_b8_args {
+    uint32_t count;
+} ml_lut_b8_args;
+_Static_assert(sizeof(ml_lut_b8_args) == 4u, "ml_lut_b8_args");
+
+typedef struct ml_flip_b8_args {
+    uint32_t count;
+    uint32_t mask;
+} ml_flip_b8_args;
+_Static_assert(sizeof(ml_flip_b8_args) == 8u, "ml_flip_b8_args");
+
+typedef struct ml_quantize_args {
+    uint32_t count;
+    float scale;
+    int32_t offset;
+    int32_t low;
+    int32_t high;
+} ml_quantize_args;
+_Static_assert(sizeof(ml_quantize_args) == 20u, "ml_quantize_args");
+
+typedef struct ml_dequantize_args {
+    uint32_t count;
+    uint32_t flip;
+    float scale;
+    int32_t offset;
+} ml_dequantize_args;
+_Static_assert(sizeof(ml_dequantize_args) == 16u, "ml_dequantize_args");
+
+typedef struct ml_rescale_args {
+    uint32_t count;
+    uint32_t input_type;
+    uint32_t output_type;
+    int32_t input_offset;
+    int32_t multiplier;
+    int32_t shift;
+    int32_t output_offset;
+    int32_t low;
+    int32_t high;
+} ml_rescale_args;
+_Static_assert(sizeof(ml_rescale_args) == 36u, "ml_rescale_args");
+
+typedef struct ml_pool_2d_args {
+    uint32_t batches;
+    uint32_t in_height;
+    uint32_t in_width;
+    uint32_t channels;
+    uint32_t out_height;
+    uint32_t out_width;
+    uint32_t stride_height;
+    uint32_t stride_width;
+    uint32_t filter_height;
+    uint32_t filter_width;
+    uint32_t pad_height;
+    uint32_t pad_width;
+    int32_t unsigned_offset;
+    int32_t low;
+    int32_t high;
+    float low_f32;
+    float high_f32;
+} ml_pool_2d_args;
+_Static_assert(sizeof(ml_pool_2d_args) == 68u, "ml_pool_2d_args");
+
+typedef struct ml_reduce_sum_args {
+    uint32_t shape[16];
+    int32_t start;
+    int32_t multiplier;
+    int32_t shift;
+    int32_t offset;
+    int32_t low;
+    int32_t high;
+} ml_reduce_sum_args;
+_Static_assert(sizeof(ml_reduce_sum_args) == 88u, "ml_reduce_sum_args");
+
+typedef struct ml_reduce_sum_f32_args {
+    uint32_t shape[16];
+    float divisor;
+} ml_reduce_sum_f32_args;
+_Static_assert(sizeof(ml_reduce_sum_f32_args) == 68u, "ml_reduce_sum_f32_args");
+
+typedef struct ml_softmax_args {
+    uint32_t rows;
+    uint32_t depth;
+    uint32_t entries;
+} ml_softmax_args;
+_Static_assert(sizeof(ml_softmax_args) == 12u, "ml_softmax_args");
+
+typedef struct ml_softmax_s16_args {
+    uint32_t rows;
+    uint32_t depth;
+    int32_t multiplier;
+    int32_t shift;
+} ml_softmax_s16_args;
+_Static_assert(sizeof(ml_softmax_s16_args) == 16u, "ml_softmax_s16_args");
+
+typedef struct ml_softmax_f32_args {
+    uint32_t rows;
+    uint32_t depth;
+    float beta;
+} ml_softmax_f32_args;
+_Static_assert(sizeof(ml_softmax_f32_args) == 12u, "ml_softmax_f32_args");
+
+typedef struct ml_add_args {
+    uint32_t shape[18];
+    uint32_t left_shift;
+    uint32_t subtract;
+    int32_t offset_a;
+    int32_t multiplier_a;
+    int32_t right_shift_a;
+    int32_t offset_b;
+    int32_t multiplier_b;
+    int32_t right_shift_b;
+    int32_t multiplier;
+    int32_t right_shift;
+    int32_t offset;
+    int32_t low;
+    int32_t high;
+} ml_add_args;
+_Static_assert(sizeof(ml_add_args) == 124u, "ml_add_args");
+
+typedef struct ml_arithmetic_f32_args {
+    uint32_t shape[18];
+    uint32_t operation;
+    float low;
+    float high;
+} ml_arithmetic_f32_args;
+_Static_assert(sizeof(ml_arithmetic_f32_args) == 84u, "ml_arithmetic_f32_args");
+
+typedef struct ml_arithmetic_s32_args {
+    uint32_t shape[18];
+    uint32_t operation;
+    int32_t low;
+    int32_t high;
+} ml_arithmetic_s32_args;
+_Static_assert(sizeof(ml_arithmetic_s32_args) == 84u, "ml_arithmetic_s32_args");
+
 typedef struct ml_strided_copy_args {
     uint32_t run;
     uint32_t count[5];
@@ -100,6 +235,126 @@ int32_t ml_fully_connected_s8(const void *args, void *const *operands);
 ml_status ml_fully_connected_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_f32(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_fully_connected_f32 {2u, 20u, 4u, 8u, 4u, 0u, 170u, 0u, ml_fully_connected_f32_check, ml_fully_connected_f32}
+
+/* lut_b8: operands input, table, output */
+ml_status ml_lut_b8_check(const void *args, const ml_operand *operands);
+int32_t ml_lut_b8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_lut_b8 {50u, 4u, 3u, 4u, 0u, 0u, 0u, 0u, ml_lut_b8_check, ml_lut_b8}
+
+/* flip_b8: operands input, output */
+ml_status ml_flip_b8_check(const void *args, const ml_operand *operands);
+int32_t ml_flip_b8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_flip_b8 {51u, 8u, 2u, 2u, 0u, 0u, 0u, 0u, ml_flip_b8_check, ml_flip_b8}
+
+/* quantize_b8: operands input, output */
+ml_status ml_quantize_b8_check(const void *args, const ml_operand *operands);
+int32_t ml_quantize_b8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_quantize_b8 {52u, 20u, 2u, 2u, 0u, 0u, 2u, 0u, ml_quantize_b8_check, ml_quantize_b8}
+
+/* quantize_s16: operands input, output */
+ml_status ml_quantize_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_quantize_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_quantize_s16 {53u, 20u, 2u, 2u, 0u, 0u, 6u, 0u, ml_quantize_s16_check, ml_quantize_s16}
+
+/* dequantize_b8: operands input, output */
+ml_status ml_dequantize_b8_check(const void *args, const ml_operand *operands);
+int32_t ml_dequantize_b8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_dequantize_b8 {54u, 16u, 2u, 2u, 0u, 0u, 8u, 0u, ml_dequantize_b8_check, ml_dequantize_b8}
+
+/* dequantize_s16: operands input, output */
+ml_status ml_dequantize_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_dequantize_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_dequantize_s16 {55u, 16u, 2u, 2u, 0u, 0u, 9u, 0u, ml_dequantize_s16_check, ml_dequantize_s16}
+
+/* rescale: operands input, output */
+ml_status ml_rescale_check(const void *args, const ml_operand *operands);
+int32_t ml_rescale(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_rescale {56u, 36u, 2u, 2u, 0u, 0u, 0u, 0u, ml_rescale_check, ml_rescale}
+
+/* average_pool_s8: operands input, output */
+ml_status ml_average_pool_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_average_pool_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_average_pool_s8 {57u, 68u, 2u, 2u, 0u, 0u, 0u, 0u, ml_average_pool_s8_check, ml_average_pool_s8}
+
+/* average_pool_s16: operands input, output */
+ml_status ml_average_pool_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_average_pool_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_average_pool_s16 {58u, 68u, 2u, 2u, 0u, 0u, 5u, 0u, ml_average_pool_s16_check, ml_average_pool_s16}
+
+/* average_pool_f32: operands input, output */
+ml_status ml_average_pool_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_average_pool_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_average_pool_f32 {59u, 68u, 2u, 2u, 0u, 0u, 10u, 0u, ml_average_pool_f32_check, ml_average_pool_f32}
+
+/* max_pool_s8: operands input, output */
+ml_status ml_max_pool_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_max_pool_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_max_pool_s8 {60u, 68u, 2u, 2u, 0u, 0u, 0u, 0u, ml_max_pool_s8_check, ml_max_pool_s8}
+
+/* max_pool_s16: operands input, output */
+ml_status ml_max_pool_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_max_pool_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_max_pool_s16 {61u, 68u, 2u, 2u, 0u, 0u, 5u, 0u, ml_max_pool_s16_check, ml_max_pool_s16}
+
+/* max_pool_f32: operands input, output */
+ml_status ml_max_pool_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_max_pool_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_max_pool_f32 {62u, 68u, 2u, 2u, 0u, 0u, 10u, 0u, ml_max_pool_f32_check, ml_max_pool_f32}
+
+/* reduce_sum_s8: operands input, output */
+ml_status ml_reduce_sum_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_reduce_sum_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_reduce_sum_s8 {63u, 88u, 2u, 2u, 0u, 0u, 0u, 0u, ml_reduce_sum_s8_check, ml_reduce_sum_s8}
+
+/* reduce_sum_s16: operands input, output */
+ml_status ml_reduce_sum_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_reduce_sum_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_reduce_sum_s16 {64u, 88u, 2u, 2u, 0u, 0u, 5u, 0u, ml_reduce_sum_s16_check, ml_reduce_sum_s16}
+
+/* reduce_sum_f32: operands input, output */
+ml_status ml_reduce_sum_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_reduce_sum_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_reduce_sum_f32 {65u, 68u, 2u, 2u, 0u, 0u, 10u, 0u, ml_reduce_sum_f32_check, ml_reduce_sum_f32}
+
+/* softmax_s8: operands input, table, output */
+ml_status ml_softmax_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_softmax_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_softmax_s8 {66u, 12u, 3u, 4u, 0u, 0u, 8u, 0u, ml_softmax_s8_check, ml_softmax_s8}
+
+/* softmax_s8_s16: operands input, table, output */
+ml_status ml_softmax_s8_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_softmax_s8_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_softmax_s8_s16 {67u, 12u, 3u, 4u, 0u, 0u, 24u, 0u, ml_softmax_s8_s16_check, ml_softmax_s8_s16}
+
+/* softmax_s16: operands input, exp_table, reciprocal_table, output */
+ml_status ml_softmax_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_softmax_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_softmax_s16 {68u, 16u, 4u, 8u, 0u, 0u, 85u, 0u, ml_softmax_s16_check, ml_softmax_s16}
+
+/* softmax_f32: operands input, output */
+ml_status ml_softmax_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_softmax_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_softmax_f32 {69u, 12u, 2u, 2u, 0u, 0u, 10u, 0u, ml_softmax_f32_check, ml_softmax_f32}
+
+/* add_s8: operands a, b, output */
+ml_status ml_add_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_add_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_add_s8 {70u, 124u, 3u, 4u, 0u, 0u, 0u, 0u, ml_add_s8_check, ml_add_s8}
+
+/* add_s16: operands a, b, output */
+ml_status ml_add_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_add_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_add_s16 {71u, 124u, 3u, 4u, 0u, 0u, 21u, 0u, ml_add_s16_check, ml_add_s16}
+
+/* arithmetic_f32: operands a, b, output */
+ml_status ml_arithmetic_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_arithmetic_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_arithmetic_f32 {72u, 84u, 3u, 4u, 0u, 0u, 42u, 0u, ml_arithmetic_f32_check, ml_arithmetic_f32}
+
+/* arithmetic_s32: operands a, b, output */
+ml_status ml_arithmetic_s32_check(const void *args, const ml_operand *operands);
+int32_t ml_arithmetic_s32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_arithmetic_s32 {73u, 84u, 3u, 4u, 0u, 0u, 42u, 0u, ml_arithmetic_s32_check, ml_arithmetic_s32}
 
 /* strided_copy: operands from, to */
 ml_status ml_strided_copy_check(const void *args, const ml_operand *operands);
