@@ -58,10 +58,17 @@ def _entry(kernel: Kernel) -> str:
     return f"#define ML_KERNEL_ENTRY_{kernel.name} {{{values}, ml_{kernel.name}_check, ml_{kernel.name}}}\n"
 
 
+def _parts(struct: Struct) -> Iterable[Struct]:
+    """The structs embedded in `struct`, each after those embedded in itself."""
+    for item in struct.fields:
+        if item.part is not None:
+            yield from (*_parts(item.part), item.part)
+
+
 def kernels_header(kernels: Iterable[Kernel], guard: str = "ML_KERNELS_H") -> str:
     """ml_kernels.h: argument structs, prototypes and table entries of `kernels`."""
     ordered = sorted(kernels, key=lambda kernel: kernel.number)
-    structs = {kernel.args.name: kernel.args for kernel in ordered}
+    structs = {struct.name: struct for kernel in ordered for struct in (*_parts(kernel.args), kernel.args)}
     text = NOTICE + f'#ifndef {guard}\n#define {guard}\n\n#include "kernel.h"\n\n'
     text += "\n".join(c_struct(struct) for struct in structs.values())
     for kernel in ordered:

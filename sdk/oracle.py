@@ -25,7 +25,7 @@ from typing import Any, Self
 import numpy as np
 
 from sdk import oracle_worker
-from sdk.errors import InputError, ToolError, UnsupportedError, UsageError
+from sdk.errors import InputError, MissingToolError, ToolError, UnsupportedError, UsageError
 from sdk.graph import Array
 
 IMPLEMENTATIONS = tuple(oracle_worker.IMPLEMENTATIONS)  # in the order they are tried
@@ -147,7 +147,7 @@ class _Worker:
         if kind == "refused":
             raise UnsupportedError(f"the oracle {self.name} {value}")
         if kind == "missing":
-            raise ToolError(f"the oracle {self.name} is not installed ({value})", f"Run: pip install {self.name}")
+            raise MissingToolError(f"the oracle {self.name} is missing ({value})", f"Run: pip install {self.name}")
         other = next(name for name in IMPLEMENTATIONS if name != self.name)
         raise ToolError(f"the oracle {self.name} {value}", f"Try the other one: {other}.")
 

@@ -65,15 +65,24 @@ class Field:
     name: str
     code: str
     count: int = 1
+    part: Struct | None = None  # the struct that is embedded here; `code` is then unused
 
     @property
     def size(self) -> int:
-        return struct.calcsize("<" + self.code)
+        return self.part.size if self.part else struct.calcsize("<" + self.code)
+
+    @property
+    def alignment(self) -> int:
+        return 4 if self.part else self.size
+
+    @property
+    def format(self) -> str:
+        return f"{self.part.size}s" if self.part else f"{self.count}{self.code}"
 
     @property
     def c(self) -> str:
         array = f"[{self.count}]" if self.count > 1 else ""
-        return f"{C_TYPES[self.code]} {self.name}{array};"
+        return f"{self.part.name if self.part else C_TYPES[self.code]} {self.name}{array};"
 
 
 @dataclass(frozen=True)
@@ -86,15 +95,15 @@ class Struct:
     def __post_init__(self) -> None:
         offset = 0
         for item in self.fields:
-            if offset % item.size:
-                raise ValueError(f"{self.name}.{item.name} lies at {offset}, not at a multiple of {item.size}")
+            if offset % item.alignment:
+                raise ValueError(f"{self.name}.{item.name} lies at {offset}, not at a multiple of {item.alignment}")
             offset += item.size * item.count
         if offset % 4 or offset == 0:
             raise ValueError(f"{self.name} is {offset} bytes long, not a positive multiple of 4")
 
     @property
     def format(self) -> str:
-        return "<" + "".join(f"{item.count}{item.code}" for item in self.fields)
+        return "<" + "".join(item.format for item in self.fields)
 
     @property
     def size(self) -> int:
@@ -106,7 +115,8 @@ class Struct:
             raise ValueError(f"{self.name} takes {[item.name for item in self.fields]}, got {list(values)}")
         flat: list[Any] = []
         for item in self.fields:
-            flat.extend(values[item.name] if item.count > 1 else [values[item.name]])
+            value = values[item.name]
+            flat.extend(value if item.count > 1 else [item.part.pack(value) if item.part else value])
         try:
             return struct.pack(self.format, *flat)
         except struct.error as error:
@@ -117,7 +127,10 @@ class Struct:
         values: dict[str, Any] = {}
         at = 0
         for item in self.fields:
-            values[item.name] = flat[at] if item.count == 1 else flat[at : at + item.count]
+            if item.part is not None:
+                values[item.name] = item.part.unpack(flat[at])
+            else:
+                values[item.name] = flat[at] if item.count == 1 else flat[at : at + item.count]
             at += item.count
         return values
 
@@ -125,6 +138,11 @@ class Struct:
 def fields(code: str, *names: str) -> tuple[Field, ...]:
     """Fields of one type: `fields("I", "rows", "columns")`."""
     return tuple(Field(name, code) for name in names)
+
+
+def embed(name: str, part: Struct) -> tuple[Field, ...]:
+    """A field that is a struct itself; its values are a mapping."""
+    return (Field(name, "", part=part),)
 
 
 HEADER = Struct(

@@ -32,12 +32,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class NodeReport:
-    """One node of the main graph; `macs` is None where its operator is unknown."""
+    """One node of the main graph, with its tensors' ids; `macs` is None where its operator is unknown."""
 
     name: str
     macs: int | None
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
+    inputs: tuple[int | None, ...]
+    outputs: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -128,12 +128,7 @@ def _node(graph: Graph, node: Node, registry: Registry) -> NodeReport:
         macs: int | None = op.macs(view)
     except SdkError:
         macs = None
-    return NodeReport(
-        node.label,
-        macs,
-        tuple(tensor_text(tensor) for tensor in view.inputs),
-        tuple(tensor_text(tensor) for tensor in view.outputs),
-    )
+    return NodeReport(node.label, macs, node.inputs, node.outputs)
 
 
 def _constant_bytes(tensor: Tensor) -> int:
@@ -174,20 +169,29 @@ def _estimate(graph: Graph) -> Memory:
     return _timeline([node.label for node in graph.nodes], plan(buffers), state, exact=False)
 
 
-def tensor_text(tensor: Tensor) -> str:
-    """A tensor in one line: its name, type and shape, and whether it is a constant."""
-    constant = " const" if tensor.data is not None else ""
-    return f"{tensor.name} {tensor.dtype.numpy_name}{list(tensor.shape)}{constant}"
+def form_text(tensor: Tensor) -> str:
+    """Type and shape: int8[1, 96, 96, 3]."""
+    return f"{tensor.dtype.numpy_name}{list(tensor.shape)}"
 
 
 def graph_text(graph: Graph) -> str:
-    """A graph as text, one node a line: what it makes, the operator, what it reads."""
-    lines = [f"inputs {', '.join(tensor_text(graph.tensor(i)) for i in graph.inputs)}"]
-    for node in graph.nodes:
-        made = ", ".join(tensor_text(graph.tensor(i)) for i in node.outputs)
-        read = ", ".join("-" if i is None else graph.tensor(i).name for i in node.inputs)
-        lines.append(f"  {made} = {node.label}({read})")
-    lines.append(f"outputs {', '.join(graph.tensor(i).name for i in graph.outputs)}")
+    """A graph as text, one node a line: what it makes, the operator, what it reads. Tensors by their ids."""
+
+    def made(tensor_id: int) -> str:
+        return f"%{tensor_id} {form_text(graph.tensor(tensor_id))}"
+
+    def read(tensor_id: int | None) -> str:
+        if tensor_id is None:
+            return "-"
+        constant = graph.tensor(tensor_id).data is not None
+        return f"constant {form_text(graph.tensor(tensor_id))}" if constant else f"%{tensor_id}"
+
+    lines = [f"inputs {', '.join(map(made, graph.inputs))}"]
+    lines += [
+        f"  {', '.join(map(made, node.outputs))} = {node.label} of {', '.join(map(read, node.inputs))}"
+        for node in graph.nodes
+    ]
+    lines.append(f"outputs {', '.join(map(read, graph.outputs))}")
     return "\n".join(lines)
 
 

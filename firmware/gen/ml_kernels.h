@@ -25,6 +25,69 @@ typedef struct ml_fully_connected_f32_args {
 } ml_fully_connected_f32_args;
 _Static_assert(sizeof(ml_fully_connected_f32_args) == 20u, "ml_fully_connected_f32_args");
 
+typedef struct ml_window {
+    uint32_t batches;
+    uint32_t input_height;
+    uint32_t input_width;
+    uint32_t input_channels;
+    uint32_t output_height;
+    uint32_t output_width;
+    uint32_t output_channels;
+    uint16_t kernel_height;
+    uint16_t kernel_width;
+    uint16_t stride_height;
+    uint16_t stride_width;
+    uint16_t dilation_height;
+    uint16_t dilation_width;
+    uint16_t pad_top;
+    uint16_t pad_left;
+} ml_window;
+_Static_assert(sizeof(ml_window) == 44u, "ml_window");
+
+typedef struct ml_quantized {
+    int32_t output_offset;
+    int16_t low;
+    int16_t high;
+    int16_t input_zero_point;
+    int16_t weights_offset;
+    uint32_t scale_stride;
+} ml_quantized;
+_Static_assert(sizeof(ml_quantized) == 16u, "ml_quantized");
+
+typedef struct ml_conv_2d_s8_args {
+    ml_window window;
+    uint32_t groups;
+    uint32_t group_inputs;
+    uint32_t group_outputs;
+    ml_quantized quantized;
+} ml_conv_2d_s8_args;
+_Static_assert(sizeof(ml_conv_2d_s8_args) == 72u, "ml_conv_2d_s8_args");
+
+typedef struct ml_conv_2d_f32_args {
+    ml_window window;
+    uint32_t groups;
+    uint32_t group_inputs;
+    uint32_t group_outputs;
+    float low;
+    float high;
+} ml_conv_2d_f32_args;
+_Static_assert(sizeof(ml_conv_2d_f32_args) == 64u, "ml_conv_2d_f32_args");
+
+typedef struct ml_depthwise_conv_2d_s8_args {
+    ml_window window;
+    uint32_t depth_multiplier;
+    ml_quantized quantized;
+} ml_depthwise_conv_2d_s8_args;
+_Static_assert(sizeof(ml_depthwise_conv_2d_s8_args) == 64u, "ml_depthwise_conv_2d_s8_args");
+
+typedef struct ml_depthwise_conv_2d_f32_args {
+    ml_window window;
+    uint32_t depth_multiplier;
+    float low;
+    float high;
+} ml_depthwise_conv_2d_f32_args;
+_Static_assert(sizeof(ml_depthwise_conv_2d_f32_args) == 56u, "ml_depthwise_conv_2d_f32_args");
+
 typedef struct ml_lut_b8_args {
     uint32_t count;
 } ml_lut_b8_args;
@@ -235,6 +298,31 @@ int32_t ml_fully_connected_s8(const void *args, void *const *operands);
 ml_status ml_fully_connected_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_f32(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_fully_connected_f32 {2u, 20u, 4u, 8u, 4u, 0u, 170u, 0u, ml_fully_connected_f32_check, ml_fully_connected_f32}
+
+/* conv_2d_s8: operands input, weights, start, output, patch, scales */
+ml_status ml_conv_2d_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_conv_2d_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_conv_2d_s8 {10u, 72u, 6u, 24u, 16u, 0u, 2080u, 0u, ml_conv_2d_s8_check, ml_conv_2d_s8}
+
+/* conv_2d_f32: operands input, weights, bias, output, patch */
+ml_status ml_conv_2d_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_conv_2d_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_conv_2d_f32 {11u, 64u, 5u, 24u, 20u, 0u, 682u, 0u, ml_conv_2d_f32_check, ml_conv_2d_f32}
+
+/* depthwise_conv_2d_s8: operands input, weights, start, output, padding, scales */
+ml_status ml_depthwise_conv_2d_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_depthwise_conv_2d_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_depthwise_conv_2d_s8 {15u, 64u, 6u, 8u, 0u, 0u, 2080u, 0u, ml_depthwise_conv_2d_s8_check, ml_depthwise_conv_2d_s8}
+
+/* depthwise_conv_2d_s8_offset: operands input, weights, start, output, padding, scales */
+ml_status ml_depthwise_conv_2d_s8_offset_check(const void *args, const ml_operand *operands);
+int32_t ml_depthwise_conv_2d_s8_offset(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_depthwise_conv_2d_s8_offset {16u, 64u, 6u, 8u, 0u, 0u, 2080u, 0u, ml_depthwise_conv_2d_s8_offset_check, ml_depthwise_conv_2d_s8_offset}
+
+/* depthwise_conv_2d_f32: operands input, weights, bias, output */
+ml_status ml_depthwise_conv_2d_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_depthwise_conv_2d_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_depthwise_conv_2d_f32 {17u, 56u, 4u, 8u, 4u, 0u, 170u, 0u, ml_depthwise_conv_2d_f32_check, ml_depthwise_conv_2d_f32}
 
 /* lut_b8: operands input, table, output */
 ml_status ml_lut_b8_check(const void *args, const ml_operand *operands);

@@ -37,6 +37,9 @@ extern const uint32_t ml_kernel_count;
 /* Whether `operand` holds a*b*c*d elements of `element_bytes` each. Safe against overflow. */
 bool ml_holds(const ml_operand *operand, uint32_t element_bytes, uint32_t a, uint32_t b, uint32_t c, uint32_t d);
 
+/* Always expanded where it is called, so that arguments which are constants there make a specialised copy. */
+#define ML_INLINE static inline __attribute__((always_inline))
+
 #define ML_MIN(a, b) ((a) < (b) ? (a) : (b))
 #define ML_MAX(a, b) ((a) > (b) ? (a) : (b))
 
@@ -65,9 +68,9 @@ static inline int32_t ml_round_shift(int32_t x, int32_t exponent) {
 /* x * multiplier * 2^(shift - 31), rounded twice as TensorFlow Lite's MultiplyByQuantizedMultiplier does. */
 static inline int32_t ml_requantize(int32_t x, int32_t multiplier, int32_t shift) {
     int32_t left = shift > 0 ? shift : 0;
-    int32_t right = shift > 0 ? 0 : -shift;
     int32_t scaled = (int32_t)((uint32_t)x << (left & 31));
-    return ml_round_shift(ml_high_mul(scaled, multiplier), right);
+    /* left - shift, the shift to the right, without a second case to tell apart. */
+    return ml_round_shift(ml_high_mul(scaled, multiplier), left - shift);
 }
 
 /* x * multiplier / 2^shift to the nearest, ties up: the form of MultiplyByQuantizedMultiplier for 64-bit sums, its

@@ -12,7 +12,7 @@ from sdk.cli.console import Console
 
 if TYPE_CHECKING:
     from sdk.graph import Tensor
-    from sdk.report import Fit, Memory, Report
+    from sdk.report import Fit, Memory, NodeReport, Report
 
 SUMMARY = "say what a model is, what it costs, and which boards it fits"
 DETAILS = """Works on every sound .tflite file, also one with operators that Microlith does not have: they are \
@@ -58,8 +58,8 @@ def _say_model(report: Report, console: Console) -> None:
     console.say("\nOperators")
     console.table(("Operator", ">Count"), [(name, str(count)) for name, count in report.operators.items()])
     console.say("\nNodes")
-    macs = [(node.name, "?" if node.macs is None else f"{node.macs:,}", _last(node.outputs)) for node in report.nodes]
-    console.table(("Node", ">MACs", "Makes"), macs)
+    nodes = [(node.name, "?" if node.macs is None else f"{node.macs:,}", _makes(report, node)) for node in report.nodes]
+    console.table(("Node", ">MACs", "Makes"), nodes)
     if console.verbose:
         console.say("\nTensors")
         tensors = [
@@ -70,8 +70,10 @@ def _say_model(report: Report, console: Console) -> None:
         console.say(f"\nKernels: {', '.join(kernel.name for kernel in report.lowered.kernels) or 'none'}")
 
 
-def _last(texts: Sequence[str]) -> str:
-    return texts[-1] if texts else ""
+def _makes(report: Report, node: NodeReport) -> str:
+    from sdk.report import form_text
+
+    return ", ".join(form_text(report.graph.tensor(i)) for i in node.outputs)
 
 
 def _row(tensor: Tensor) -> tuple[str, str, str, str, str]:

@@ -10,7 +10,11 @@ from sdk.cli.arguments import add_board, add_folder, add_json, add_model
 from sdk.cli.console import Console
 
 if TYPE_CHECKING:
-    from sdk.lower import Lowered
+    from collections.abc import Callable
+
+    from sdk.boards import Board
+    from sdk.graph import Graph
+    from sdk.lower import Lowered, Target
 
 SUMMARY = "turn a model into C arrays for your own firmware"
 DETAILS = """Writes model.c, model.h, kernels.def (the kernels that the model needs) and MODEL.mlith (the program as a \
@@ -51,7 +55,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _target(args: argparse.Namespace) -> Any:
+def _target(args: argparse.Namespace) -> tuple[Board | None, Target]:
     from sdk.boards import load_board
     from sdk.errors import UsageError
     from sdk.lower import Target
@@ -66,10 +70,20 @@ def _target(args: argparse.Namespace) -> Any:
     return None, Target(Profile[args.profile or Profile.portable.name])
 
 
-def _watch(console: Console) -> Any:
+def _watch(console: Console) -> Callable[[str, Graph], None]:
     from sdk.report import graph_text
 
-    return lambda name, graph: console.say(f"after {name}:\n{graph_text(graph)}\n")
+    last = ""
+
+    def watch(name: str, graph: Graph) -> None:
+        nonlocal last
+        text = graph_text(graph)
+        console.say(f"after {name}: {'no change' if text == last else ''}".rstrip())
+        if text != last:
+            console.say(f"{text}\n")
+        last = text
+
+    return watch
 
 
 def say_lowered(lowered: Lowered, console: Console) -> None:

@@ -73,7 +73,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def _say(verdict: Verdict, what: str, layers: bool, console: Console) -> None:
-    values = f"{verdict.compared:,} values of {'every tensor' if layers else 'the outputs'}, {verdict.inputs} inputs"
+    times = "once" if verdict.inputs == 1 else f"{verdict.inputs} times"
+    values = f"{verdict.compared:,} values of {'every tensor' if layers else 'the outputs'}, run {times}"
     if verdict.ok:
         console.say(f"ok: {what}")
         error = f"within the bounds, at most {verdict.max_abs_error:.3g} apart" if verdict.max_abs_error else "equal"

@@ -28,6 +28,11 @@ _SESSION, _MISSING, _MEMORY, _STACK = (
     next(number for name, number, _ in LINK_STATUSES if name == wanted)
     for wanted in ("SESSION", "MISSING", "MEMORY", "STACK")
 )
+_REMEDIES = {
+    _MISSING: "Flash a program with `sdk flash MODEL`, or upload one.",
+    _MEMORY: "Use a smaller model, a board with more RAM, or flash the program instead of uploading it.",
+    _STACK: "Enlarge `stack_bytes` in the board's file and flash again.",
+}
 _FAULT = re.compile(rb"microlith: fault ([0-9a-f]{8}) at ([0-9a-f]{8})")
 
 
@@ -77,7 +82,7 @@ class Exchange:
                 reply = decode_reply(name, self._sequence, body)
                 if reply is not None:
                     return reply
-            fault = _FAULT.search(self._decoder.noise)
+            fault = _FAULT.search(bytes(self._decoder.noise))
             self._decoder.noise.clear()
             if fault is not None and name != "hello":  # an old one may still lie in the line's buffer
                 raise _crash(name, int(fault[1], 16), int(fault[2], 16))
@@ -103,9 +108,11 @@ class Exchange:
 
 
 def _crash(name: str, exception: int, address: int) -> DeviceError:
+    if address == 0:  # the port could not read where, because the frame lies outside the stack
+        return DeviceError(f"the device crashed in {name.upper()}: its stack has overflowed", _REMEDIES[_STACK])
     return DeviceError(
         f"the device crashed in {name.upper()}: exception {exception} at address 0x{address:08x}",
-        "Enlarge the board's `stack_bytes` if the address lies outside the code; else report it with the model.",
+        "Report it, with the model and the output of `sdk doctor`.",
     )
 
 
@@ -116,13 +123,6 @@ def status_text(status: int) -> str:
     header = (FIRMWARE / "include" / "microlith.h").read_text()
     match = re.search(rf'X\((ML_\w+), {status}, +"([^"]*)"\)', header)
     return f"{match[2]} ({match[1]})" if match else f"unknown status {status}"
-
-
-_REMEDIES = {
-    _MISSING: "Flash a program with `sdk flash MODEL`, or upload one.",
-    _MEMORY: "Use a smaller model, a board with more RAM, or flash the program instead of uploading it.",
-    _STACK: "Enlarge `stack_bytes` in the board's file and flash again; reset the board before anything else.",
-}
 
 
 def _failure(name: str, reply: Reply) -> SdkError:

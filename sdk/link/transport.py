@@ -13,6 +13,7 @@ from sdk.errors import LinkError
 
 RESET_PULSE_S = 0.1
 POLL_S = 0.001
+WRITE_TIMEOUT_S = 10.0
 READ_BYTES = 4096
 
 
@@ -47,8 +48,10 @@ class SerialTransport:
     def __init__(self, url: str, baud: int = 115200) -> None:
         self.name = url
         try:
-            # Reads never wait: changing a port's time-out would renegotiate the line each time on RFC 2217.
-            self._port = serial.serial_for_url(url, baudrate=baud, timeout=0, write_timeout=10, do_not_open=True)
+            # Reads never wait: changing a port's time-out would renegotiate the line each time on RFC 2217, which has
+            # none for writing.
+            patience_s = None if url.startswith("rfc2217:") else WRITE_TIMEOUT_S
+            self._port = serial.serial_for_url(url, baud, timeout=0, write_timeout=patience_s, do_not_open=True)
         except ValueError as error:
             raise LinkError(f"'{url}' is not a serial port: {error}", _ports_hint()) from error
         self._port.dtr = False
@@ -84,9 +87,12 @@ class SerialTransport:
 
     def reset(self) -> None:
         """Pulses RTS, which is wired to the reset line of boards that can be reset by their port."""
-        self._port.rts = True
-        time.sleep(RESET_PULSE_S)
-        self._port.rts = False
+        try:
+            self._port.rts = True
+            time.sleep(RESET_PULSE_S)
+            self._port.rts = False
+        except OSError as error:
+            raise LinkError(f"{self.name} has no reset line: {error}", "Press the board's reset button.") from error
 
     def close(self) -> None:
         self._port.close()

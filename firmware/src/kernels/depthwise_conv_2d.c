@@ -1,0 +1,159 @@
+/* DEPTHWISE_CONV_2D: output channel c * multiplier + m is input channel c convolved with weights of its own.
+ * Layouts: input [batches][height][width][channels], weights [kernel height][kernel width][outputs]. */
+#include "window.h"
+
+/* Operands 0 to 3: input, weights, start or bias, output. */
+static bool fits(const ml_window *w, uint32_t multiplier, const ml_operand *operands, uint32_t element_bytes,
+                 uint32_t weight_bytes) {
+    return (uint64_t)w->input_channels * multiplier == w->output_channels &&
+           ml_window_holds(w, &operands[0], element_bytes, &operands[3], element_bytes) &&
+           ml_holds(&operands[1], weight_bytes, w->kernel_height, w->kernel_width, w->output_channels, 1);
+}
+
+ml_status ml_depthwise_conv_2d_s8_check(const void *args, const ml_operand *operands) {
+    const ml_depthwise_conv_2d_s8_args *a = args;
+    const ml_window *w = &a->window;
+    bool sound = fits(w, a->depth_multiplier, operands, 1, 1) &&
+                 ml_holds(&operands[2], 4, w->output_channels, 1, 1, 1) &&
+                 ml_holds(&operands[4], 1, w->input_channels, 1, 1, 1) && a->quantized.scale_stride <= 1 &&
+                 ml_holds(&operands[5], 8, a->quantized.scale_stride ? w->output_channels : 1, 1, 1, 1);
+    return sound ? ML_OK : ML_ERR_OPERAND;
+}
+
+ml_status ml_depthwise_conv_2d_s8_offset_check(const void *args, const ml_operand *operands) {
+    return ml_depthwise_conv_2d_s8_check(args, operands);
+}
+
+/* Where the inputs of one output pixel lie: the image, from the first channel that is wanted on, and the top left tap.
+ */
+typedef struct taps {
+    const int8_t *image;
+    const int8_t *padding;
+    uint32_t top;
+    uint32_t left;
+} taps;
+
+/* The products of `count` (1 to 4) neighbouring output channels, whose input channels lie `step` apart, summed over the
+ * window. */
+ML_INLINE void accumulate(const ml_window *w, const taps *t, const int8_t *weights, int32_t offset, uint32_t step,
+                          uint32_t count, int32_t *sums) {
+    int32_t sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
+    uint32_t y = t->top;
+    for (uint32_t ky = 0; ky < w->kernel_height; ky++, y += w->dilation_height) {
+        uint32_t x = t->left;
+        for (uint32_t kx = 0; kx < w->kernel_width; kx++, x += w->dilation_width, weights += w->output_channels) {
+            const int8_t *input = ml_pixel(w, t->image, y, x, w->input_channels, t->padding);
+            sum0 += input[0] * (weights[0] + offset);
+            if (count == 4) {
+                sum1 += *(input += step) * (weights[1] + offset);
+                sum2 += *(input += step) * (weights[2] + offset);
+                sum3 += *(input += step) * (weights[3] + offset);
+            }
+        }
+    }
+    sums[0] = sum0;
+    sums[1] = sum1;
+    sums[2] = sum2;
+    sums[3] = sum3;
+}
+
+/* One pixel. Output channels whose inputs are neighbours, or one and the same, are computed in fours. */
+ML_INLINE int8_t *pixel(const ml_depthwise_conv_2d_s8_args *a, void *const *operands, taps t, int32_t weights_offset,
+                        int8_t *output) {
+    const ml_window *w = &a->window;
+    const ml_quantized *q = &a->quantized;
+    const int8_t *weights = operands[1];
+    const int32_t *start = operands[2];
+    const int32_t *scale = operands[5];
+    uint32_t step = a->depth_multiplier == 1;
+    for (const int8_t *end = output + w->output_channels; output != end;) {
+        uint32_t left = step ? w->input_channels : a->depth_multiplier;
+        while (left != 0) {
+            uint32_t count = left >= 4 ? 4 : 1;
+            int32_t sums[4];
+            if (count == 4) {
+                accumulate(w, &t, weights, weights_offset, step, 4, sums);
+            } else {
+                accumulate(w, &t, weights, weights_offset, step, 1, sums);
+            }
+            for (uint32_t i = 0; i < count; i++, scale += 2u * q->scale_stride) {
+                *output++ = (int8_t)ml_finish(q, sums[i] + *start++, scale);
+            }
+            left -= count;
+            weights += count;
+            t.image += step * count;
+            t.padding += step * count;
+        }
+        t.image++;
+        t.padding++;
+    }
+    return output;
+}
+
+ML_INLINE int32_t depthwise_s8(const ml_depthwise_conv_2d_s8_args *a, void *const *operands, int32_t weights_offset) {
+    const ml_window *w = &a->window;
+    taps t = {operands[0], operands[4], 0, 0};
+    int8_t *output = operands[3];
+    for (uint32_t b = 0; b < w->batches; b++, t.image += w->input_height * w->input_width * w->input_channels) {
+        t.top = 0u - w->pad_top;
+        for (uint32_t y = 0; y < w->output_height; y++, t.top += w->stride_height) {
+            t.left = 0u - w->pad_left;
+            for (uint32_t x = 0; x < w->output_width; x++, t.left += w->stride_width) {
+                output = pixel(a, operands, t, weights_offset, output);
+            }
+        }
+    }
+    return 0;
+}
+
+int32_t ml_depthwise_conv_2d_s8(const void *args, void *const *operands) { return depthwise_s8(args, operands, 0); }
+
+int32_t ml_depthwise_conv_2d_s8_offset(const void *args, void *const *operands) {
+    const ml_depthwise_conv_2d_s8_args *a = args;
+    return depthwise_s8(a, operands, a->quantized.weights_offset);
+}
+
+ml_status ml_depthwise_conv_2d_f32_check(const void *args, const ml_operand *operands) {
+    const ml_depthwise_conv_2d_f32_args *a = args;
+    const ml_window *w = &a->window;
+    bool sound = fits(w, a->depth_multiplier, operands, 4, 4) &&
+                 (operands[2].ref == 0 || ml_holds(&operands[2], 4, w->output_channels, 1, 1, 1));
+    return sound ? ML_OK : ML_ERR_OPERAND;
+}
+
+/* The sum for one output of one pixel; taps outside the image add nothing. */
+static float sum_f32(const ml_window *w, const float *image, uint32_t top, uint32_t left, const float *weights) {
+    float sum = 0.0f;
+    for (uint32_t ky = 0; ky < w->kernel_height; ky++, top += w->dilation_height) {
+        uint32_t x = left;
+        for (uint32_t kx = 0; kx < w->kernel_width; kx++, x += w->dilation_width, weights += w->output_channels) {
+            const float *input = ml_pixel(w, image, top, x, w->input_channels * 4u, NULL);
+            sum += input != NULL ? *input * *weights : 0.0f;
+        }
+    }
+    return sum;
+}
+
+int32_t ml_depthwise_conv_2d_f32(const void *args, void *const *operands) {
+    const ml_depthwise_conv_2d_f32_args *a = args;
+    const ml_window *w = &a->window;
+    const float *image = operands[0];
+    const float *bias = operands[2];
+    float *output = operands[3];
+    for (uint32_t b = 0; b < w->batches; b++, image += w->input_height * w->input_width * w->input_channels) {
+        uint32_t top = 0u - w->pad_top;
+        for (uint32_t y = 0; y < w->output_height; y++, top += w->stride_height) {
+            uint32_t left = 0u - w->pad_left;
+            for (uint32_t x = 0; x < w->output_width; x++, left += w->stride_width) {
+                const float *weights = operands[1];
+                for (uint32_t o = 0, c = 0; o < w->output_channels; c++) {
+                    for (uint32_t m = 0; m < a->depth_multiplier; m++, o++) {
+                        float sum = sum_f32(w, image + c, top, left, weights + o) + (bias != NULL ? bias[o] : 0.0f);
+                        *output++ = ml_clamp_f32(sum, a->low, a->high);
+                    }
+                }
+            }
+        }
+    }
+    return 0;
+}

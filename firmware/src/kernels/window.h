@@ -1,0 +1,26 @@
+/* Sliding windows over images of [batches][height][width][channels], for the convolutions. */
+#ifndef ML_WINDOW_H
+#define ML_WINDOW_H
+
+#include "ml_kernels.h"
+
+/* Whether input and output operands hold the images that `w` tells of. */
+static inline bool ml_window_holds(const ml_window *w, const ml_operand *input, uint32_t input_bytes,
+                                   const ml_operand *output, uint32_t output_bytes) {
+    return ml_holds(input, input_bytes, w->batches, w->input_height, w->input_width, w->input_channels) &&
+           ml_holds(output, output_bytes, w->batches, w->output_height, w->output_width, w->output_channels);
+}
+
+/* The pixel in row y and column x of `image`, or `outside` where that is none of it; coordinates may have wrapped. */
+static inline const void *ml_pixel(const ml_window *w, const void *image, uint32_t y, uint32_t x, uint32_t pixel_bytes,
+                                   const void *outside) {
+    bool inside = y < w->input_height && x < w->input_width;
+    return inside ? (const uint8_t *)image + (y * w->input_width + x) * pixel_bytes : outside;
+}
+
+/* Clamped output of a quantized accumulator; `scale` is a (multiplier, shift) pair. */
+static inline int32_t ml_finish(const ml_quantized *q, int32_t sum, const int32_t *scale) {
+    return ml_clamp(ml_requantize(sum, scale[0], scale[1]) + q->output_offset, q->low, q->high);
+}
+
+#endif

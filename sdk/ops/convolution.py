@@ -1,0 +1,219 @@
+"""What the convolutions share: the geometry of a sliding window, and the constants of quantized weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sdk import numerics
+from sdk.graph import Array, DType
+from sdk.ops.base import CaseGraph, View
+from sdk.program import Struct, fields
+
+SAME, VALID = 0, 1
+
+WINDOW = Struct(
+    "ml_window",
+    (
+        *fields("I", "batches", "input_height", "input_width", "input_channels"),
+        *fields("I", "output_height", "output_width", "output_channels"),
+        *fields("H", "kernel_height", "kernel_width", "stride_height", "stride_width"),
+        *fields("H", "dilation_height", "dilation_width", "pad_top", "pad_left"),
+    ),
+)
+LIMIT = 65535  # of the 16-bit fields
+
+QUANTIZED = Struct(
+    "ml_quantized",
+    (
+        *fields("i", "output_offset"),
+        *fields("h", "low", "high", "input_zero_point"),
+        *fields("h", "weights_offset"),  # what to add to each weight; not 0 only in models quantized to uint8
+        *fields("I", "scale_stride"),  # 1: a multiplier for each output; 0: one for all
+    ),
+)
+
+
+def output_size(padding: int, size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    """(output size, padding before) along one axis; the output size is not positive where the window does not fit.
+
+    Follows ComputeOutSize and ComputePadding (tensorflow/lite/kernels/padding.h).
+    """
+    reach = (kernel - 1) * dilation + 1
+    out = -(-size // stride) if padding == SAME else -(-(size - reach + 1) // stride)
+    return out, max(0, (out - 1) * stride + reach - size) // 2
+
+
+def window(view: View, kernel: Sequence[int]) -> dict[str, int]:
+    """The `WINDOW` of a convolution of input 0 with a kernel of (height, width). ModelError where shapes do not fit."""
+    x, y = view.input(0), view.output()
+    for tensor in (x, y):
+        view.need(len(tensor.shape) == 4, f"tensor {tensor.label} has {len(tensor.shape)} dimensions, not 4")
+        view.need(tensor.elements > 0, f"tensor {tensor.label} is empty: {list(tensor.shape)}")
+    strides = view.option("stride_h"), view.option("stride_w")
+    dilations = view.option("dilation_h_factor", 1), view.option("dilation_w_factor", 1)
+    padding = view.option("padding")
+    view.need(min(*strides, *dilations, *kernel) > 0, "its kernel, strides and dilations are not all positive")
+    view.need(padding in (SAME, VALID), f"its padding {padding} is neither SAME nor VALID")
+    axes = zip(x.shape[1:3], kernel, strides, dilations, strict=True)
+    (height, top), (width, left) = (output_size(padding, *axis) for axis in axes)
+    expected = [x.shape[0], height, width]
+    view.need(list(y.shape[:3]) == expected, f"its output {list(y.shape)} does not start with {expected}")
+    small = (*kernel, *strides, *dilations, top, left)
+    if max(small) > LIMIT:
+        raise view.unsupported(f"has a kernel, stride, dilation or padding above {LIMIT}")
+    return dict(zip((item.name for item in WINDOW.fields), (*x.shape, *y.shape[1:], *small), strict=True))
+
+
+def stays_inside(shape: dict[str, int]) -> bool:
+    """Whether no window of a `WINDOW` reaches outside the input."""
+
+    def inside(axis: str, before: str) -> bool:
+        last = (shape[f"output_{axis}"] - 1) * shape[f"stride_{axis}"]
+        reach = (shape[f"kernel_{axis}"] - 1) * shape[f"dilation_{axis}"]
+        return shape[before] == 0 and last + reach < shape[f"input_{axis}"]
+
+    return inside("height", "pad_top") and inside("width", "pad_left")
+
+
+def is_one_run(shape: dict[str, int]) -> bool:
+    """Whether the inputs under each window lie side by side in memory."""
+    dense = all(shape[f"kernel_{axis}"] == 1 or shape[f"dilation_{axis}"] == 1 for axis in ("height", "width"))
+    rows_joined = shape["kernel_height"] == 1 or shape["kernel_width"] == shape["input_width"]
+    return dense and rows_joined and stays_inside(shape)
+
+
+def check_constants(view: View, channels: int) -> None:
+    """ModelError unless bias, weight scales and output fit `channels` output channels."""
+    weights, y = view.input(1), view.output()
+    view.need(y.shape[-1] == channels, f"its output {list(y.shape)} does not have {channels} channels")
+    if view.has(2):
+        view.need(view.input(2).elements == channels, f"its bias does not have {channels} values")
+    if weights.quantization is not None:
+        count = len(weights.quantization.scale)
+        view.need(count in (1, channels), f"its weights have {count} scales for {channels} output channels")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The constants of a quantized convolution."""
+
+    data: Array
+    start: Array  # accumulators' start values: bias and zero points folded
+    scales: Array  # (multiplier, shift) pairs: one, or one for each output channel
+    args: dict[str, int]  # a `QUANTIZED`
+
+
+def quantized_weights(view: View, summed: Sequence[int]) -> Weights:
+    """The constants for int8 weights, which the accumulators sum along the axes `summed`."""
+    x, weights, y = view.input(0), view.input(1), view.output()
+    legacy = view.option("legacy_uint8", False)
+    # The reference kernels take int8 weights as symmetric, whatever their zero point says.
+    zero_point = weights.zero_point if legacy else 0
+    data = view.constant(1)
+    bias = view.constant(2) if view.has(2) else None
+    scales = numerics.convolution_multipliers(x, weights, y, product_in_float32=legacy)
+    start = numerics.folded_bias(bias, data, x.zero_point, zero_point, summed)
+    low, high = numerics.activation_range(view.option("fused_activation_function"), y)
+    args = {
+        "output_offset": y.zero_point,
+        "low": low,
+        "high": high,
+        "input_zero_point": x.zero_point,
+        "weights_offset": -zero_point,
+        "scale_stride": int(len(scales) > 1),
+    }
+    return Weights(data, start.reshape(-1), np.array(scales, np.int32), args)
+
+
+def float_clamp(view: View) -> dict[str, float]:
+    """The arguments `low` and `high` of a float32 kernel."""
+    low, high = numerics.float_activation_range(view.option("fused_activation_function"))
+    return {"low": low, "high": high}
+
+
+def kinds(view: View) -> tuple[DType, ...]:
+    """The types of input, weights and output; int4 weights are int8 ones once they are read."""
+    tensors = (view.input(0), view.input(1), view.output())
+    return tuple(DType.INT8 if tensor.dtype is DType.INT4 else tensor.dtype for tensor in tensors)
+
+
+@dataclass(frozen=True)
+class CaseShape:
+    """The geometry of a test case."""
+
+    input: tuple[int, int, int, int]
+    kernel: tuple[int, int] = (3, 3)
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    padding: int = SAME
+    activation: int = numerics.ACTIVATION_NONE
+
+    @property
+    def name(self) -> str:
+        def size(*numbers: int) -> str:
+            return "x".join(map(str, numbers))
+
+        padding = "valid" if self.padding else "same"
+        shapes = f"{size(*self.input)}-k{size(*self.kernel)}-s{size(*self.stride)}-d{size(*self.dilation)}"
+        return f"{shapes}-{padding}-act{self.activation}"
+
+    @property
+    def output(self) -> tuple[int, int]:
+        axes = zip(self.input[1:3], self.kernel, self.stride, self.dilation, strict=True)
+        height, width = (output_size(self.padding, *axis)[0] for axis in axes)
+        return height, width
+
+    def options(self, **more: Any) -> dict[str, Any]:
+        return {
+            "padding": self.padding,
+            "stride_h": self.stride[0],
+            "stride_w": self.stride[1],
+            "dilation_h_factor": self.dilation[0],
+            "dilation_w_factor": self.dilation[1],
+            "fused_activation_function": self.activation,
+            **more,
+        }
+
+
+@dataclass(frozen=True)
+class CaseNumbers:
+    """The types and the quantization of a test case."""
+
+    dtype: DType = DType.INT8
+    per_channel: bool = True
+    bias: bool = True
+    x_zero: int = 3
+    y_zero: int = -5
+    y_scale: float = 0.05
+
+    @property
+    def name(self) -> str:
+        flags = ("-channels" if self.per_channel else "") + ("" if self.bias else "-no-bias")
+        return f"{self.dtype.suffix}{flags}-x{self.x_zero}-y{self.y_zero}-scale{self.y_scale}"
+
+
+def case_operands(
+    g: CaseGraph, numbers: CaseNumbers, shapes: tuple[Sequence[int], Sequence[int], Sequence[int]], axis: int
+) -> tuple[list[int | None], int]:
+    """([input, weights, bias], output) of a case: `shapes` are theirs but the bias's, channels lie along `axis`."""
+    rng = np.random.default_rng(sum(shapes[1]))
+    channels = shapes[1][axis]
+    if numbers.dtype is DType.FLOAT32:
+        x, y = g.input(shapes[0], DType.FLOAT32), g.output(shapes[2], DType.FLOAT32)
+        weights = g.constant(rng.normal(size=shapes[1]), DType.FLOAT32)
+        bias = g.constant(rng.normal(size=channels), DType.FLOAT32) if numbers.bias else None
+        return [x, weights] if bias is None else [x, weights, bias], y
+    unsigned = 128 if numbers.dtype is DType.UINT8 else 0
+    scale: float | list[float] = list(rng.uniform(0.002, 0.02, channels)) if numbers.per_channel else 0.01
+    x = g.input(shapes[0], numbers.dtype, 0.05, numbers.x_zero)
+    data = rng.integers(-127, 128, shapes[1]) + unsigned
+    weights = g.constant(data, numbers.dtype, scale, unsigned + 9 if unsigned else 0, axis)
+    operands: list[int | None] = [x, weights]
+    if numbers.bias:
+        bias_scale = [0.05 * s for s in scale] if isinstance(scale, list) else 0.05 * scale
+        operands.append(g.constant(rng.integers(-3000, 3000, channels), DType.INT32, bias_scale))
+    return operands, g.output(shapes[2], numbers.dtype, numbers.y_scale, numbers.y_zero)

@@ -1,0 +1,140 @@
+"""DEPTHWISE_CONV_2D: each input channel is convolved by itself, with `depth multiplier` kernels."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from sdk import numerics
+from sdk.graph import DType
+from sdk.lower import ABSENT, Lowering, Value
+from sdk.ops import convolution as conv
+from sdk.ops.base import Bound, Case, CaseGraph, Kernel, Op, View, read, write
+from sdk.program import Struct, embed, fields
+
+SHAPE = (*embed("window", conv.WINDOW), *fields("I", "depth_multiplier"))
+ARGS_S8 = Struct("ml_depthwise_conv_2d_s8_args", (*SHAPE, *embed("quantized", conv.QUANTIZED)))
+ARGS_F32 = Struct("ml_depthwise_conv_2d_f32_args", (*SHAPE, *fields("f", "low", "high")))
+
+SLOTS_S8 = (
+    read("input", DType.INT8),
+    read("weights", DType.INT8),  # [kernel height][kernel width][outputs]
+    read("start", DType.INT32),  # accumulators' start values: bias and zero points folded
+    write("output", DType.INT8),
+    read("padding", DType.INT8),  # a pixel of zero points; anything where no window reaches outside
+    read("scales", DType.INT32),  # (multiplier, shift) pairs
+)
+DEPTHWISE_CONV_2D_S8 = Kernel("depthwise_conv_2d_s8", 15, "depthwise_conv_2d.c", ARGS_S8, SLOTS_S8)
+# For weights that have a zero point, which costs an addition each.
+DEPTHWISE_CONV_2D_S8_OFFSET = Kernel("depthwise_conv_2d_s8_offset", 16, "depthwise_conv_2d.c", ARGS_S8, SLOTS_S8)
+DEPTHWISE_CONV_2D_F32 = Kernel(
+    "depthwise_conv_2d_f32",
+    17,
+    "depthwise_conv_2d.c",
+    ARGS_F32,
+    (
+        read("input", DType.FLOAT32),
+        read("weights", DType.FLOAT32),
+        read("bias", DType.FLOAT32, optional=True),
+        write("output", DType.FLOAT32),
+    ),
+)
+
+
+class DepthwiseConv2D(Op):
+    names = ("DEPTHWISE_CONV_2D",)
+    kernels = (DEPTHWISE_CONV_2D_S8, DEPTHWISE_CONV_2D_S8_OFFSET, DEPTHWISE_CONV_2D_F32)
+    types = ("int8", "uint8", "float32")
+    bound = Bound(1e-5, 1e-5, "sums of products may be formed in another order")
+
+    def check(self, view: View) -> None:
+        x, weights = view.input(0), view.input(1)
+        view.need(len(weights.shape) == 4, f"its weights {weights.label} have {len(weights.shape)} dimensions, not 4")
+        one, height, width, outputs = weights.shape
+        view.need(one == 1, f"its weights {list(weights.shape)} do not start with 1")
+        conv.window(view, (height, width))
+        view.need(outputs % x.shape[3] == 0, f"its {outputs} outputs are no multiple of {x.shape[3]} input channels")
+        conv.check_constants(view, outputs)
+
+    def macs(self, view: View) -> int:
+        _, height, width, _ = view.input(1).shape
+        return view.output().elements * height * width
+
+    def lower(self, view: View, low: Lowering) -> None:
+        kinds = conv.kinds(view)
+        if kinds == (DType.FLOAT32,) * 3:
+            bias = low.value(view.input(2)) if view.has(2) else ABSENT
+            values = [low.value(view.input(0)), low.value(view.input(1)), bias, low.value(view.output())]
+            low.step(DEPTHWISE_CONV_2D_F32, _shape(view) | conv.float_clamp(view), values)
+        elif kinds == (DType.INT8,) * 3:
+            self._lower_s8(view, low)
+        else:
+            raise view.unsupported(f"has no kernel for {view.dtypes()}")
+
+    def _lower_s8(self, view: View, low: Lowering) -> None:
+        weights = conv.quantized_weights(view, summed=(0, 1, 2))
+        values = [
+            low.value(view.input(0)),
+            low.constant(weights.data),
+            low.constant(weights.start),
+            low.value(view.output()),
+            _padding(view, low),
+            low.constant(weights.scales),
+        ]
+        kernel = DEPTHWISE_CONV_2D_S8_OFFSET if weights.args["weights_offset"] else DEPTHWISE_CONV_2D_S8
+        low.step(kernel, _shape(view) | {"quantized": weights.args}, values)
+
+    def cases(self) -> Iterator[Case]:
+        numbers, real = conv.CaseNumbers(), conv.CaseNumbers(DType.FLOAT32)
+        for kernel, stride, dilation, padding in itertools.product(
+            ((1, 1), (3, 3), (2, 5)), ((1, 1), (2, 3)), ((1, 1), (3, 2)), (conv.SAME, conv.VALID)
+        ):
+            shape = conv.CaseShape((1, 7, 9, 5), kernel, stride, dilation, padding)
+            yield _case(shape, numbers)
+            if kernel == (3, 3):
+                yield _case(shape, real)
+        for channels, multiplier in ((1, 1), (2, 1), (3, 1), (17, 1), (1, 8), (1, 3), (2, 4), (3, 7)):
+            shape = conv.CaseShape((2, 4, 5, channels), activation=numerics.RELU6)
+            yield _case(shape, numbers, multiplier)
+            yield _case(shape, real, multiplier)
+            yield _case(shape, conv.CaseNumbers(DType.UINT8, per_channel=False, x_zero=121, y_zero=3), multiplier)
+        for x_zero, y_zero, y_scale in itertools.product((-128, 127), (-128, 127), (1e-6, 0.02, 30.0)):
+            extreme = conv.CaseNumbers(x_zero=x_zero, y_zero=y_zero, y_scale=y_scale)
+            yield _case(conv.CaseShape((1, 3, 3, 2)), extreme)
+        for dtype in (DType.INT8, DType.FLOAT32, DType.UINT8):
+            plain = conv.CaseNumbers(dtype, per_channel=False, bias=False, y_zero=7)
+            for activation in (numerics.RELU, numerics.RELU_N1_TO_1):
+                yield _case(conv.CaseShape((1, 3, 3, 4), activation=activation), plain)
+            yield _case(conv.CaseShape((1, 1, 1, 4), (5, 5)), plain)
+
+
+def _shape(view: View) -> dict[str, Any]:
+    _, height, width, outputs = view.input(1).shape
+    return {"window": conv.window(view, (height, width)), "depth_multiplier": outputs // view.input(0).shape[3]}
+
+
+def _padding(view: View, low: Lowering) -> Value:
+    """A pixel of zero points. Pixels of all sizes are parts of the largest one, so that the program holds only that."""
+    x = view.input(0)
+    if conv.stays_inside(_shape(view)["window"]):
+        return low.value(x)
+    images = [t for t in low.graph.tensors.values() if t.dtype is x.dtype and len(t.shape) == 4 and t.data is None]
+    same = [t.shape[3] for t in images if t.quantization is not None and t.zero_point == x.zero_point]
+    return low.constant(np.full(max(same), x.zero_point, np.int8)).part(0, x.shape[3])
+
+
+def _case(shape: conv.CaseShape, numbers: conv.CaseNumbers, multiplier: int = 1) -> Case:
+    g = CaseGraph()
+    outputs = shape.input[3] * multiplier
+    weights = (1, *shape.kernel, outputs)
+    operands, y = conv.case_operands(
+        g, numbers, (shape.input, weights, (shape.input[0], *shape.output, outputs)), axis=3
+    )
+    name = f"{numbers.name}-{shape.name}-m{multiplier}"
+    return g.case(name, "DEPTHWISE_CONV_2D", operands, [y], shape.options(depth_multiplier=multiplier))
+
+
+OPS = [DepthwiseConv2D()]

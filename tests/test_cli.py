@@ -1,0 +1,471 @@
+"""The command line: what each command prints, its exit codes, and that bad input costs a message and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sdk.cli import main
+from sdk.graph import DType, Graph
+from sdk.ops.base import CaseGraph
+from sdk.oracle import Oracle
+from sdk.write import write
+
+FC_OPTIONS = {"fused_activation_function": 0, "weights_format": 0, "keep_num_dims": False}
+EMULATED = "mps2-an386"
+needs_arm = pytest.mark.skipif(
+    not (shutil.which("arm-none-eabi-gcc") and shutil.which("qemu-system-arm")),
+    reason="arm-none-eabi-gcc and qemu-system-arm are not on this machine",
+)
+
+
+def dense(inputs: int = 16, outputs: int = 4, dtype: DType = DType.INT8) -> Graph:
+    """One FULLY_CONNECTED."""
+    rng = np.random.default_rng(inputs)
+    g = CaseGraph()
+    x = g.input((1, inputs), dtype, 0.05, 3)
+    weights = g.constant(rng.integers(-127, 128, (outputs, inputs)), dtype, 0.01)
+    y = g.output((1, outputs), dtype, 0.2, -5)
+    return g.case("dense", "FULLY_CONNECTED", [x, weights], [y], FC_OPTIONS).graph
+
+
+def mystery() -> Graph:
+    """A sound model with an operator that nobody has."""
+    g = CaseGraph()
+    x = g.input((1, 16), DType.INT8, 0.05, 3)
+    y = g.output((1, 16), DType.INT8, 0.05, 3)
+    return g.case("mystery", "CUSTOM:Mystery", [x], [y]).graph
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder with models in `models`."""
+    (tmp_path / "models").mkdir()
+    for name, data in {
+        "sound": write(dense()),
+        "unsupported": write(mystery()),
+        "float64": write(dense(dtype=DType.FLOAT64)),
+        "much_ram": write(dense(inputs=20_000)),
+        "much_flash": write(dense(inputs=3000, outputs=100)),
+        "empty": b"",
+        "text": b"this is not a model",
+        "cut": write(dense())[:200],
+    }.items():
+        (tmp_path / "models" / f"{name}.tflite").write_bytes(data)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run_json(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, Any]]:
+    """Runs a command with --json: its exit code and the one object on stdout."""
+
+    def call(*words: str) -> tuple[int, Any]:
+        code = main([*words, "--json"])
+        return code, json.loads(capsys.readouterr().out)
+
+    return call
+
+
+def sdk(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "sdk", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
+
+
+# What the commands say
+
+
+@pytest.mark.usefixtures("here")
+def test_inspect_tells_all(run_json: Callable[..., tuple[int, Any]]) -> None:
+    code, report = run_json("inspect", "models/sound.tflite")
+    assert code == 0
+    assert (report["supported"], report["macs"], report["weight_bytes"]) == (True, 64, 64)
+    assert report["operators"] == {"FULLY_CONNECTED": 1}
+    assert report["kernels"] == ["fully_connected_s8"]
+    assert report["inputs"][0]["shape"] == [1, 16]
+    assert report["inputs"][0]["scale"] == [pytest.approx(0.05)]
+    assert report["memory"]["arena_bytes"] == 32
+    assert report["memory"]["steps"] == [{"name": "FULLY_CONNECTED (node 0)", "live_bytes": 32}]
+    assert {board["id"]: board["fits"] for board in report["boards"]}["microbit"]
+
+
+@pytest.mark.usefixtures("here")
+def test_inspect_tells_what_is_missing(run_json: Callable[..., tuple[int, Any]]) -> None:
+    code, report = run_json("inspect", "models/much_ram.tflite")
+    board = next(board for board in report["boards"] if board["id"] == "microbit")
+    assert code == 0
+    assert not board["fits"]
+    assert board["ram_missing_bytes"] == board["ram_bytes"] - board["ram_room_bytes"] > 0
+
+
+@pytest.mark.usefixtures("here")
+def test_inspect_works_without_support(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "models/unsupported.tflite", "-v"]) == 0
+    text = capsys.readouterr().out
+    for words in ("CUSTOM:Mystery", "not an operator", "estimated", "int8[1, 16]", "microbit"):
+        assert words in text
+
+
+def test_lower_writes_four_files(here: Path, run_json: Callable[..., tuple[int, Any]]) -> None:
+    code, result = run_json("lower", "models/sound.tflite", "-o", "out", "--board", "microbit")
+    assert code == 0
+    assert sorted(path.name for path in Path("out").iterdir()) == ["kernels.def", "model.c", "model.h", "sound.mlith"]
+    assert (here / "out" / "sound.mlith").stat().st_size == result["program_bytes"]
+    assert f"ML_MODEL_ARENA_BYTES {result['arena_bytes']}u" in (here / "out" / "model.h").read_text()
+
+
+@pytest.mark.usefixtures("here")
+def test_lower_shows_the_passes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lower", "models/sound.tflite", "-v"]) == 0
+    assert "after fold-constants:\ninputs %0 int8[1, 16]\n" in capsys.readouterr().out
+
+
+def test_build_says_where_the_bytes_go(here: Path, run_json: Callable[..., tuple[int, Any]]) -> None:
+    code, result = run_json("build", "models/sound.tflite", "--board", "native", "-o", "out")
+    assert code == 0
+    assert set(result["flash"]) == {"interpreter", "kernels", "program", "port"}
+    assert result["flash_bytes"] == sum(result["flash"].values())
+    assert [Path(name).name for name in result["files"]] == ["sound.elf"]
+    assert (here / "out" / "sound.elf").read_bytes()[:4] == b"\x7fELF"
+
+
+@needs_arm
+def test_build_makes_a_binary_for_a_chip(here: Path, run_json: Callable[..., tuple[int, Any]]) -> None:
+    code, result = run_json("build", "models/sound.tflite", "--board", "microbit", "-o", "out")
+    image = (here / "out" / "sound.bin").read_bytes()
+    stack_end, entry = int.from_bytes(image[:4], "little"), int.from_bytes(image[4:8], "little")
+    assert code == 0
+    assert 0x20000000 < stack_end <= 0x20004000
+    assert entry & 1
+    assert entry < len(image)
+    assert len(image) == pytest.approx(result["flash_bytes"], abs=64)
+
+
+@pytest.mark.usefixtures("here")
+def test_verify_compares_with_the_oracle(run_json: Callable[..., tuple[int, Any]]) -> None:
+    code, verdict = run_json("verify", "models/sound.tflite", "--board", "native", "--count", "7", "--layers")
+    assert code == 0
+    assert verdict["ok"] is True
+    assert (verdict["compared"], verdict["mismatches"], verdict["inputs"]) == (7 * 2 * 4, 0, 7)
+    assert verdict["first_difference"] is None
+
+
+@pytest.mark.usefixtures("here")
+def test_verify_says_what_differs(run_json: Callable[..., tuple[int, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oracle is given another model, so that the device is wrong."""
+    other = dense(outputs=4)
+    weights = other.tensors[1].data
+    assert weights is not None
+    wrong = write(dense()).replace(weights.astype(np.int8).tobytes(), weights.astype(np.int8)[::-1].tobytes())
+    monkeypatch.setattr("sdk.oracle.Oracle", lambda _model, which: Oracle(wrong, which))
+    code, verdict = run_json("verify", "models/sound.tflite", "--board", "native")
+    assert code == 11
+    assert verdict["ok"] is False
+    assert verdict["mismatches"] > 0
+    assert verdict["first_difference"]["device"] != verdict["first_difference"]["oracle"]
+
+
+def test_run_answers_as_the_oracle(here: Path, run_json: Callable[..., tuple[int, Any]]) -> None:
+    inputs = np.random.default_rng(1).integers(-128, 128, (3, 16)).astype(np.int8)
+    np.save("in.npy", inputs)
+    code, result = run_json("run", "models/sound.tflite", "--board", "native", "-i", "in.npy", "-o", "out.npz")
+    with Oracle((here / "models" / "sound.tflite").read_bytes()) as oracle:
+        expected = np.stack([oracle.run([row[np.newaxis]]).outputs[0] for row in inputs])
+    assert code == 0
+    [name] = result["samples"][0]["outputs"]
+    np.testing.assert_array_equal(np.load("out.npz")[name], expected)
+    assert [sample["outputs"][name] for sample in result["samples"]] == expected.tolist()
+    assert [sample["top"][name] for sample in result["samples"]] == expected.reshape(3, 4).argmax(1).tolist()
+
+
+BENCH_KEYS = {
+    "macs",
+    "instructions",
+    "start_instructions",
+    "arena_bytes",
+    "state_bytes",
+    "stack_bytes",
+    "flash",
+    "steps",
+}
+
+
+@pytest.mark.usefixtures("here")
+def test_bench_without_a_counter_of_instructions(run_json: Callable[..., tuple[int, Any]]) -> None:
+    code, result = run_json("bench", "models/sound.tflite", "--board", "native")
+    assert code == 0
+    assert result.keys() > BENCH_KEYS
+    assert result["instructions"] is None
+    assert result["ns"] > 0
+
+
+@pytest.mark.usefixtures("here")
+@needs_arm
+def test_bench_counts_instructions(run_json: Callable[..., tuple[int, Any]]) -> None:
+    code, result = run_json("bench", "models/sound.tflite", "--board", EMULATED)
+    assert code == 0
+    assert result.keys() > BENCH_KEYS
+    assert (result["macs"], result["arena_bytes"], result["state_bytes"]) == (64, 32, 0)
+    assert 64 < result["instructions"] < 10_000
+    assert 0 < result["start_instructions"] < 20_000
+    assert 0 < result["stack_bytes"] < 4096
+    assert set(result["flash"]) == {"interpreter", "kernels", "program", "port"}
+    assert [(step["name"], step["kernel"], step["macs"]) for step in result["steps"]] == [
+        ("FULLY_CONNECTED (node 0)", "fully_connected_s8", 64)
+    ]
+    assert 0 < result["steps"][0]["instructions"] <= result["instructions"]
+
+
+@pytest.mark.usefixtures("here")
+@needs_arm
+def test_flash_stays_until_the_next_command(run_json: Callable[..., tuple[int, Any]]) -> None:
+    assert run_json("flash", "models/sound.tflite", "--board", EMULATED)[0] == 0
+    code, info = run_json("monitor", "--board", EMULATED)
+    assert code == 0
+    assert info["board_id"] == EMULATED
+    assert info["kernels"] == [1]
+    assert info["resident_bytes"] > 0
+
+
+def test_boards_and_doctor(run_json: Callable[..., tuple[int, Any]]) -> None:
+    code, result = run_json("boards")
+    assert code == 0
+    assert {"native", "microbit"} <= {board["id"] for board in result["boards"]}
+    code, result = run_json("doctor")
+    assert code == (0 if result["ok"] else 8)
+    assert {"python", "gcc", "cache"} <= {check["name"] for check in result["checks"]}
+
+
+def test_doctor_ends_with_what_to_type(tmp_path: Path) -> None:
+    done = sdk("doctor", env={**os.environ, "PATH": str(tmp_path)})
+    assert done.returncode == 8
+    last = done.stdout.strip().splitlines()[-1]
+    assert last.strip().startswith("sudo apt-get install")
+    assert "gcc-arm-none-eabi" in last
+    assert "qemu-system-arm" in last
+
+
+@pytest.mark.parametrize("command", ["inspect", "lower", "build", "flash", "run", "verify", "bench", "monitor"])
+def test_help_shows_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    assert f"examples:\n  sdk {command} " in capsys.readouterr().out
+
+
+def test_help_lists_exit_codes_and_loads_nothing() -> None:
+    program = (
+        "import sys; from sdk.cli import main; main(['--help']);"
+        "sys.exit(any(name in sys.modules for name in ('numpy', 'rich', 'tflite', 'serial')))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "   11  The device computed something else than the oracle." in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("sdk verify models/sound.tflite --board mps2-an38", {EMULATED, "mps2-an385", "mps2-an385-m0plus"}),
+        ("sdk inspect models/so", {"models/sound.tflite"}),
+        ("sdk be", {"bench"}),
+    ],
+)
+def test_tab_completes(here: Path, line: str, expected: set[str]) -> None:
+    out = here / "completed"
+    protocol = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)), "IFS": "\n"}
+    done = sdk(env={**os.environ, **protocol, "_ARGCOMPLETE_IFS": "\n", "_ARGCOMPLETE_STDOUT_FILENAME": str(out)})
+    assert done.returncode == 0, done.stderr
+    assert {word.strip() for word in out.read_text().split("\n")} == expected
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_printed(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    assert "sdk" in capsys.readouterr().out
+
+
+# Bad input
+
+CHIP = "microbit"
+BAD: dict[str, tuple[str, int, str]] = {
+    "no command": ("frobnicate", 2, "no command 'frobnicate'"),
+    "misspelt command": ("insepct m.tflite", 2, "Did you mean inspect"),
+    "no model": ("inspect", 2, "MODEL"),
+    "no board": ("verify models/sound.tflite", 2, "--board"),
+    "bad count": ("verify models/sound.tflite --board native --count 0", 2, "at least 1"),
+    "unknown profile": ("lower models/sound.tflite --profile m4", 2, "portable"),
+    "missing model": ("lower models/none.tflite", 3, "models/none.tflite"),
+    "folder": ("inspect models", 3, "models"),
+    "empty": ("lower models/empty.tflite", 3, "empty is empty"),
+    "no model at all": ("lower models/text.tflite", 3, "not a .tflite"),
+    "cut": ("lower models/cut.tflite", 3, "damaged or cut short|not sound"),
+    "unsupported operator": ("lower models/unsupported.tflite", 4, "CUSTOM:Mystery .node 0."),
+    "unsupported type": ("lower models/float64.tflite", 4, "float64"),
+    "too much RAM": (f"lower models/much_ram.tflite --board {CHIP}", 5, "bytes of RAM.* more than"),
+    "too much RAM to build": (f"build models/much_ram.tflite --board {CHIP}", 5, "bytes of RAM.* more than"),
+    "too much flash": (f"build models/much_flash.tflite --board {CHIP}", 5, "flash"),
+    "missing input": ("run models/sound.tflite --board native -i none.npy", 6, "none.npy"),
+    "wrong shape": ("run models/sound.tflite --board native -i shape.npy", 6, r"int8\[1, 16\]"),
+    "wrong type": ("verify models/sound.tflite --board native -i float.npy", 6, "Quantize it: np.clip"),
+    "damaged input": ("bench models/sound.tflite --board native -i damaged.npz", 6, "damaged.npz"),
+    "unknown board": ("build models/sound.tflite --board mps2-an368", 7, "Did you mean .*mps2-an386"),
+    "damaged board": ("build models/sound.tflite --board ./bad.json", 7, "bad.json"),
+    "no such oracle": ("verify models/sound.tflite --board native --oracle pythia", 2, "tflite-micro"),
+    "unwritable output": ("lower models/sound.tflite -o taken/out", 1, "taken"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_costs_a_message(name: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line, expected, words = BAD[name]
+    if CHIP in line and expected == 5 and "build" in line and not shutil.which("arm-none-eabi-gcc"):
+        pytest.skip("arm-none-eabi-gcc is not on this machine")
+    np.save("shape.npy", np.zeros((2, 5), np.int8))
+    np.save("float.npy", np.zeros((1, 16), np.float32))
+    Path("damaged.npz").write_bytes(b"PK\x03\x04 and nothing more")
+    Path("bad.json").write_text('{"name": 3}')
+    Path("taken").write_text("a file")
+    before = sorted(here.rglob("*"))
+    assert main(line.split()) == expected
+    said = capsys.readouterr()
+    assert_message(said.err, words)
+    assert sorted(here.rglob("*")) == before
+    assert main([*line.split(), "--json"]) == expected
+    said = capsys.readouterr()
+    error = json.loads(said.out)["error"]
+    assert error["exit_code"] == expected
+    assert error["message"] in said.err
+    assert error["class"].endswith("Error")
+
+
+def assert_message(text: str, words: str) -> None:
+    """One to three lines with a remedy, and no traceback."""
+    lines = text.strip().splitlines()
+    assert lines[0].startswith("error: ")
+    assert 1 <= len(lines) <= 3, text
+    assert "Traceback" not in text
+    assert re.search(words, " ".join(lines)), text
+
+
+@pytest.mark.usefixtures("here")
+def test_bits_flipped_in_a_model(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever they make of the model, it is one that can be lowered or is refused in words."""
+    sound = write(dense())
+    rng = random.Random(0)
+    codes = []
+    for _ in range(150):
+        damaged = bytearray(sound)
+        damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+        Path("flipped.tflite").write_bytes(damaged)
+        codes.append(main(["lower", "flipped.tflite", "-o", "out"]))
+        said = capsys.readouterr()
+        if codes[-1]:
+            assert_message(said.err, "flipped|node|FULLY_CONNECTED|tensor")
+            assert not Path("out").exists()
+        shutil.rmtree("out", ignore_errors=True)
+    assert set(codes) <= {0, 3, 4}
+    assert 3 in codes
+
+
+@pytest.mark.parametrize("target", ["native", "microbit"])
+def test_missing_compiler(here: Path, target: str) -> None:
+    done = sdk("build", "models/sound.tflite", "--board", target, "-o", "out", env={**os.environ, "PATH": "/nowhere"})
+    assert done.returncode == 8
+    assert_message(done.stderr, "gcc is missing.*apt-get install")
+    assert not (here / "out").exists()
+
+
+@needs_arm
+def test_missing_emulator(here: Path) -> None:
+    """The compiler is there, and what the link needs; the emulator is not."""
+    (here / "bin").mkdir()
+    for tool in ("arm-none-eabi-gcc", "mv"):
+        (here / "bin" / tool).symlink_to(Path(str(shutil.which(tool))).resolve())
+    done = sdk("verify", "models/sound.tflite", "--board", EMULATED, env={**os.environ, "PATH": str(here / "bin")})
+    assert done.returncode == 8
+    assert_message(done.stderr, "qemu-system-arm is missing.*apt-get install")
+
+
+@pytest.mark.usefixtures("here")
+def test_traceback_only_when_asked_for() -> None:
+    assert "Traceback" not in sdk("lower", "models/empty.tflite").stderr
+    asked = sdk("lower", "models/empty.tflite", "-v")
+    assert "Traceback" in asked.stderr
+    assert asked.returncode == 3
+
+
+# Signals and pipes
+
+
+def started_by(mark: str) -> list[int]:
+    """Processes with `mark` in their environment, that are not zombies."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("target", ["native", pytest.param(EMULATED, marks=needs_arm)])
+def test_signals_leave_nothing_behind(here: Path, target: str, sent: signal.Signals, code: int) -> None:
+    assert main(["build", "models/sound.tflite", "--board", target, "-o", "out"]) == 0  # so that it soon runs
+    shutil.rmtree("out")
+    before = sorted(here.rglob("*"))
+    mark = f"MICROLITH_TEST={uuid.uuid4()}"
+    command = [sys.executable, "-m", "sdk", "verify", "models/sound.tflite", "--board", target, "--count", "50000"]
+    environment = {**os.environ, mark.split("=")[0]: mark.split("=")[1]}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True, env=environment, start_new_session=True) as process:
+        wait_until(lambda: process.poll() is not None or any("elf" in command_line(pid) for pid in started_by(mark)))
+        time.sleep(0.3)
+        # A terminal sends Ctrl-C to all that the command has started.
+        os.killpg(process.pid, sent) if sent is signal.SIGINT else process.send_signal(sent)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    assert out == ""
+    wait_until(lambda: not started_by(mark))
+    assert sorted(here.rglob("*")) == before
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_closed_pipe_is_no_error() -> None:
+    command = [sys.executable, "-m", "sdk", "inspect", "models/sound.tflite"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
