@@ -4,8 +4,8 @@
     python benchmarks/corpus.py ../models/mcu --board mps2-an386 --match kws
     python benchmarks/corpus.py ../models --json corpus.json
 
-Every output and every intermediate tensor that the oracle keeps is compared, over random inputs and, with `--data`, real
-ones; stateful models see them in succession. A model that is refused is listed with the reason.
+Every output and every intermediate tensor that the oracle keeps is compared, over random inputs and, with `--data`,
+real ones; stateful models see them in succession. A model that is refused is listed with the reason.
 """
 
 from __future__ import annotations
@@ -153,7 +153,9 @@ def real_inputs(path: Path, graph: Graph, data: Path | None) -> Iterator[tuple[A
 
 def _print_row(row: Row) -> None:
     operators = " ".join(f"{name}:{count}" for name, count in sorted(row.operators.items()))
-    sizes = f"arena {row.arena_bytes:>8,} state {row.state_bytes:>6,} MACs {row.macs_before:>12,} -> {row.macs_after:>12,}"
+    sizes = (
+        f"arena {row.arena_bytes:>8,} state {row.state_bytes:>6,} MACs {row.macs_before:>12,} -> {row.macs_after:>12,}"
+    )
     print(f"{row.verdict:<9} {row.model:<52} {sizes}  {operators}")
     if row.refused:
         print(f"          {row.refused}")

@@ -133,4 +133,4 @@ def sigmoid_table() -> Array:
     """
     table = np.floor(65536.0 / (1.0 + np.exp(-np.arange(256) / 24.0)) + 0.5).astype(np.uint16)
     table[list(_SIGMOID_UP)] += 1
-    return table
+    return np.asarray(table)

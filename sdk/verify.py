@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,8 +16,17 @@ from sdk.errors import VerifyError
 from sdk.graph import Array
 from sdk.link.device import Device, StepResult
 from sdk.lower import Lowered, Watch
-from sdk.oracle import Oracle
+from sdk.oracle import OracleResult
 from sdk.program import Region
+
+
+class Reference(Protocol):
+    """What gives the results to compare with: an `Oracle`, or a record of one."""
+
+    def reset(self) -> None: ...
+
+    def run(self, inputs: Sequence[Array]) -> OracleResult: ...
+
 
 READABLE = (Region.ARENA, Region.STATE, Region.FAST)
 
@@ -97,7 +106,7 @@ class _Comparison:
 def verify(
     device: Device,
     lowered: Lowered,
-    oracle: Oracle,
+    oracle: Reference,
     inputs_list: Sequence[Sequence[Array]],
     layers: bool = False,
     *,
@@ -130,7 +139,7 @@ def verify(
 def _compare_one(
     device: Device,
     lowered: Lowered,
-    oracle: Oracle,
+    oracle: Reference,
     inputs: Sequence[Array],
     layers: bool,
     timeout_s: float | None,
