@@ -121,10 +121,9 @@ def _device(board: Board, emitted: Emitted, request: pytest.FixtureRequest) -> D
     from sdk.link.device import Device
 
     try:
-        transport = flash(board, build(board, emitted), port=request.config.getoption("--port"))
+        return Device(flash(board, build(board, emitted), port=request.config.getoption("--port")), board_id=board.id)
     except MissingToolError as error:
         pytest.skip(f"{board.id}: {error.message}")
-    return Device(transport, board_id=board.id)
 
 
 if TYPE_CHECKING:

@@ -28,20 +28,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from sdk import flash
     from sdk.boards import load_board
     from sdk.errors import LinkError
+    from sdk.flash import connect
     from sdk.link.device import Device
 
     board = load_board(args.board)
-    transport = flash.connect(board, port=args.port)
+    transport = connect(board, port=args.port)
     try:
         device = Device(transport, board_id=board.id)
     except LinkError as error:
         if args.json:
             raise
         console.note(f"{error}\nListening all the same; Ctrl-C ends it.")
-        transport = flash.connect(board, port=args.port)  # a Device that does not come about has closed it
+        transport = connect(board, port=args.port)  # a Device that does not come about has closed it
     else:
         _say(device.info, transport.name, console)
         console.result(_json(device.info))

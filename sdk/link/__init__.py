@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sdk import flash
 from sdk.boards import Board
+from sdk.flash import connect as connect_line
 from sdk.link.device import Device
 
 
@@ -12,4 +12,4 @@ def connect(board: Board, *, port: str | None = None) -> Device:
 
     LinkError if it does not answer or is another board; ToolError if its emulator is missing.
     """
-    return Device(flash.connect(board, port=port), board_id=board.id)
+    return Device(connect_line(board, port=port), board_id=board.id)

@@ -32,10 +32,10 @@ class Reshape(Movement):
             ):
                 yield _case("RESHAPE", before, after, shape, dtype, {"new_shape": shape})
         yield _case("RESHAPE", (2, 6), (3, 4), None, DType.INT8, {"new_shape": (3, 4)})
-        for before, after, dims in (((1, 3, 1), (3,), (0, 2)), ((1, 3, 1), (3, 1), (-3,)), ((1, 3, 1, 2), (3, 2), ())):
-            yield _case("SQUEEZE", before, after, None, DType.INT8, {"squeeze_dims": dims})
-        for axis, after in ((0, (1, 3, 2)), (1, (3, 1, 2)), (2, (3, 2, 1)), (-1, (3, 2, 1)), (-3, (1, 3, 2))):
-            yield _case("EXPAND_DIMS", (3, 2), after, axis, DType.INT8, {})
+        for full, squeezed, dims in (((1, 3, 1), (3,), (0, 2)), ((1, 3, 1), (3, 1), (-3,)), ((1, 3, 1, 2), (3, 2), ())):
+            yield _case("SQUEEZE", full, squeezed, None, DType.INT8, {"squeeze_dims": dims})
+        for axis, expanded in ((0, (1, 3, 2)), (1, (3, 1, 2)), (2, (3, 2, 1)), (-1, (3, 2, 1)), (-3, (1, 3, 2))):
+            yield _case("EXPAND_DIMS", (3, 2), expanded, axis, DType.INT8, {})
 
 
 def _case(
