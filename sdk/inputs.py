@@ -334,7 +334,7 @@ def _wave(path: Path) -> Array:
         with wave.open(str(path), "rb") as sound:
             form = sound.getnchannels(), 8 * sound.getsampwidth()
             data = sound.readframes(sound.getnframes())
-    except (wave.Error, EOFError) as error:
+    except Exception as error:  # the module raises more than its own errors
         raise InputError(
             f"{path} is not a PCM .wav file: {str(error) or 'it is cut short'}", "Save it anew as 16-bit mono PCM."
         ) from error
