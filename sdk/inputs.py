@@ -91,6 +91,13 @@ class _Reader:
         self.specs = specs
         self.image_range = image_range
         self.note = note
+        self.said: set[str] = set()
+
+    def _say(self, text: str) -> None:
+        """Notes once what is true of many files."""
+        if text not in self.said:
+            self.said.add(text)
+            self.note(text)
 
     def samples(self, paths: Sequence[Path]) -> Iterator[Sample]:
         waiting: list[tuple[Path, list[Array]]] = []
@@ -160,7 +167,7 @@ class _Reader:
         height, width, channels = _image_shape(spec, path)
         pixels = _pixels(path, height, width, channels)
         low, high = self.image_range or _whole_range(spec)
-        self.note(f"{path.name}: {width}x{height}, {_MODES[channels]}; black is {low:g}, white is {high:g}")
+        self._say(f"images become {width}x{height} {_MODES[channels]}; black is {low:g}, white is {high:g}")
         real = low + pixels.astype(np.float64) * ((high - low) / 255.0)
         return _stored(real, spec).reshape(spec.shape)
 
@@ -263,10 +270,8 @@ def _image_shape(spec: TensorSpec, path: Path) -> tuple[int, int, int]:
 
 def _pixels(path: Path, height: int, width: int, channels: int) -> Array:
     """uint8 [height, width, channels], upright, stretched to the size."""
-    try:
-        from PIL import Image, ImageOps
-    except ImportError as error:
-        raise InputError("reading images needs Pillow, which is not installed", "Run: pip install Pillow") from error
+    from PIL import Image, ImageOps
+
     _bytes(path)  # says what is wrong with the path as for every other file
     try:
         with (

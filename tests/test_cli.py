@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
+import pty
 import random
 import re
 import shutil
@@ -20,7 +23,7 @@ import numpy as np
 import pytest
 
 from sdk.cli import main
-from sdk.graph import DType, Graph
+from sdk.graph import DType, Graph, Node
 from sdk.ops.base import CaseGraph
 from sdk.oracle import Oracle
 from sdk.write import write
@@ -296,6 +299,40 @@ def test_tab_completes(here: Path, line: str, expected: set[str]) -> None:
 def test_completion_is_printed(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", shell]) == 0
     assert "sdk" in capsys.readouterr().out
+
+
+def test_the_timeline_of_a_long_model_is_cut(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    g = CaseGraph()
+    tensors = [g.input((1, 4), DType.INT8, 0.05, 3), *(g.tensor((1, 4), DType.INT8, 0.05) for _ in range(69))]
+    tensors.append(g.output((1, 4), DType.INT8, 0.05))
+    weights = g.constant(np.ones((4, 4)), DType.INT8, 0.01)
+    nodes = [Node("FULLY_CONNECTED", (x, weights), (y,), FC_OPTIONS) for x, y in itertools.pairwise(tensors)]
+    (here / "long.tflite").write_bytes(write(g.case_of(nodes, "long").graph))
+    assert main(["inspect", "long.tflite"]) == 0
+    brief = capsys.readouterr().out
+    assert "the 60 largest of 70 steps" in brief
+    assert brief.count("|####") == 60
+    assert brief.count("<- peak") == 1
+    assert main(["inspect", "long.tflite", "-v"]) == 0
+    assert capsys.readouterr().out.count("|####") == 70
+
+
+def test_a_terminal_sees_progress_and_a_pipe_does_not(here: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "sdk", "verify", "models/sound.tflite", "--board", "native"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, cwd=here, text=True) as process:
+        os.close(theirs)
+        seen = b""
+        with contextlib.suppress(OSError):  # a pty ends with an error
+            while data := os.read(ours, 4096):
+                seen += data
+        os.close(ours)
+        assert process.stdout is not None
+        out = process.stdout.read()
+    assert process.returncode == 0
+    assert b"[5/5] compared" in seen
+    assert out.startswith("ok: sound.tflite on native")
+    assert "\x1b" not in out
 
 
 # Bad input

@@ -99,9 +99,9 @@ def test_pixels_cover_the_range_of_a_quantized_input(tmp_path: Path) -> None:
     pixels = np.array([[0, 1, 128], [254, 255, 100]], np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     said: list[str] = []
-    [sample] = read_samples([tmp_path / "a.png"], [IMAGE], note=said.append)
+    sample, _ = read_samples([tmp_path / "a.png", tmp_path / "a.png"], [IMAGE], note=said.append)
     np.testing.assert_array_equal(sample.arrays[0].reshape(2, 3), pixels.astype(np.int16) - 128)
-    assert said == ["a.png: 3x2, gray; black is 0, white is 1"]
+    assert said == ["images become 3x2 gray; black is 0, white is 1"]
     unsigned = spec("image", (1, 2, 3, 1), DType.UINT8, 0.0078125, 128)
     [sample] = read_samples([tmp_path / "a.png"], [unsigned])
     np.testing.assert_array_equal(sample.arrays[0].reshape(2, 3), pixels)

@@ -97,7 +97,7 @@ def _draw(titles: Sequence[str], right: Sequence[bool], rows: Sequence[Sequence[
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for title, is_right in zip(titles, right, strict=True):
         table.add_column(title, justify="right" if is_right else "left")
     for row in rows:

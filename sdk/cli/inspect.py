@@ -115,9 +115,8 @@ def timeline(memory: Memory, most: int | None) -> list[str]:
 
 
 def _say_fits(report: Report, fitted: Sequence[Fit], console: Console) -> None:
-    console.say(
-        "\nBoards, and the room that the firmware leaves for programs" + ("" if report.lowered else " (estimated)")
-    )
+    estimated = "of flash: estimated" if report.lowered is not None else "both estimated"
+    console.say(f"\nBoards: what the model needs, of the room that the firmware leaves ({estimated})")
     rows = []
     for fit in fitted:
         board = fit.board

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     graph = load(args.model)
     lowered = lower(graph, target, watch=_watch(console) if console.verbose else None)
     if board is not None:
-        check_fits(lowered, board.program_flash_bytes, board.program_ram_bytes)
+        check_fits(lowered, board.flash_bytes, board.program_ram_bytes)
     stem = Path(args.model).stem
     folder = args.output or Path("build") / stem
     paths = write_files(emit(lowered), folder, stem)

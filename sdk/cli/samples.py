@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 def samples_of(args: argparse.Namespace, specs: Sequence[TensorSpec], count: int, console: Console) -> list[Sample]:
-    """What `arguments.add_inputs` was given: files, or else random values, `count` of them where --count is not given.
-    How images are mapped is noted once a mapping."""
+    """What `arguments.add_inputs` was given: files, or else random values, `count` of them where --count is not
+    given."""
     from sdk.inputs import random_samples, read_samples
 
     if not args.inputs:
