@@ -23,7 +23,7 @@ from sdk.program import Profile
 
 COUNTER_UNITS = ("instructions", "cycles", "ns")
 FRAME_BYTES = range(128, 4097, 4)  # what the serial protocol allows
-SERVER_RAM_BYTES = 512  # static RAM of firmware and port beside the two frames; sdk.build holds every image to it
+SERVER_RAM_BYTES = 128  # static RAM of firmware and port beside the two frames; tests hold shipped boards to it
 FIRMWARE_FLASH_BYTES = 24 << 10  # room for the firmware and some kernels; what an image really takes, its build says
 
 T = TypeVar("T")

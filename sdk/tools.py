@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-from sdk.errors import ToolError
+from sdk.errors import MissingToolError
 
 # What the user installs with apt, by program.
 APT_PACKAGES = {
@@ -16,10 +16,10 @@ APT_PACKAGES = {
 
 
 def find_tool(name: str) -> str:
-    """The path of the program `name`. ToolError, with the command that installs it, if it is not there."""
+    """The path of the program `name`. MissingToolError, with the command that installs it, if it is not there."""
     path = shutil.which(name)
     if path is None:
         package = APT_PACKAGES.get(name)
         remedy = f"sudo apt-get install --no-install-recommends {package}" if package else "Install it."
-        raise ToolError(f"the program {name} is missing (not on PATH)", remedy)
+        raise MissingToolError(f"the program {name} is missing (not on PATH)", remedy)
     return path

@@ -49,9 +49,10 @@ class EmulatorTransport:
         if board.emulator is None:
             raise ValueError(f"{board.id} has no emulator: its file was not checked")
         self.name = f"{board.id} (emulated)"
+        tool = find_tool(board.emulator.command)
         self._line, self._control = Line(), _Control()
-        command = _command(board.emulator, elf, self._line.there.fileno(), self._control.line.there.fileno())
-        self._child = Child(command, [self._line.there, self._control.line.there])
+        options = _options(board.emulator, elf, self._line.there.fileno(), self._control.line.there.fileno())
+        self._child = Child([tool, *options], [self._line.there, self._control.line.there])
         try:
             if not self._control.start():
                 raise ToolError(f"{board.emulator.command} does not start: {self._child.epitaph()}")
@@ -154,12 +155,11 @@ def _is_reset_from_here(message: Message) -> bool:
     return message.get("event") == "RESET" and not message["data"]["guest"]
 
 
-def _command(emulator: Emulator, elf: Path, serial_fd: int, control_fd: int) -> list[str]:
+def _options(emulator: Emulator, elf: Path, serial_fd: int, control_fd: int) -> list[str]:
     """Of the machine's serial ports, those before the firmware's own lead nowhere. A comma in a path counts double in
     QEMU's options, but not in that of -kernel."""
     serial = [option for _ in range(emulator.uart) for option in ("-serial", "null")]
     return [
-        find_tool(emulator.command),
         *("-nodefaults", "-no-user-config", "-display", "none"),
         *("-machine", emulator.machine),
         *("-icount", INSTRUCTION_COUNT),

@@ -49,15 +49,15 @@ class Child:
         return self._process.pid
 
     def epitaph(self) -> str:
-        """How it ended: its last words, or else its exit status. Waits for the end, 2 s at most."""
+        """How it ended: the signal that killed it, or else its last words. Waits for the end, 2 s at most."""
         try:
             status = self._process.wait(2)
         except subprocess.TimeoutExpired:
             return "it closed its serial line"
+        if status < 0:
+            return signal.strsignal(-status) or f"signal {-status}"
         words = os.pread(self._stderr, 65536, 0).decode(errors="replace").strip()
-        if words:
-            return words.splitlines()[-1]
-        return signal.strsignal(-status) or f"signal {-status}" if status < 0 else f"exit status {status}"
+        return words.splitlines()[-1] if words else f"exit status {status}"
 
     def end(self) -> None:
         """Kills the process and waits for it. Twice is once."""

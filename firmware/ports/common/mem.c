@@ -6,36 +6,40 @@
 #include <string.h>
 
 typedef uint32_t __attribute__((may_alias)) word;
-typedef uint32_t __attribute__((may_alias, aligned(1))) loose_word; /* at any address */
 
 /* Stands in each loop that the compiler might replace by a call to the very function it is in. */
 #define NOT_A_LIBRARY_CALL __asm__ volatile("" ::: "memory")
 
 /* Where the core cannot read a word at any address (ARMv6-M), both pointers must have the same alignment. */
 #if defined(__ARM_FEATURE_UNALIGNED)
+typedef uint32_t __attribute__((may_alias, aligned(1))) source_word;
 #define WORDS_POSSIBLE(to, from) ((void)(to), (void)(from), 1)
 #else
+typedef word source_word;
 #define WORDS_POSSIBLE(to, from) ((((uintptr_t)(to) ^ (uintptr_t)(from)) & 3u) == 0)
 #endif
 
-/* Copies count / 16 * 16 bytes between aligned addresses, and moves both pointers. */
+/* Copies count / 16 * 16 bytes, at least 16, between aligned addresses, and moves both pointers. */
 static inline void copy_bursts(uint8_t **to, const uint8_t **from, size_t count) {
     word *out = (word *)(void *)*to;
     const word *in = (const word *)(const void *)*from;
-    for (size_t bursts = count / 16; bursts; bursts--) {
+    size_t bursts = count / 16;
 #if defined(__thumb__)
-        __asm__ volatile("ldmia %1!, {r3, r4, r5, r6}\n"
-                         "stmia %0!, {r3, r4, r5, r6}"
-                         : "+l"(out), "+l"(in)
-                         :
-                         : "r3", "r4", "r5", "r6", "memory");
+    __asm__ volatile(".syntax unified\n"
+                     "1: ldmia %1!, {r3, r4, r5, r6}\n"
+                     "stmia %0!, {r3, r4, r5, r6}\n"
+                     "subs %2, %2, #1\n"
+                     "bne 1b"
+                     : "+l"(out), "+l"(in), "+l"(bursts)
+                     :
+                     : "r3", "r4", "r5", "r6", "cc", "memory");
 #else
-        word a = in[0], b = in[1], c = in[2], d = in[3];
+    for (; bursts; bursts--, in += 4, out += 4) {
+        const word a = in[0], b = in[1], c = in[2], d = in[3];
         out[0] = a, out[1] = b, out[2] = c, out[3] = d;
-        in += 4, out += 4;
         NOT_A_LIBRARY_CALL;
-#endif
     }
+#endif
     *to = (uint8_t *)out;
     *from = (const uint8_t *)in;
 }
@@ -47,12 +51,12 @@ static inline void copy_up(uint8_t *to, const uint8_t *from, size_t count) {
             *to++ = *from++;
             NOT_A_LIBRARY_CALL;
         }
-        if (((uintptr_t)from & 3u) == 0) {
+        if (((uintptr_t)from & 3u) == 0 && count >= 16) {
             copy_bursts(&to, &from, count);
             count %= 16;
         }
         for (; count >= 4; count -= 4, to += 4, from += 4) {
-            *(word *)(void *)to = *(const loose_word *)(const void *)from;
+            *(word *)(void *)to = *(const source_word *)(const void *)from;
             NOT_A_LIBRARY_CALL;
         }
     }
@@ -81,7 +85,7 @@ void *memmove(void *to, const void *from, size_t count) {
         }
         for (; count >= 4; count -= 4) {
             out -= 4, in -= 4;
-            *(word *)(void *)out = *(const loose_word *)(const void *)in;
+            *(word *)(void *)out = *(const source_word *)(const void *)in;
             NOT_A_LIBRARY_CALL;
         }
     }
