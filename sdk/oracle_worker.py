@@ -281,7 +281,8 @@ def _serve(which: str, requests: IO[bytes], replies: IO[bytes], noise: IO[bytes]
             try:
                 answer = (None, getattr(model, command)(*arguments))
             except Exception as error:  # noqa: BLE001 - whatever a library raises belongs to the other side
-                answer = ("refused", f"refuses it: {type(error).__name__}: {error}{_said(noise)}")
+                text = f"{type(error).__name__}: {error}"[:NOISE_CHARS]
+                answer = ("refused", f"refuses it: {text}{_said(noise)}")
             write_message(replies, answer)
     except (EOFError, BrokenPipeError):
         pass
