@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sdk.errors import ModelError
-from sdk.graph import Array, DType
+from sdk.graph import Array, DType, Tensor
 from sdk.lower import Lowering, Value
 from sdk.ops.base import Kernel, Op, View, read, write
 from sdk.program import ALIGNMENT, Field, Region, Struct, fields
@@ -43,8 +43,8 @@ Move = tuple[Array, Array]
 class Movement(Op):
     """An operator whose outputs consist of elements of its inputs. `moves` is all that a subclass must add."""
 
-    kernels = (STRIDED_COPY,)
-    types = ("all",)
+    kernels: ClassVar[tuple[Kernel, ...]] = (STRIDED_COPY,)
+    types: ClassVar[tuple[str, ...]] = ("all",)
     # Inputs that `moves` reads as numbers, by position: constants, at the latest when the graph is folded.
     parameters: ClassVar[tuple[int, ...]] = ()
     # Inputs whose elements move, by position: they have the outputs' type.
@@ -107,6 +107,40 @@ def axis_of(view: View, axis: int, rank: int) -> int:
     """`axis`, counted from the end where it is negative. ModelError if there is no such dimension among `rank`."""
     view.need(-rank <= axis < rank, f"it names dimension {axis} of {rank}")
     return axis % rank
+
+
+@dataclass(frozen=True)
+class Progression:
+    """`count` numbers from `start` on, `step` apart, each `repeat` times in a row."""
+
+    start: int
+    step: int
+    count: int
+    repeat: int
+
+    @property
+    def slice(self) -> slice:
+        """The numbers without their repeats, as numpy takes them of an axis."""
+        end = self.start + self.step * self.count
+        return slice(self.start, end if end >= 0 else None, self.step)
+
+
+def progression(table: Array) -> Progression | None:
+    """What `table` is if it is evenly spaced. Indices in such an order are strides, and need no table."""
+    if table.size == 0:
+        return None
+    changes = np.flatnonzero(np.diff(table))
+    repeat = int(changes[0]) + 1 if changes.size else table.size
+    start = int(table[0])
+    step = int(table[repeat]) - start if changes.size else 1
+    found = Progression(start, step, -(-table.size // repeat), repeat)
+    same = np.repeat(start + step * np.arange(found.count), repeat)
+    return found if np.array_equal(same, table) else None
+
+
+def zero(tensor: Tensor) -> Array:
+    """The stored value that means 0 in `tensor`."""
+    return np.array(0 if tensor.quantization is None else tensor.zero_point, tensor.dtype.numpy)
 
 
 def number(view: View, index: int) -> int:
@@ -221,28 +255,37 @@ class _Places:
             source = np.broadcast_to(once, source.shape)
             origin = self.low.constant(once), 0
         run, loops = _loops(target, source)
-        add_copy(self.low, origin, place, run, loops)
+        add_moves(self.low, origin, place, run, loops)
 
 
-def add_copy(low: Lowering, origin: tuple[Value, int], place: tuple[Value, int], run: int, loops: list[_Loop]) -> None:
+def add_moves(low: Lowering, origin: tuple[Value, int], place: tuple[Value, int], run: int, loops: list[_Loop]) -> None:
     """Adds steps for `loops` around runs of `run` bytes, from byte offset `origin[1]` of `origin[0]` to `place`."""
     if len(loops) > LOOPS:
         shortest = min(range(len(loops)), key=lambda i: loops[i].count)
         loop = loops[shortest]
         for i in range(loop.count):
             start, end = (origin[0], origin[1] + i * loop.of), (place[0], place[1] + i * loop.to)
-            add_copy(low, start, end, run, loops[:shortest] + loops[shortest + 1 :])
+            add_moves(low, start, end, run, loops[:shortest] + loops[shortest + 1 :])
         return
     reaches = [(loop.count - 1) * loop.of for loop in loops]
     back = -sum(reach for reach in reaches if reach < 0)
     source = origin[0].part(origin[1] - back, back + run + sum(reach for reach in reaches if reach > 0))
     target = place[0].part(place[1], run + sum((loop.count - 1) * loop.to for loop in loops))
+    low.step(STRIDED_COPY, _args(run, loops, back), [source, target])
+
+
+def _args(run: int, loops: list[_Loop], from_start: int) -> dict[str, Any]:
     padded = [_Loop(1, 0, 0)] * (LOOPS - len(loops)) + loops
-    args = {
+    return {
         "run": run,
         "count": [loop.count for loop in padded],
         "to_step": [loop.to for loop in padded],
         "from_step": [loop.of for loop in padded],
-        "from_start": back,
+        "from_start": from_start,
     }
-    low.step(STRIDED_COPY, args, [source, target])
+
+
+def copy_args(target: Array, source: Array) -> dict[str, Any] | None:
+    """The arguments of a copy whose steps are not negative; None if it takes more loops than the kernel has."""
+    run, loops = _loops(target, source)
+    return _args(run, loops, 0) if len(loops) <= LOOPS else None

@@ -9,7 +9,7 @@ import numpy as np
 
 from sdk.graph import Array, DType
 from sdk.ops.base import Case, CaseGraph, View
-from sdk.ops.movement import Move, Movement
+from sdk.ops.movement import Move, Movement, zero
 
 REFLECT, SYMMETRIC = range(2)  # MirrorPadMode
 
@@ -51,14 +51,8 @@ class Pad(Movement):
     def moves(self, view: View, x: Sequence[Array], y: Sequence[Array]) -> Iterator[Move]:
         inside = middle(view, x[0], y[0])
         if inside.size != y[0].size:
-            yield y[0], np.broadcast_to(x[2].reshape(()) if view.has(2) else self._zero(view), y[0].shape)
+            yield y[0], np.broadcast_to(x[2].reshape(()) if view.has(2) else zero(view.output()), y[0].shape)
         yield inside, x[0]
-
-    @staticmethod
-    def _zero(view: View) -> Array:
-        """The stored value that means 0."""
-        y = view.output()
-        return np.array(0 if y.quantization is None else y.zero_point, y.dtype.numpy)
 
     def cases(self) -> Iterator[Case]:
         grid = (

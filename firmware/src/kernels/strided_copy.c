@@ -6,6 +6,7 @@
 #include "ml_kernels.h"
 
 #define LOOPS 5
+#define STARTS 6
 
 /* The core's own words, wherever they lie and whatever wrote them. */
 typedef uint16_t __attribute__((may_alias)) half;
@@ -24,19 +25,24 @@ static bool spans(const ml_operand *operand, uint32_t start, uint32_t run, const
     return low >= 0 && high <= operand->bytes;
 }
 
-ml_status ml_strided_copy_check(const void *args, const ml_operand *operands) {
-    const ml_strided_copy_args *a = args;
+/* Whether the copy lies in both operands, with `to` starting anywhere from 0 to `to_start`. */
+static ml_status check_copy(const ml_strided_copy_args *a, const ml_operand *from, const ml_operand *to,
+                            uint32_t to_start) {
     uint64_t moved = a->run;
     for (uint32_t i = 0; i < LOOPS; i++) {
         moved *= a->count[i];
-        /* Nothing is written twice, so this bounds the time and the numbers in spans() too. */
-        if (moved == 0 || moved > operands[1].bytes) {
+        /* Nothing is written twice, so this bounds the time, and the numbers in spans(). */
+        if (moved == 0 || moved > to->bytes) {
             return ML_ERR_ARGUMENT;
         }
     }
-    bool fits = spans(&operands[0], a->from_start, a->run, a->count, a->from_step) &&
-                spans(&operands[1], 0, a->run, a->count, a->to_step);
+    bool fits = spans(from, a->from_start, a->run, a->count, a->from_step) &&
+                spans(to, 0, a->run, a->count, a->to_step) && spans(to, to_start, a->run, a->count, a->to_step);
     return fits ? ML_OK : ML_ERR_OPERAND;
+}
+
+ml_status ml_strided_copy_check(const void *args, const ml_operand *operands) {
+    return check_copy(args, &operands[0], &operands[1], 0);
 }
 
 /* The innermost loop. Runs of one element move through a register, longer ones through memmove. */
@@ -58,25 +64,63 @@ static void copy_row(uint8_t *to, const uint8_t *from, uint32_t count, uint32_t 
     }
 }
 
-int32_t ml_strided_copy(const void *args, void *const *operands) {
-    const ml_strided_copy_args *a = args;
+static void copy(const ml_strided_copy_args *a, const uint8_t *from, uint8_t *to) {
     uint32_t index[LOOPS] = {0};
-    uint32_t from = a->from_start;
-    uint32_t to = 0;
+    uint32_t from_at = a->from_start;
+    uint32_t to_at = 0;
     for (;;) {
-        copy_row((uint8_t *)operands[1] + to, (const uint8_t *)operands[0] + from, a->count[LOOPS - 1], a->run,
-                 a->to_step[LOOPS - 1], a->from_step[LOOPS - 1]);
+        copy_row(to + to_at, from + from_at, a->count[LOOPS - 1], a->run, a->to_step[LOOPS - 1],
+                 a->from_step[LOOPS - 1]);
         /* Counts up like an odometer: the last outer index first, with a carry into the one before it. */
         uint32_t i = LOOPS - 1;
         do {
             if (i == 0) {
-                return 0;
+                return;
             }
             i--;
-            uint32_t turns = ++index[i] < a->count[i] ? 1u : 1u - a->count[i];
-            index[i] = turns == 1u ? index[i] : 0;
-            to += turns * (uint32_t)a->to_step[i];
-            from += turns * (uint32_t)a->from_step[i];
+            bool carry = ++index[i] == a->count[i];
+            uint32_t turns = carry ? 1u - a->count[i] : 1u;
+            index[i] = carry ? 0 : index[i];
+            to_at += turns * (uint32_t)a->to_step[i];
+            from_at += turns * (uint32_t)a->from_step[i];
         } while (index[i] == 0);
     }
+}
+
+int32_t ml_strided_copy(const void *args, void *const *operands) {
+    copy(args, operands[0], operands[1]);
+    return 0;
+}
+
+/* strided_copy_at: the same to a place that the model computes: to[sum(clamp(starts[d], 0, limit[d]) * start_step[d])]
+ * on. Starts are int32 or, with 2 index words, int64. */
+ml_status ml_strided_copy_at_check(const void *args, const ml_operand *operands) {
+    const ml_strided_copy_at_args *a = args;
+    if (a->rank > STARTS || a->index_words < 1 || a->index_words > 2) {
+        return ML_ERR_ARGUMENT;
+    }
+    uint64_t furthest = 0;
+    for (uint32_t d = 0; d < a->rank; d++) {
+        furthest += (uint64_t)a->limit[d] * a->start_step[d];
+        if (a->limit[d] > INT32_MAX || furthest > operands[2].bytes) {
+            return ML_ERR_ARGUMENT;
+        }
+    }
+    if (!ml_holds(&operands[1], 4 * a->index_words, a->rank, 1, 1, 1)) {
+        return ML_ERR_OPERAND;
+    }
+    return check_copy((const ml_strided_copy_args *)args, &operands[0], &operands[2], (uint32_t)furthest);
+}
+
+int32_t ml_strided_copy_at(const void *args, void *const *operands) {
+    const ml_strided_copy_at_args *a = args;
+    const int32_t *start = operands[1];
+    uint8_t *to = operands[2];
+    for (uint32_t d = 0; d < a->rank; d++, start += a->index_words) {
+        int32_t high = start[a->index_words - 1u]; /* has the sign */
+        uint32_t place = high < 0 ? 0 : a->index_words == 2 && high > 0 ? a->limit[d] : (uint32_t)start[0];
+        to += ML_MIN(place, a->limit[d]) * a->start_step[d];
+    }
+    copy((const ml_strided_copy_args *)args, operands[0], to);
+    return 0;
 }
