@@ -232,6 +232,59 @@ typedef struct ml_strided_copy_args {
 } ml_strided_copy_args;
 _Static_assert(sizeof(ml_strided_copy_args) == 68u, "ml_strided_copy_args");
 
+typedef struct ml_gather_args {
+    uint32_t outer;
+    uint32_t share;
+    uint32_t count;
+    uint32_t depth;
+    uint32_t index_words;
+    uint32_t run;
+    uint32_t dims[6];
+} ml_gather_args;
+_Static_assert(sizeof(ml_gather_args) == 48u, "ml_gather_args");
+
+typedef struct ml_scatter_add_args {
+    uint32_t dtype;
+    uint32_t count;
+    uint32_t depth;
+    uint32_t run;
+    uint32_t dims[6];
+} ml_scatter_add_args;
+_Static_assert(sizeof(ml_scatter_add_args) == 40u, "ml_scatter_add_args");
+
+typedef struct ml_resize_nearest_args {
+    uint32_t batches;
+    uint32_t in_rows;
+    uint32_t in_columns;
+    uint32_t rows;
+    uint32_t columns;
+    uint32_t run;
+} ml_resize_nearest_args;
+_Static_assert(sizeof(ml_resize_nearest_args) == 24u, "ml_resize_nearest_args");
+
+typedef struct ml_resize_bilinear_args {
+    uint32_t batches;
+    uint32_t in_rows;
+    uint32_t in_columns;
+    uint32_t rows;
+    uint32_t columns;
+    uint32_t channels;
+} ml_resize_bilinear_args;
+_Static_assert(sizeof(ml_resize_bilinear_args) == 24u, "ml_resize_bilinear_args");
+
+typedef struct ml_strided_copy_at_args {
+    uint32_t run;
+    uint32_t count[5];
+    int32_t to_step[5];
+    int32_t from_step[5];
+    uint32_t from_start;
+    uint32_t rank;
+    uint32_t index_words;
+    uint32_t limit[6];
+    uint32_t start_step[6];
+} ml_strided_copy_at_args;
+_Static_assert(sizeof(ml_strided_copy_at_args) == 124u, "ml_strided_copy_at_args");
+
 typedef struct ml_jump_args {
     uint32_t target;
 } ml_jump_args;
@@ -448,6 +501,46 @@ int32_t ml_arithmetic_s32(const void *args, void *const *operands);
 ml_status ml_strided_copy_check(const void *args, const ml_operand *operands);
 int32_t ml_strided_copy(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_strided_copy {130u, 68u, 2u, 2u, 0u, 0u, 0u, 0u, ml_strided_copy_check, ml_strided_copy}
+
+/* gather: operands input, indices, output */
+ml_status ml_gather_check(const void *args, const ml_operand *operands);
+int32_t ml_gather(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_gather {131u, 48u, 3u, 4u, 0u, 0u, 8u, 0u, ml_gather_check, ml_gather}
+
+/* scatter_add: operands indices, updates, output */
+ml_status ml_scatter_add_check(const void *args, const ml_operand *operands);
+int32_t ml_scatter_add(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_scatter_add {132u, 40u, 3u, 4u, 0u, 0u, 2u, 0u, ml_scatter_add_check, ml_scatter_add}
+
+/* resize_nearest: operands input, rows, columns, output */
+ml_status ml_resize_nearest_check(const void *args, const ml_operand *operands);
+int32_t ml_resize_nearest(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_resize_nearest {133u, 24u, 4u, 8u, 0u, 0u, 40u, 0u, ml_resize_nearest_check, ml_resize_nearest}
+
+/* resize_bilinear_s8: operands input, rows, columns, output */
+ml_status ml_resize_bilinear_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_resize_bilinear_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_resize_bilinear_s8 {134u, 24u, 4u, 8u, 0u, 0u, 40u, 0u, ml_resize_bilinear_s8_check, ml_resize_bilinear_s8}
+
+/* resize_bilinear_s16: operands input, rows, columns, output */
+ml_status ml_resize_bilinear_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_resize_bilinear_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_resize_bilinear_s16 {135u, 24u, 4u, 8u, 0u, 0u, 105u, 0u, ml_resize_bilinear_s16_check, ml_resize_bilinear_s16}
+
+/* resize_bilinear_f32: operands input, rows, columns, output */
+ml_status ml_resize_bilinear_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_resize_bilinear_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_resize_bilinear_f32 {136u, 24u, 4u, 8u, 0u, 0u, 170u, 0u, ml_resize_bilinear_f32_check, ml_resize_bilinear_f32}
+
+/* resize_bilinear_u8: operands input, rows, columns, output */
+ml_status ml_resize_bilinear_u8_check(const void *args, const ml_operand *operands);
+int32_t ml_resize_bilinear_u8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_resize_bilinear_u8 {137u, 24u, 4u, 8u, 0u, 0u, 40u, 0u, ml_resize_bilinear_u8_check, ml_resize_bilinear_u8}
+
+/* strided_copy_at: operands from, starts, to */
+ml_status ml_strided_copy_at_check(const void *args, const ml_operand *operands);
+int32_t ml_strided_copy_at(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_strided_copy_at {138u, 124u, 3u, 4u, 0u, 0u, 8u, 0u, ml_strided_copy_at_check, ml_strided_copy_at}
 
 /* jump: operands  */
 ml_status ml_jump_check(const void *args, const ml_operand *operands);
