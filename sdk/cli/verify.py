@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 SUMMARY = "check on a board that a model computes what the reference computes"
 DETAILS = """Flashes the model, sends it inputs and compares every output with TensorFlow Lite's reference kernels: \
-integers bit for bit, float32 within the operator's bound. Exit code 11 if they differ."""
+integers bit for bit, float32 within the operator's bound. Exit code 11 if they differ.
+--json prints ok, compared, mismatches (both in values) and first_difference (null if there is none)."""
 EXAMPLES = (
     "sdk verify model.tflite --board mps2-an386",
     "sdk verify model.tflite --board mps2-an386 --layers          # every tensor between the operators too",
