@@ -344,6 +344,7 @@ BAD: dict[str, tuple[str, int, str]] = {
     "no model": ("inspect", 2, "MODEL"),
     "no board": ("verify models/sound.tflite", 2, "--board"),
     "bad count": ("verify models/sound.tflite --board native --count 0", 2, "at least 1"),
+    "range of no image": ("run models/sound.tflite --board native --image-range 0 1", 2, "--inputs"),
     "unknown profile": ("lower models/sound.tflite --profile m4", 2, "portable"),
     "missing model": ("lower models/none.tflite", 3, "models/none.tflite"),
     "folder": ("inspect models", 3, "models"),

@@ -34,8 +34,8 @@ def add_folder(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--output", "-o", type=Path, metavar="DIR", help=f"where to write (default: {default})")
 
 
-def add_inputs(parser: argparse.ArgumentParser, count: int) -> None:
-    """--inputs and what goes with it; `count` random samples are the default."""
+def add_inputs(parser: argparse.ArgumentParser) -> None:
+    """--inputs and what goes with it."""
     action = parser.add_argument(
         "--inputs",
         "-i",
@@ -52,6 +52,11 @@ def add_inputs(parser: argparse.ArgumentParser, count: int) -> None:
         metavar=("BLACK", "WHITE"),
         help="what black and white are to the model (default: the whole range of a quantized input, 0 1 for float32)",
     )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the random values (default: 0)")
+
+
+def add_count(parser: argparse.ArgumentParser, count: int) -> None:
+    """--count, with `count` random samples as the default."""
     parser.add_argument(
         "--count",
         "-n",
@@ -59,7 +64,6 @@ def add_inputs(parser: argparse.ArgumentParser, count: int) -> None:
         metavar="N",
         help=f"at most N samples (default: {count} random ones, or all given)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the random values (default: 0)")
 
 
 def positive(text: str) -> int:

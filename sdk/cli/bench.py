@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 SUMMARY = "measure what an inference costs on a board, step by step"
 DETAILS = """Flashes the model and measures one steady inference (not the first). Emulated boards count \
 instructions, real ones cycles; a process of this computer counts nanoseconds, and its `instructions` are null.
---json prints macs, instructions, start_instructions (from reset to the first inference, without the CRC-32), arena_bytes, \
-state_bytes, stack_bytes, flash by part of the image, and for each of steps name, kernel, macs and instructions."""
+--json prints macs, instructions, start_instructions (from reset to the first inference, without the CRC-32), \
+arena_bytes, state_bytes, stack_bytes, flash by part of the image, and for each of steps \
+name, kernel, macs and instructions."""
 EXAMPLES = (
     "sdk bench model.tflite --board mps2-an386",
     "sdk bench model.tflite --board mps2-an386 --json | jq .instructions",
@@ -28,7 +29,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_board(parser)
     add_port(parser)
-    add_inputs(parser, 1)
+    add_inputs(parser)
+    parser.set_defaults(count=1)
     add_json(parser)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sdk.cli.console import Console
+from sdk.errors import UsageError
 
 if TYPE_CHECKING:
     from sdk.inputs import Sample
@@ -19,6 +20,8 @@ def samples_of(args: argparse.Namespace, specs: Sequence[TensorSpec], count: int
     from sdk.inputs import random_samples, read_samples
 
     if not args.inputs:
+        if args.image_range:
+            raise UsageError("--image-range is for images, and there are none", "Give them with --inputs FILE...")
         return random_samples(specs, args.count or count, args.seed)
     image_range = tuple(args.image_range) if args.image_range else None
     samples = read_samples(args.inputs, specs, image_range, console.note)

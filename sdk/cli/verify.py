@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdk.cli.arguments import add_board, add_inputs, add_json, add_model, add_port
+from sdk.cli.arguments import add_board, add_count, add_inputs, add_json, add_model, add_port
 from sdk.cli.console import Console
 from sdk.cli.samples import samples_of
 from sdk.errors import VerifyError
@@ -32,7 +32,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_board(parser)
     add_port(parser)
-    add_inputs(parser, COUNT)
+    add_inputs(parser)
+    add_count(parser, COUNT)
     parser.add_argument(
         "--layers", action="store_true", help="compare every intermediate tensor, and name the first step that differs"
     )
