@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from sdk import numerics
@@ -13,9 +14,11 @@ from sdk.ops import convolution as conv
 from sdk.ops.base import Bound, Case, CaseGraph, Kernel, Op, Slot, View, read, write
 from sdk.program import Struct, embed, fields
 
-SHAPE = (*embed("window", conv.WINDOW), *fields("I", "groups", "group_inputs", "group_outputs"))
-ARGS_S8 = Struct("ml_conv_2d_s8_args", (*SHAPE, *embed("quantized", conv.QUANTIZED)))
-ARGS_F32 = Struct("ml_conv_2d_f32_args", (*SHAPE, *fields("f", "low", "high")))
+SHAPE = Struct(
+    "ml_conv_2d_shape", (*embed("window", conv.WINDOW), *fields("I", "groups", "group_inputs", "group_outputs"))
+)
+ARGS_S8 = Struct("ml_conv_2d_s8_args", (*embed("shape", SHAPE), *embed("quantized", conv.QUANTIZED)))
+ARGS_F32 = Struct("ml_conv_2d_f32_args", (*embed("shape", SHAPE), *fields("f", "low", "high")))
 
 CONV_2D_S8 = Kernel(
     "conv_2d_s8",
@@ -29,6 +32,20 @@ CONV_2D_S8 = Kernel(
         write("output", DType.INT8),
         Slot("patch", DType.INT8, written=True, optional=True),  # absent where each window is one run of memory
         read("scales", DType.INT32),  # (multiplier, shift) pairs
+    ),
+)
+CONV_2D_S16 = Kernel(
+    "conv_2d_s16",
+    12,
+    "conv_2d.c",
+    ARGS_S8,
+    (
+        read("input", DType.INT16),
+        read("weights", DType.INT8),
+        read("start", DType.INT64),
+        write("output", DType.INT16),
+        Slot("patch", DType.INT16, written=True, optional=True),
+        read("scales", DType.INT32),
     ),
 )
 CONV_2D_F32 = Kernel(
@@ -48,7 +65,7 @@ CONV_2D_F32 = Kernel(
 
 class Conv2D(Op):
     names = ("CONV_2D",)
-    kernels = (CONV_2D_S8, CONV_2D_F32)
+    kernels = (CONV_2D_S8, CONV_2D_S16, CONV_2D_F32)
     types = ("int8", "uint8", "float32")
     bound = Bound(1e-5, 1e-5, "sums of products may be formed in another order")
 
@@ -71,11 +88,13 @@ class Conv2D(Op):
         if kinds == (DType.FLOAT32,) * 3:
             self._lower_f32(view, low)
         elif kinds == (DType.INT8,) * 3:
-            self._lower_s8(view, low)
+            self._lower_quantized(view, low, CONV_2D_S8)
+        elif kinds == (DType.INT16, DType.INT8, DType.INT16):
+            self._lower_quantized(view, low, CONV_2D_S16)
         else:
             raise view.unsupported(f"has no kernel for {view.dtypes()}")
 
-    def _lower_s8(self, view: View, low: Lowering) -> None:
+    def _lower_quantized(self, view: View, low: Lowering, kernel: Kernel) -> None:
         weights = conv.quantized_weights(view, summed=(1, 2, 3))
         values = [
             low.value(view.input(0)),
@@ -85,28 +104,27 @@ class Conv2D(Op):
             _patch(view, low),
             low.constant(weights.scales),
         ]
-        low.step(CONV_2D_S8, _shape(view) | {"quantized": weights.args}, values)
+        low.step(kernel, {"shape": _shape(view), "quantized": weights.args}, values)
 
     def _lower_f32(self, view: View, low: Lowering) -> None:
         bias = low.value(view.input(2)) if view.has(2) else ABSENT
         values = [low.value(view.input(0)), low.value(view.input(1)), bias, low.value(view.output()), _patch(view, low)]
-        low.step(CONV_2D_F32, _shape(view) | conv.float_clamp(view), values)
+        low.step(CONV_2D_F32, {"shape": _shape(view)} | conv.float_clamp(view), values)
 
     def cases(self) -> Iterator[Case]:
-        numbers = conv.CaseNumbers()
-        real = conv.CaseNumbers(DType.FLOAT32)
+        plain = conv.CaseNumbers()
         for kernel, stride, dilation, padding in itertools.product(
             ((1, 1), (3, 3), (2, 5)), ((1, 1), (2, 3)), ((1, 1), (3, 2)), (conv.SAME, conv.VALID)
         ):
             shape = conv.CaseShape((1, 7, 9, 3), kernel, stride, dilation, padding)
-            yield _case(shape, numbers, 5)
-            if kernel != (1, 1):
-                yield _case(shape, real, 5)
+            yield _case(shape, plain, 5)
+            if kernel != (1, 1) and dilation == (1, 1):
+                yield _case(shape, conv.FLOAT, 5)
         for activation in (numerics.RELU, numerics.RELU6, numerics.RELU_N1_TO_1):
             shape = conv.CaseShape((2, 3, 4, 7), activation=activation)
-            yield _case(shape, conv.CaseNumbers(per_channel=False), 2)
-            yield _case(shape, real, 2)
-        for x_zero, y_zero, y_scale in itertools.product((-128, 127), (-128, 127), (1e-6, 0.02, 30.0)):
+            for numbers in (replace(plain, per_channel=False), conv.FLOAT, conv.WIDE):
+                yield _case(shape, numbers, 2)
+        for x_zero, y_zero, y_scale in itertools.product((-128, 127), (-128, 127), (1e-6, 30.0)):
             extreme = conv.CaseNumbers(x_zero=x_zero, y_zero=y_zero, y_scale=y_scale)
             yield _case(conv.CaseShape((1, 3, 3, 2)), extreme, 3)
         yield from _edge_cases()
@@ -130,23 +148,23 @@ def _patch(view: View, low: Lowering) -> Value:
 
 def _edge_cases() -> Iterator[Case]:
     """Runs of memory, groups, missing bias, one pixel, and models that were quantized to uint8."""
-    numbers, real = conv.CaseNumbers(), conv.CaseNumbers(DType.FLOAT32)
-    unsigned = conv.CaseNumbers(DType.UINT8, per_channel=False, x_zero=121, y_zero=3)
+    plain = conv.CaseNumbers()
     one_pixel = conv.CaseShape((1, 1, 1, 17), (1, 1))
     joined_rows = conv.CaseShape((2, 9, 4, 5), (3, 4), (2, 1), padding=conv.VALID)
     one_row = conv.CaseShape((1, 3, 11, 2), (1, 5), (2, 2), padding=conv.VALID)
     wide = conv.CaseShape((1, 2, 2, 3), (5, 5), (1, 1), (1, 1))
-    for each in (numbers, real, unsigned):
+    for numbers in (plain, conv.FLOAT, conv.UNSIGNED, *conv.WIDE_CASES):
         for shape in (one_pixel, joined_rows, one_row, wide):
-            yield _case(shape, each, 4)
-        grouped = conv.CaseShape((1, 4, 5, 6))
-        yield _case(grouped, each, 9, groups=3)
-        yield _case(conv.CaseShape((1, 4, 4, 4), (1, 1)), each, 4, groups=4)
-    for dtype in (DType.INT8, DType.FLOAT32):
-        yield _case(conv.CaseShape((1, 3, 3, 2)), conv.CaseNumbers(dtype, per_channel=False, bias=False), 3)
+            yield _case(shape, numbers, 4)
+        yield _case(conv.CaseShape((1, 4, 5, 6)), numbers, 9, groups=3)
+    yield _case(conv.CaseShape((1, 4, 4, 4), (1, 1)), plain, 4, groups=4)
+    yield _case(conv.CaseShape((1, 1, 1, 900), (1, 1)), conv.WIDE, 4)  # more than 32 bits of sum
+    small = conv.CaseShape((1, 3, 3, 2))
+    for numbers in (replace(plain, bias=None), replace(conv.FLOAT, bias=None), replace(plain, weights=DType.INT4)):
+        yield _case(small, numbers, 3)
     for activation, stride in ((numerics.RELU6, (1, 1)), (numerics.ACTIVATION_NONE, (2, 2))):
         shape = conv.CaseShape((1, 8, 8, 3), (3, 3), stride, activation=activation)
-        yield _case(shape, conv.CaseNumbers(DType.UINT8, per_channel=False, x_zero=0, y_zero=255), 8)
+        yield _case(shape, replace(conv.UNSIGNED, x_zero=0, y_zero=255), 8)
 
 
 def _case(shape: conv.CaseShape, numbers: conv.CaseNumbers, outputs: int, groups: int = 1) -> Case:
@@ -156,7 +174,7 @@ def _case(shape: conv.CaseShape, numbers: conv.CaseNumbers, outputs: int, groups
         g, numbers, (shape.input, weights, (shape.input[0], *shape.output, outputs)), axis=0
     )
     name = f"{numbers.name}-{shape.name}-o{outputs}-g{groups}"
-    return g.case(name, "CONV_2D", operands, [y], shape.options(quantized_bias_type=0))
+    return g.case(name, "CONV_2D", operands, [y], shape.options())
 
 
 OPS = [Conv2D()]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import tflite
 
 from sdk import numerics
-from sdk.graph import Array, DType
+from sdk.graph import Array, DType, Tensor
 from sdk.ops.base import CaseGraph, View
 from sdk.program import Struct, fields
 
@@ -32,7 +34,8 @@ QUANTIZED = Struct(
         *fields("i", "output_offset"),
         *fields("h", "low", "high", "input_zero_point"),
         *fields("h", "weights_offset"),  # what to add to each weight; not 0 only in models quantized to uint8
-        *fields("I", "scale_stride"),  # 1: a multiplier for each output; 0: one for all
+        *fields("H", "scale_stride"),  # 1: a multiplier for each output; 0: one for all
+        *fields("H", "sums_s64"),  # int16 activations: whether sums are rescaled as int64, or as int32
     ),
 )
 
@@ -50,22 +53,45 @@ def output_size(padding: int, size: int, kernel: int, stride: int, dilation: int
 def window(view: View, kernel: Sequence[int]) -> dict[str, int]:
     """The `WINDOW` of a convolution of input 0 with a kernel of (height, width). ModelError where shapes do not fit."""
     x, y = view.input(0), view.output()
+    check_images(view, x, y)
+    strides = view.option("stride_h"), view.option("stride_w")
+    dilations = view.option("dilation_h_factor", 1), view.option("dilation_w_factor", 1)
+    pads = check_window(view, x.shape[1:3], y.shape[1:3], kernel, strides, dilations)
+    return window_values(view, x, (*kernel, *strides, *dilations, *pads))
+
+
+def check_images(view: View, x: Tensor, y: Tensor) -> None:
+    """ModelError unless x and y are images of [batches][height][width][channels] with as many batches."""
     for tensor in (x, y):
         view.need(len(tensor.shape) == 4, f"tensor {tensor.label} has {len(tensor.shape)} dimensions, not 4")
         view.need(tensor.elements > 0, f"tensor {tensor.label} is empty: {list(tensor.shape)}")
-    strides = view.option("stride_h"), view.option("stride_w")
-    dilations = view.option("dilation_h_factor", 1), view.option("dilation_w_factor", 1)
+    view.need(x.shape[0] == y.shape[0], f"its input has {x.shape[0]} batches, its output {y.shape[0]}")
+
+
+def check_window(
+    view: View,
+    inputs: Sequence[int],
+    outputs: Sequence[int] | None,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+) -> list[int]:
+    """(top, left) padding of windows over `inputs`. ModelError unless they make `outputs` (where not None)."""
     padding = view.option("padding")
     view.need(min(*strides, *dilations, *kernel) > 0, "its kernel, strides and dilations are not all positive")
     view.need(padding in (SAME, VALID), f"its padding {padding} is neither SAME nor VALID")
-    axes = zip(x.shape[1:3], kernel, strides, dilations, strict=True)
-    (height, top), (width, left) = (output_size(padding, *axis) for axis in axes)
-    expected = [x.shape[0], height, width]
-    view.need(list(y.shape[:3]) == expected, f"its output {list(y.shape)} does not start with {expected}")
-    small = (*kernel, *strides, *dilations, top, left)
+    axes = [output_size(padding, *axis) for axis in zip(inputs, kernel, strides, dilations, strict=True)]
+    sizes = [size for size, _ in axes]
+    view.need(outputs in (None, tuple(sizes)), f"its windows make an output of {sizes}, but it is {outputs}")
+    return [pad for _, pad in axes]
+
+
+def window_values(view: View, x: Tensor, small: Sequence[int]) -> dict[str, int]:
+    """A `WINDOW` from input x and the values of its 16-bit fields. UnsupportedError where one is too large."""
     if max(small) > LIMIT:
         raise view.unsupported(f"has a kernel, stride, dilation or padding above {LIMIT}")
-    return dict(zip((item.name for item in WINDOW.fields), (*x.shape, *y.shape[1:], *small), strict=True))
+    values = (*x.shape, *view.output().shape[1:], *small)
+    return dict(zip((item.name for item in WINDOW.fields), values, strict=True))
 
 
 def stays_inside(shape: dict[str, int]) -> bool:
@@ -86,12 +112,22 @@ def is_one_run(shape: dict[str, int]) -> bool:
     return dense and rows_joined and stays_inside(shape)
 
 
-def check_constants(view: View, channels: int) -> None:
+BIAS_TYPES = {
+    DType.FLOAT32: (DType.FLOAT32,),
+    DType.INT8: (DType.INT32,),
+    DType.UINT8: (DType.INT32,),
+    DType.INT16: (DType.INT64, DType.INT32),
+}
+
+
+def check_constants(view: View, channels: int, *, x: int = 0, bias: int = 2) -> None:
     """ModelError unless bias, weight scales and output fit `channels` output channels."""
     weights, y = view.input(1), view.output()
     view.need(y.shape[-1] == channels, f"its output {list(y.shape)} does not have {channels} channels")
-    if view.has(2):
-        view.need(view.input(2).elements == channels, f"its bias does not have {channels} values")
+    if view.has(bias):
+        values, allowed = view.input(bias), BIAS_TYPES.get(view.input(x).dtype, ())
+        view.need(values.elements == channels, f"its bias does not have {channels} values")
+        view.need(values.dtype in allowed, f"its bias is {values.dtype.numpy_name}, which does not fit its input")
     if weights.quantization is not None:
         count = len(weights.quantization.scale)
         view.need(count in (1, channels), f"its weights have {count} scales for {channels} output channels")
@@ -107,26 +143,59 @@ class Weights:
     args: dict[str, int]  # a `QUANTIZED`
 
 
-def quantized_weights(view: View, summed: Sequence[int]) -> Weights:
-    """The constants for int8 weights, which the accumulators sum along the axes `summed`."""
-    x, weights, y = view.input(0), view.input(1), view.output()
+def quantized_weights(
+    view: View,
+    summed: Sequence[int],
+    *,
+    x: int = 0,
+    bias: int = 2,
+    fold: bool = True,
+    product_in_float32: bool = False,
+) -> Weights:
+    """The constants for int8 weights (input 1), which the accumulators sum along the axes `summed`.
+
+    `x` and `bias` are the positions of these inputs; `fold` says whether zero points are part of the start;
+    `product_in_float32`: see `numerics.convolution_multipliers`.
+    """
+    source, weights, y = view.input(x), view.input(1), view.output()
     legacy = view.option("legacy_uint8", False)
     # The reference kernels take int8 weights as symmetric, whatever their zero point says.
     zero_point = weights.zero_point if legacy else 0
     data = view.constant(1)
-    bias = view.constant(2) if view.has(2) else None
-    scales = numerics.convolution_multipliers(x, weights, y, product_in_float32=legacy)
-    start = numerics.folded_bias(bias, data, x.zero_point, zero_point, summed)
+    offsets = view.constant(bias) if view.has(bias) else np.zeros(_channels(data, summed), np.int64)
+    scales = numerics.convolution_multipliers(source, weights, y, product_in_float32=legacy or product_in_float32)
+    sums_s64 = y.dtype is DType.INT16 and not _has_int32_sums(view, bias)
+    if sums_s64:
+        scales = [numerics.short_multiplier(*scale) for scale in scales]
+    if y.dtype is DType.INT16:
+        view.need(source.zero_point == y.zero_point == 0, "its int16 tensors have zero points other than 0")
+        start = offsets.astype(np.int64)
+    elif fold:
+        start = numerics.folded_bias(offsets, data, source.zero_point, zero_point, summed)
+    else:
+        start = offsets.astype(np.int32)
     low, high = numerics.activation_range(view.option("fused_activation_function"), y)
     args = {
         "output_offset": y.zero_point,
         "low": low,
         "high": high,
-        "input_zero_point": x.zero_point,
+        "input_zero_point": source.zero_point,
         "weights_offset": -zero_point,
         "scale_stride": int(len(scales) > 1),
+        "sums_s64": int(sums_s64),
     }
     return Weights(data, start.reshape(-1), np.array(scales, np.int32), args)
+
+
+def _channels(weights: Array, summed: Sequence[int]) -> int:
+    return math.prod(size for axis, size in enumerate(weights.shape) if axis not in summed)
+
+
+def _has_int32_sums(view: View, bias: int) -> bool:
+    """Whether the sums of int16 activations are 32 bits wide: as wide as the bias is, or would be."""
+    if view.has(bias):
+        return view.input(bias).dtype is DType.INT32
+    return bool(view.option("quantized_bias_type") == tflite.TensorType.INT32)
 
 
 def float_clamp(view: View) -> dict[str, float]:
@@ -185,15 +254,24 @@ class CaseNumbers:
 
     dtype: DType = DType.INT8
     per_channel: bool = True
-    bias: bool = True
+    bias: DType | None = DType.INT32
     x_zero: int = 3
     y_zero: int = -5
     y_scale: float = 0.05
+    weights: DType = DType.INT8
 
     @property
     def name(self) -> str:
-        flags = ("-channels" if self.per_channel else "") + ("" if self.bias else "-no-bias")
-        return f"{self.dtype.suffix}{flags}-x{self.x_zero}-y{self.y_zero}-scale{self.y_scale}"
+        weights = "-int4" if self.weights is DType.INT4 else ""
+        bias = "-no-bias" if self.bias is None else "-bias64" if self.bias is DType.INT64 else ""
+        scales = "-channels" if self.per_channel else ""
+        return f"{self.dtype.suffix}{weights}{scales}{bias}-x{self.x_zero}-y{self.y_zero}-scale{self.y_scale}"
+
+
+FLOAT = CaseNumbers(DType.FLOAT32, bias=DType.FLOAT32)
+UNSIGNED = CaseNumbers(DType.UINT8, per_channel=False, x_zero=121, y_zero=3, weights=DType.UINT8)
+WIDE = CaseNumbers(DType.INT16, bias=DType.INT64, x_zero=0, y_zero=0, y_scale=0.01)
+WIDE_CASES = (WIDE, replace(WIDE, bias=DType.INT32), replace(WIDE, bias=None, per_channel=False))
 
 
 def case_operands(
@@ -204,16 +282,18 @@ def case_operands(
     channels = shapes[1][axis]
     if numbers.dtype is DType.FLOAT32:
         x, y = g.input(shapes[0], DType.FLOAT32), g.output(shapes[2], DType.FLOAT32)
-        weights = g.constant(rng.normal(size=shapes[1]), DType.FLOAT32)
-        bias = g.constant(rng.normal(size=channels), DType.FLOAT32) if numbers.bias else None
-        return [x, weights] if bias is None else [x, weights, bias], y
-    unsigned = 128 if numbers.dtype is DType.UINT8 else 0
+        operands: list[int | None] = [x, g.constant(rng.normal(size=shapes[1]), DType.FLOAT32)]
+        if numbers.bias is not None:
+            operands.append(g.constant(rng.normal(size=channels), DType.FLOAT32))
+        return operands, y
+    x_scale = 0.0005 if numbers.dtype is DType.INT16 else 0.05
     scale: float | list[float] = list(rng.uniform(0.002, 0.02, channels)) if numbers.per_channel else 0.01
-    x = g.input(shapes[0], numbers.dtype, 0.05, numbers.x_zero)
-    data = rng.integers(-127, 128, shapes[1]) + unsigned
-    weights = g.constant(data, numbers.dtype, scale, unsigned + 9 if unsigned else 0, axis)
-    operands: list[int | None] = [x, weights]
-    if numbers.bias:
-        bias_scale = [0.05 * s for s in scale] if isinstance(scale, list) else 0.05 * scale
-        operands.append(g.constant(rng.integers(-3000, 3000, channels), DType.INT32, bias_scale))
+    x = g.input(shapes[0], numbers.dtype, x_scale, numbers.x_zero)
+    limit = 7 if numbers.weights is DType.INT4 else 127
+    zero_point = 137 if numbers.weights is DType.UINT8 else 0
+    data = rng.integers(-limit, limit + 1, shapes[1]) + (128 if zero_point else 0)
+    operands = [x, g.constant(data, numbers.weights, scale, zero_point, axis)]
+    if numbers.bias is not None:
+        bias_scale = [x_scale * s for s in scale] if isinstance(scale, list) else x_scale * scale
+        operands.append(g.constant(rng.integers(-3000, 3000, channels), numbers.bias, bias_scale))
     return operands, g.output(shapes[2], numbers.dtype, numbers.y_scale, numbers.y_zero)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,21 +16,34 @@ from sdk.ops import convolution as conv
 from sdk.ops.base import Bound, Case, CaseGraph, Kernel, Op, View, read, write
 from sdk.program import Struct, embed, fields
 
-SHAPE = (*embed("window", conv.WINDOW), *fields("I", "depth_multiplier"))
-ARGS_S8 = Struct("ml_depthwise_conv_2d_s8_args", (*SHAPE, *embed("quantized", conv.QUANTIZED)))
-ARGS_F32 = Struct("ml_depthwise_conv_2d_f32_args", (*SHAPE, *fields("f", "low", "high")))
+SHAPE = Struct("ml_depthwise_conv_2d_shape", (*embed("window", conv.WINDOW), *fields("I", "depth_multiplier")))
+ARGS_S8 = Struct("ml_depthwise_conv_2d_s8_args", (*embed("shape", SHAPE), *embed("quantized", conv.QUANTIZED)))
+ARGS_F32 = Struct("ml_depthwise_conv_2d_f32_args", (*embed("shape", SHAPE), *fields("f", "low", "high")))
 
 SLOTS_S8 = (
     read("input", DType.INT8),
     read("weights", DType.INT8),  # [kernel height][kernel width][outputs]
     read("start", DType.INT32),  # accumulators' start values: bias and zero points folded
     write("output", DType.INT8),
-    read("padding", DType.INT8),  # a pixel of zero points; anything where no window reaches outside
     read("scales", DType.INT32),  # (multiplier, shift) pairs
+    read("padding", DType.INT8),  # a pixel of zero points; anything where no window reaches outside
 )
 DEPTHWISE_CONV_2D_S8 = Kernel("depthwise_conv_2d_s8", 15, "depthwise_conv_2d.c", ARGS_S8, SLOTS_S8)
 # For weights that have a zero point, which costs an addition each.
 DEPTHWISE_CONV_2D_S8_OFFSET = Kernel("depthwise_conv_2d_s8_offset", 16, "depthwise_conv_2d.c", ARGS_S8, SLOTS_S8)
+DEPTHWISE_CONV_2D_S16 = Kernel(
+    "depthwise_conv_2d_s16",
+    18,
+    "depthwise_conv_2d.c",
+    ARGS_S8,
+    (
+        read("input", DType.INT16),
+        read("weights", DType.INT8),
+        read("start", DType.INT64),
+        write("output", DType.INT16),
+        read("scales", DType.INT32),
+    ),
+)
 DEPTHWISE_CONV_2D_F32 = Kernel(
     "depthwise_conv_2d_f32",
     17,
@@ -46,7 +60,7 @@ DEPTHWISE_CONV_2D_F32 = Kernel(
 
 class DepthwiseConv2D(Op):
     names = ("DEPTHWISE_CONV_2D",)
-    kernels = (DEPTHWISE_CONV_2D_S8, DEPTHWISE_CONV_2D_S8_OFFSET, DEPTHWISE_CONV_2D_F32)
+    kernels = (DEPTHWISE_CONV_2D_S8, DEPTHWISE_CONV_2D_S8_OFFSET, DEPTHWISE_CONV_2D_S16, DEPTHWISE_CONV_2D_F32)
     types = ("int8", "uint8", "float32")
     bound = Bound(1e-5, 1e-5, "sums of products may be formed in another order")
 
@@ -68,47 +82,51 @@ class DepthwiseConv2D(Op):
         if kinds == (DType.FLOAT32,) * 3:
             bias = low.value(view.input(2)) if view.has(2) else ABSENT
             values = [low.value(view.input(0)), low.value(view.input(1)), bias, low.value(view.output())]
-            low.step(DEPTHWISE_CONV_2D_F32, _shape(view) | conv.float_clamp(view), values)
+            low.step(DEPTHWISE_CONV_2D_F32, {"shape": _shape(view)} | conv.float_clamp(view), values)
         elif kinds == (DType.INT8,) * 3:
-            self._lower_s8(view, low)
+            self._lower_quantized(view, low, DEPTHWISE_CONV_2D_S8)
+        elif kinds == (DType.INT16, DType.INT8, DType.INT16):
+            self._lower_quantized(view, low, DEPTHWISE_CONV_2D_S16)
         else:
             raise view.unsupported(f"has no kernel for {view.dtypes()}")
 
-    def _lower_s8(self, view: View, low: Lowering) -> None:
+    def _lower_quantized(self, view: View, low: Lowering, kernel: Kernel) -> None:
         weights = conv.quantized_weights(view, summed=(0, 1, 2))
         values = [
             low.value(view.input(0)),
             low.constant(weights.data),
             low.constant(weights.start),
             low.value(view.output()),
-            _padding(view, low),
             low.constant(weights.scales),
         ]
-        kernel = DEPTHWISE_CONV_2D_S8_OFFSET if weights.args["weights_offset"] else DEPTHWISE_CONV_2D_S8
-        low.step(kernel, _shape(view) | {"quantized": weights.args}, values)
+        if kernel is DEPTHWISE_CONV_2D_S8:
+            values.append(_padding(view, low))
+            kernel = DEPTHWISE_CONV_2D_S8_OFFSET if weights.args["weights_offset"] else kernel
+        low.step(kernel, {"shape": _shape(view), "quantized": weights.args}, values)
 
     def cases(self) -> Iterator[Case]:
-        numbers, real = conv.CaseNumbers(), conv.CaseNumbers(DType.FLOAT32)
+        plain = conv.CaseNumbers()
         for kernel, stride, dilation, padding in itertools.product(
             ((1, 1), (3, 3), (2, 5)), ((1, 1), (2, 3)), ((1, 1), (3, 2)), (conv.SAME, conv.VALID)
         ):
             shape = conv.CaseShape((1, 7, 9, 5), kernel, stride, dilation, padding)
-            yield _case(shape, numbers)
-            if kernel == (3, 3):
-                yield _case(shape, real)
-        for channels, multiplier in ((1, 1), (2, 1), (3, 1), (17, 1), (1, 8), (1, 3), (2, 4), (3, 7)):
+            yield _case(shape, plain)
+            if kernel == (3, 3) and padding == conv.SAME:
+                yield _case(shape, conv.FLOAT)
+                yield _case(shape, conv.WIDE)
+        for channels, multiplier in ((1, 1), (3, 1), (17, 1), (1, 8), (1, 3), (2, 4), (3, 7)):
             shape = conv.CaseShape((2, 4, 5, channels), activation=numerics.RELU6)
-            yield _case(shape, numbers, multiplier)
-            yield _case(shape, real, multiplier)
-            yield _case(shape, conv.CaseNumbers(DType.UINT8, per_channel=False, x_zero=121, y_zero=3), multiplier)
-        for x_zero, y_zero, y_scale in itertools.product((-128, 127), (-128, 127), (1e-6, 0.02, 30.0)):
+            for numbers in (plain, conv.FLOAT, conv.UNSIGNED, conv.WIDE):
+                yield _case(shape, numbers, multiplier)
+        for x_zero, y_zero, y_scale in itertools.product((-128, 127), (-128, 127), (1e-6, 30.0)):
             extreme = conv.CaseNumbers(x_zero=x_zero, y_zero=y_zero, y_scale=y_scale)
             yield _case(conv.CaseShape((1, 3, 3, 2)), extreme)
-        for dtype in (DType.INT8, DType.FLOAT32, DType.UINT8):
-            plain = conv.CaseNumbers(dtype, per_channel=False, bias=False, y_zero=7)
+        for numbers in (replace(plain, per_channel=False), conv.FLOAT, conv.UNSIGNED, conv.WIDE):
+            unbiased = replace(numbers, bias=None)
             for activation in (numerics.RELU, numerics.RELU_N1_TO_1):
-                yield _case(conv.CaseShape((1, 3, 3, 4), activation=activation), plain)
-            yield _case(conv.CaseShape((1, 1, 1, 4), (5, 5)), plain)
+                yield _case(conv.CaseShape((1, 3, 3, 4), activation=activation), unbiased)
+            yield _case(conv.CaseShape((1, 1, 1, 4), (5, 5)), unbiased)
+        yield _case(conv.CaseShape((1, 3, 3, 4)), replace(plain, weights=DType.INT4))
 
 
 def _shape(view: View) -> dict[str, Any]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import tflite
 
 from sdk import numerics
 from sdk.graph import DType
 from sdk.lower import ABSENT, Lowering
+from sdk.ops import convolution as conv
 from sdk.ops.base import Bound, Case, CaseGraph, Kernel, Op, View, read, write
-from sdk.program import Struct, fields
+from sdk.program import Struct, embed, fields
 
 ARGS_S8 = Struct(
     "ml_fully_connected_s8_args",
@@ -21,6 +24,9 @@ ARGS_S8 = Struct(
         *fields("I", "scale_stride"),  # 1: a multiplier for each output; 0: one for all
         *fields("i", "weights_offset", "output_offset", "low", "high"),
     ),
+)
+ARGS_S16 = Struct(
+    "ml_fully_connected_s16_args", (*fields("I", "rows", "inputs", "outputs"), *embed("quantized", conv.QUANTIZED))
 )
 ARGS_F32 = Struct(
     "ml_fully_connected_f32_args", (*fields("I", "rows", "inputs", "outputs"), *fields("f", "low", "high"))
@@ -51,12 +57,25 @@ FULLY_CONNECTED_F32 = Kernel(
         write("output", DType.FLOAT32),
     ),
 )
+FULLY_CONNECTED_S16 = Kernel(
+    "fully_connected_s16",
+    30,
+    "fully_connected.c",
+    ARGS_S16,
+    (
+        read("input", DType.INT16),
+        read("weights", DType.INT8),
+        read("start", DType.INT64),
+        read("scales", DType.INT32),
+        write("output", DType.INT16),
+    ),
+)
 
 
 class FullyConnected(Op):
     names = ("FULLY_CONNECTED",)
-    kernels = (FULLY_CONNECTED_S8, FULLY_CONNECTED_F32)
-    types = ("int8", "uint8", "float32")
+    kernels = (FULLY_CONNECTED_S8, FULLY_CONNECTED_S16, FULLY_CONNECTED_F32)
+    types = ("int8", "uint8", "int16 with int8 weights", "float32")
     bound = Bound(1e-5, 1e-5, "sums of products may be formed in another order")
 
     def check(self, view: View) -> None:
@@ -78,13 +97,16 @@ class FullyConnected(Op):
     def lower(self, view: View, low: Lowering) -> None:
         x, weights, y = view.input(0), view.input(1), view.output()
         shape = {"rows": x.elements // weights.shape[1], "inputs": weights.shape[1], "outputs": weights.shape[0]}
-        if (x.dtype, weights.dtype, y.dtype) == (DType.FLOAT32,) * 3:
+        kinds = conv.kinds(view)
+        if kinds == (DType.FLOAT32,) * 3:
             lo, hi = numerics.float_activation_range(view.option("fused_activation_function"))
             bias = low.value(view.input(2)) if view.has(2) else ABSENT
             values = [low.value(x), low.value(weights), bias, low.value(y)]
             low.step(FULLY_CONNECTED_F32, shape | {"low": lo, "high": hi}, values)
-        elif (x.dtype, weights.dtype, y.dtype) == (DType.INT8,) * 3:
+        elif kinds == (DType.INT8,) * 3:
             self._lower_s8(view, low, shape)
+        elif kinds == (DType.INT16, DType.INT8, DType.INT16):
+            self._lower_s16(view, low, shape)
         else:
             raise view.unsupported(f"has no kernel for {view.dtypes()}")
 
@@ -113,6 +135,19 @@ class FullyConnected(Op):
         ]
         low.step(FULLY_CONNECTED_S8, args, values)
 
+    def _lower_s16(self, view: View, low: Lowering, shape: dict[str, Any]) -> None:
+        quantization = view.input(1).quantization
+        per_channel = quantization is not None and quantization.per_channel
+        weights = conv.quantized_weights(view, summed=(1,), product_in_float32=not per_channel)
+        values = [
+            low.value(view.input(0)),
+            low.constant(weights.data),
+            low.constant(weights.start),
+            low.constant(weights.scales),
+            low.value(view.output()),
+        ]
+        low.step(FULLY_CONNECTED_S16, shape | {"quantized": weights.args}, values)
+
     def cases(self) -> Iterator[Case]:
         for rows, inputs, outputs in ((1, 1, 1), (1, 7, 5), (3, 16, 4), (2, 33, 17)):
             for activation in (numerics.ACTIVATION_NONE, numerics.RELU, numerics.RELU6, numerics.RELU_N1_TO_1):
@@ -125,6 +160,11 @@ class FullyConnected(Op):
         yield _case_s8("uint8", 2, 9, 6, 1, x_zero=121, y_zero=3, dtype=DType.UINT8)
         yield _case_s8("uint8-no-bias", 1, 20, 3, 0, x_zero=0, y_zero=255, dtype=DType.UINT8, bias=False)
         yield _case_f32("no-bias", 2, 9, 6, 0, bias=False)
+        for numbers, activation in itertools.product(conv.WIDE_CASES, (numerics.ACTIVATION_NONE, numerics.RELU6)):
+            yield _case_of(numbers, 3, 900, 5, activation)
+        yield _case_of(replace(conv.WIDE, per_channel=False), 2, 7, 1, numerics.RELU)
+        yield _case_of(conv.CaseNumbers(), 2, 33, 5, numerics.RELU)
+        yield _case_of(conv.CaseNumbers(weights=DType.INT4, per_channel=False), 2, 33, 5, numerics.ACTIVATION_NONE)
 
 
 def _options(activation: int) -> dict[str, Any]:
@@ -134,6 +174,15 @@ def _options(activation: int) -> dict[str, Any]:
         "keep_num_dims": False,
         "asymmetric_quantize_inputs": False,
     }
+
+
+def _case_of(numbers: conv.CaseNumbers, rows: int, inputs: int, outputs: int, activation: int) -> Case:
+    g = CaseGraph()
+    operands, y = conv.case_operands(g, numbers, ((rows, inputs), (outputs, inputs), (rows, outputs)), axis=0)
+    name = f"{numbers.name}-{rows}x{inputs}x{outputs}-act{activation}"
+    # Without a bias tflite-runtime adds up in 32 bits always, tflite-micro only where this option says so.
+    sums = {} if numbers.bias else {"quantized_bias_type": tflite.TensorType.INT32}
+    return g.case(name, "FULLY_CONNECTED", operands, [y], _options(activation) | sums)
 
 
 def _case_s8(

@@ -12,146 +12,158 @@ static bool reads_in_place(const ml_window *w) {
            columns <= w->input_width;
 }
 
-/* Operands 0 to 4: input, weights, start or bias, output, patch. */
-static bool fits(const ml_window *w, const ml_operand *operands, uint32_t groups, uint32_t inputs, uint32_t outputs,
-                 uint32_t element_bytes, uint32_t weight_bytes) {
-    if (inputs == 0 || (uint64_t)groups * inputs != w->input_channels ||
-        (uint64_t)groups * outputs != w->output_channels) {
+/* Operands 0 to 4 are input, weights, start or bias, output, patch. */
+static bool fits(const ml_conv_2d_shape *c, const ml_operand *operands, uint32_t element_bytes, uint32_t weight_bytes) {
+    const ml_window *w = &c->window;
+    if (c->group_inputs == 0 || (uint64_t)c->groups * c->group_inputs != w->input_channels ||
+        (uint64_t)c->groups * c->group_outputs != w->output_channels) {
         return false;
     }
     return ml_window_holds(w, &operands[0], element_bytes, &operands[3], element_bytes) &&
-           ml_holds(&operands[1], weight_bytes, w->output_channels, w->kernel_height, w->kernel_width, inputs) &&
-           (operands[4].ref == 0 ? reads_in_place(w)
-                                 : ml_holds(&operands[4], element_bytes, w->kernel_height, w->kernel_width, inputs, 1));
+           ml_holds(&operands[1], weight_bytes, w->output_channels, w->kernel_height, w->kernel_width,
+                    c->group_inputs) &&
+           (operands[4].ref == 0
+                ? reads_in_place(w)
+                : ml_holds(&operands[4], element_bytes, w->kernel_height, w->kernel_width, c->group_inputs, 1));
 }
 
-typedef struct gather {
+typedef struct source {
+    const uint8_t *image; /* from the first channel of the group on */
+    uint8_t *patch; /* NULL: windows are runs of memory already */
     uint32_t pixel_bytes; /* of all groups */
     uint32_t bytes; /* of one group */
-    uint8_t padding; /* each byte of a pixel that lies outside the image */
-    uint8_t *patch; /* NULL: windows are runs of memory already */
-} gather;
+    uint8_t padding; /* each byte of a pixel outside the image */
+} source;
 
-/* The inputs under the window of output pixel (y, x): [kernel height][kernel width][g->bytes]. `image` points at the
- * first channel of the group. */
-static const void *gathered(const ml_window *w, const gather *g, const uint8_t *image, uint32_t y, uint32_t x) {
+/* The inputs under the window of output pixel (y, x): [kernel height][kernel width][s->bytes]. */
+static const void *gathered(const ml_window *w, const source *s, uint32_t y, uint32_t x) {
     uint32_t top = y * w->stride_height - w->pad_top;
     uint32_t left = x * w->stride_width - w->pad_left;
-    if (g->patch == NULL) {
-        return image + (top * w->input_width + left) * g->pixel_bytes;
+    if (s->patch == NULL) {
+        return s->image + (top * w->input_width + left) * s->pixel_bytes;
     }
-    uint8_t *to = g->patch;
-    bool runs = w->dilation_width == 1 && g->bytes == g->pixel_bytes;
+    uint8_t *to = s->patch;
+    bool runs = w->dilation_width == 1 && s->bytes == s->pixel_bytes;
     for (uint32_t ky = 0; ky < w->kernel_height; ky++, top += w->dilation_height) {
         uint32_t column = left;
         for (uint32_t kx = 0, taps; kx < w->kernel_width; kx += taps, column += taps * w->dilation_width) {
-            const uint8_t *pixel = ml_pixel(w, image, top, column, g->pixel_bytes, NULL);
+            const uint8_t *pixel = ml_pixel(w, s->image, top, column, s->pixel_bytes, NULL);
             taps = runs && pixel != NULL ? ML_MIN(w->kernel_width - kx, w->input_width - column) : 1u;
-            uint32_t bytes = taps * g->bytes;
+            uint32_t bytes = taps * s->bytes;
             if (pixel != NULL) {
                 memmove(to, pixel, bytes); /* a hostile program's patch may overlap its input */
             } else {
-                memset(to, g->padding, bytes);
+                memset(to, s->padding, bytes);
             }
             to += bytes;
         }
     }
-    return g->patch;
+    return s->patch;
 }
 
-ml_status ml_conv_2d_s8_check(const void *args, const ml_operand *operands) {
-    const ml_conv_2d_s8_args *a = args;
-    const ml_window *w = &a->window;
-    bool sound = fits(w, operands, a->groups, a->group_inputs, a->group_outputs, 1, 1) &&
-                 ml_holds(&operands[2], 4, w->output_channels, 1, 1, 1) && a->quantized.scale_stride <= 1 &&
-                 ml_holds(&operands[5], 8, a->quantized.scale_stride ? w->output_channels : 1, 1, 1, 1);
-    return sound ? ML_OK : ML_ERR_OPERAND;
+static uint32_t patch_elements(const ml_conv_2d_shape *c) {
+    return (uint32_t)c->window.kernel_height * c->window.kernel_width * c->group_inputs;
 }
 
-static int32_t dot_s8(const int8_t *x, const int8_t *w, uint32_t count) {
-    int32_t sum = 0;
-    for (; count >= 4; count -= 4, x += 4, w += 4) {
-        sum += x[0] * w[0] + x[1] * w[1] + x[2] * w[2] + x[3] * w[3];
-    }
-    for (; count != 0; count--) {
-        sum += *x++ * *w++;
-    }
-    return sum;
-}
+/* Computes the outputs of one group of one pixel. */
+typedef void group_function(const void *args, void *const *operands, uint32_t group, const void *patch, void *output);
 
-static int32_t sum_s8(const int8_t *x, uint32_t count) {
-    int32_t sum = 0;
-    while (count-- != 0) {
-        sum += *x++;
-    }
-    return sum;
-}
-
-int32_t ml_conv_2d_s8(const void *args, void *const *operands) {
-    const ml_conv_2d_s8_args *a = args;
-    const ml_window *w = &a->window;
-    const ml_quantized *q = &a->quantized;
+/* Calls `run` for each group of each pixel. */
+static void convolve(const void *args, void *const *operands, uint32_t element_bytes, uint8_t padding,
+                     group_function *run) {
+    const ml_conv_2d_shape *c = args; /* every kernel's arguments start with it */
+    const ml_window *w = &c->window;
+    source s = {NULL, operands[4], w->input_channels * element_bytes, c->group_inputs * element_bytes, padding};
     const uint8_t *image = operands[0];
-    int8_t *output = operands[3];
-    gather g = {w->input_channels, a->group_inputs, (uint8_t)q->input_zero_point, operands[4]};
-    uint32_t taps = (uint32_t)w->kernel_height * w->kernel_width * a->group_inputs;
-    for (uint32_t b = 0; b < w->batches; b++, image += w->input_height * w->input_width * w->input_channels) {
+    uint8_t *output = operands[3];
+    for (uint32_t b = 0; b < w->batches; b++, image += w->input_height * w->input_width * s.pixel_bytes) {
         for (uint32_t y = 0; y < w->output_height; y++) {
             for (uint32_t x = 0; x < w->output_width; x++) {
-                const int8_t *weights = operands[1];
-                const int32_t *start = operands[2];
-                const int32_t *scale = operands[5];
-                for (uint32_t group = 0; group < a->groups; group++) {
-                    const int8_t *patch = gathered(w, &g, image + group * a->group_inputs, y, x);
-                    /* Weights that have a zero point (uint8 models) add the same to every output. */
-                    int32_t common = q->weights_offset != 0 ? q->weights_offset * sum_s8(patch, taps) : 0;
-                    for (uint32_t o = 0; o < a->group_outputs; o++, weights += taps, scale += 2u * q->scale_stride) {
-                        *output++ = (int8_t)ml_finish(q, *start++ + common + dot_s8(patch, weights, taps), scale);
-                    }
+                s.image = image;
+                for (uint32_t group = 0; group < c->groups; group++, s.image += s.bytes) {
+                    run(args, operands, group, gathered(w, &s, y, x), output);
+                    output += c->group_outputs * element_bytes;
                 }
             }
         }
     }
+}
+
+ml_status ml_conv_2d_s8_check(const void *args, const ml_operand *operands) {
+    const ml_conv_2d_s8_args *a = args;
+    uint32_t outputs = a->shape.window.output_channels;
+    bool sound = fits(&a->shape, operands, 1, 1) && ml_holds(&operands[2], 4, outputs, 1, 1, 1) &&
+                 ml_scales_hold(&a->quantized, &operands[5], outputs);
+    return sound ? ML_OK : ML_ERR_OPERAND;
+}
+
+static void group_s8(const void *args, void *const *operands, uint32_t group, const void *patch, void *output) {
+    const ml_conv_2d_s8_args *a = args;
+    const ml_quantized *q = &a->quantized;
+    uint32_t first = group * a->shape.group_outputs, taps = patch_elements(&a->shape);
+    const int8_t *weights = (const int8_t *)operands[1] + first * taps;
+    const int32_t *start = (const int32_t *)operands[2] + first;
+    const int32_t *scale = (const int32_t *)operands[5] + 2u * q->scale_stride * first;
+    int8_t *to = output;
+    /* Weights that have a zero point (uint8 models) add the same to every output. */
+    int32_t common = q->weights_offset != 0 ? q->weights_offset * ml_sum_s8(patch, taps) : 0;
+    for (uint32_t o = 0; o < a->shape.group_outputs; o++, weights += taps, scale += 2u * q->scale_stride) {
+        *to++ = (int8_t)ml_finish(q, *start++ + common + ml_dot_s8(patch, weights, taps), scale);
+    }
+}
+
+int32_t ml_conv_2d_s8(const void *args, void *const *operands) {
+    const ml_conv_2d_s8_args *a = args;
+    convolve(args, operands, 1, (uint8_t)a->quantized.input_zero_point, group_s8);
+    return 0;
+}
+
+ml_status ml_conv_2d_s16_check(const void *args, const ml_operand *operands) {
+    const ml_conv_2d_s8_args *a = args;
+    uint32_t outputs = a->shape.window.output_channels;
+    bool sound = fits(&a->shape, operands, 2, 1) && ml_holds(&operands[2], 8, outputs, 1, 1, 1) &&
+                 ml_scales_hold(&a->quantized, &operands[5], outputs);
+    return sound ? ML_OK : ML_ERR_OPERAND;
+}
+
+static void group_s16(const void *args, void *const *operands, uint32_t group, const void *patch, void *output) {
+    const ml_conv_2d_s8_args *a = args;
+    const ml_quantized *q = &a->quantized;
+    uint32_t first = group * a->shape.group_outputs, taps = patch_elements(&a->shape);
+    const int8_t *weights = (const int8_t *)operands[1] + first * taps;
+    const int64_t *start = (const int64_t *)operands[2] + first;
+    const int32_t *scale = (const int32_t *)operands[5] + 2u * q->scale_stride * first;
+    int16_t *to = output;
+    for (uint32_t o = 0; o < a->shape.group_outputs; o++, weights += taps, scale += 2u * q->scale_stride) {
+        *to++ = ml_finish_s16(q, *start++ + ml_dot_s16(patch, weights, taps), scale);
+    }
+}
+
+int32_t ml_conv_2d_s16(const void *args, void *const *operands) {
+    convolve(args, operands, 2, 0, group_s16);
     return 0;
 }
 
 ml_status ml_conv_2d_f32_check(const void *args, const ml_operand *operands) {
     const ml_conv_2d_f32_args *a = args;
-    bool sound = fits(&a->window, operands, a->groups, a->group_inputs, a->group_outputs, 4, 4) &&
-                 (operands[2].ref == 0 || ml_holds(&operands[2], 4, a->window.output_channels, 1, 1, 1));
+    bool sound = fits(&a->shape, operands, 4, 4) &&
+                 (operands[2].ref == 0 || ml_holds(&operands[2], 4, a->shape.window.output_channels, 1, 1, 1));
     return sound ? ML_OK : ML_ERR_OPERAND;
 }
 
-static float dot_f32(const float *x, const float *w, uint32_t count) {
-    float sum = 0.0f;
-    while (count-- != 0) {
-        sum += *x++ * *w++;
+static void group_f32(const void *args, void *const *operands, uint32_t group, const void *patch, void *output) {
+    const ml_conv_2d_f32_args *a = args;
+    uint32_t first = group * a->shape.group_outputs, taps = patch_elements(&a->shape);
+    const float *weights = (const float *)operands[1] + first * taps;
+    const float *bias = operands[2];
+    float *to = output;
+    for (uint32_t o = 0; o < a->shape.group_outputs; o++, weights += taps) {
+        float sum = ml_dot_f32(patch, weights, taps) + (bias != NULL ? bias[first + o] : 0.0f);
+        *to++ = ml_clamp_f32(sum, a->low, a->high);
     }
-    return sum;
 }
 
 int32_t ml_conv_2d_f32(const void *args, void *const *operands) {
-    const ml_conv_2d_f32_args *a = args;
-    const ml_window *w = &a->window;
-    const float *image = operands[0];
-    float *output = operands[3];
-    gather g = {w->input_channels * 4u, a->group_inputs * 4u, 0, operands[4]};
-    uint32_t taps = (uint32_t)w->kernel_height * w->kernel_width * a->group_inputs;
-    for (uint32_t b = 0; b < w->batches; b++, image += w->input_height * w->input_width * w->input_channels) {
-        for (uint32_t y = 0; y < w->output_height; y++) {
-            for (uint32_t x = 0; x < w->output_width; x++) {
-                const float *weights = operands[1];
-                const float *bias = operands[2];
-                for (uint32_t group = 0; group < a->groups; group++) {
-                    const void *first = image + group * a->group_inputs;
-                    const float *patch = gathered(w, &g, first, y, x);
-                    for (uint32_t o = 0; o < a->group_outputs; o++, weights += taps) {
-                        float sum = dot_f32(patch, weights, taps) + (bias != NULL ? *bias++ : 0.0f);
-                        *output++ = ml_clamp_f32(sum, a->low, a->high);
-                    }
-                }
-            }
-        }
-    }
+    convolve(args, operands, 4, 0, group_f32);
     return 0;
 }

@@ -2,21 +2,21 @@
  * Layouts: input [batches][height][width][channels], weights [kernel height][kernel width][outputs]. */
 #include "window.h"
 
-/* Operands 0 to 3: input, weights, start or bias, output. */
-static bool fits(const ml_window *w, uint32_t multiplier, const ml_operand *operands, uint32_t element_bytes,
+/* Operands 0 to 3 are input, weights, start or bias, output. */
+static bool fits(const ml_depthwise_conv_2d_shape *d, const ml_operand *operands, uint32_t element_bytes,
                  uint32_t weight_bytes) {
-    return (uint64_t)w->input_channels * multiplier == w->output_channels &&
+    const ml_window *w = &d->window;
+    return (uint64_t)w->input_channels * d->depth_multiplier == w->output_channels &&
            ml_window_holds(w, &operands[0], element_bytes, &operands[3], element_bytes) &&
            ml_holds(&operands[1], weight_bytes, w->kernel_height, w->kernel_width, w->output_channels, 1);
 }
 
 ml_status ml_depthwise_conv_2d_s8_check(const void *args, const ml_operand *operands) {
     const ml_depthwise_conv_2d_s8_args *a = args;
-    const ml_window *w = &a->window;
-    bool sound = fits(w, a->depth_multiplier, operands, 1, 1) &&
-                 ml_holds(&operands[2], 4, w->output_channels, 1, 1, 1) &&
-                 ml_holds(&operands[4], 1, w->input_channels, 1, 1, 1) && a->quantized.scale_stride <= 1 &&
-                 ml_holds(&operands[5], 8, a->quantized.scale_stride ? w->output_channels : 1, 1, 1, 1);
+    const ml_window *w = &a->shape.window;
+    bool sound = fits(&a->shape, operands, 1, 1) && ml_holds(&operands[2], 4, w->output_channels, 1, 1, 1) &&
+                 ml_scales_hold(&a->quantized, &operands[4], w->output_channels) &&
+                 ml_holds(&operands[5], 1, w->input_channels, 1, 1, 1);
     return sound ? ML_OK : ML_ERR_OPERAND;
 }
 
@@ -60,14 +60,14 @@ ML_INLINE void accumulate(const ml_window *w, const taps *t, const int8_t *weigh
 /* One pixel. Output channels whose inputs are neighbours, or one and the same, are computed in fours. */
 ML_INLINE int8_t *pixel(const ml_depthwise_conv_2d_s8_args *a, void *const *operands, taps t, int32_t weights_offset,
                         int8_t *output) {
-    const ml_window *w = &a->window;
+    const ml_window *w = &a->shape.window;
     const ml_quantized *q = &a->quantized;
     const int8_t *weights = operands[1];
     const int32_t *start = operands[2];
-    const int32_t *scale = operands[5];
-    uint32_t step = a->depth_multiplier == 1;
+    const int32_t *scale = operands[4];
+    uint32_t step = a->shape.depth_multiplier == 1;
     for (const int8_t *end = output + w->output_channels; output != end;) {
-        uint32_t left = step ? w->input_channels : a->depth_multiplier;
+        uint32_t left = step ? w->input_channels : a->shape.depth_multiplier;
         while (left != 0) {
             uint32_t count = left >= 4 ? 4 : 1;
             int32_t sums[4];
@@ -91,8 +91,8 @@ ML_INLINE int8_t *pixel(const ml_depthwise_conv_2d_s8_args *a, void *const *oper
 }
 
 ML_INLINE int32_t depthwise_s8(const ml_depthwise_conv_2d_s8_args *a, void *const *operands, int32_t weights_offset) {
-    const ml_window *w = &a->window;
-    taps t = {operands[0], operands[4], 0, 0};
+    const ml_window *w = &a->shape.window;
+    taps t = {operands[0], operands[5], 0, 0};
     int8_t *output = operands[3];
     for (uint32_t b = 0; b < w->batches; b++, t.image += w->input_height * w->input_width * w->input_channels) {
         t.top = 0u - w->pad_top;
@@ -113,47 +113,89 @@ int32_t ml_depthwise_conv_2d_s8_offset(const void *args, void *const *operands) 
     return depthwise_s8(a, operands, a->quantized.weights_offset);
 }
 
-ml_status ml_depthwise_conv_2d_f32_check(const void *args, const ml_operand *operands) {
-    const ml_depthwise_conv_2d_f32_args *a = args;
-    const ml_window *w = &a->window;
-    bool sound = fits(w, a->depth_multiplier, operands, 4, 4) &&
-                 (operands[2].ref == 0 || ml_holds(&operands[2], 4, w->output_channels, 1, 1, 1));
-    return sound ? ML_OK : ML_ERR_OPERAND;
-}
+/* One output: the window's top left tap is (top, left) of `channel`, the image's first pixel in the output's channel.
+ */
+typedef void output_function(const void *args, void *const *operands, const void *channel, uint32_t top, uint32_t left,
+                             uint32_t o, void *output);
 
-/* The sum for one output of one pixel; taps outside the image add nothing. */
-static float sum_f32(const ml_window *w, const float *image, uint32_t top, uint32_t left, const float *weights) {
-    float sum = 0.0f;
-    for (uint32_t ky = 0; ky < w->kernel_height; ky++, top += w->dilation_height) {
-        uint32_t x = left;
-        for (uint32_t kx = 0; kx < w->kernel_width; kx++, x += w->dilation_width, weights += w->output_channels) {
-            const float *input = ml_pixel(w, image, top, x, w->input_channels * 4u, NULL);
-            sum += input != NULL ? *input * *weights : 0.0f;
-        }
-    }
-    return sum;
-}
-
-int32_t ml_depthwise_conv_2d_f32(const void *args, void *const *operands) {
-    const ml_depthwise_conv_2d_f32_args *a = args;
-    const ml_window *w = &a->window;
-    const float *image = operands[0];
-    const float *bias = operands[2];
-    float *output = operands[3];
-    for (uint32_t b = 0; b < w->batches; b++, image += w->input_height * w->input_width * w->input_channels) {
+/* Calls `run` for each output in turn. */
+static void each_output(const void *args, void *const *operands, uint32_t element_bytes, output_function *run) {
+    const ml_depthwise_conv_2d_shape *d = args; /* every kernel's arguments start with it */
+    const ml_window *w = &d->window;
+    const uint8_t *image = operands[0];
+    uint8_t *output = operands[3];
+    uint32_t image_bytes = w->input_height * w->input_width * w->input_channels * element_bytes;
+    for (uint32_t b = 0; b < w->batches; b++, image += image_bytes) {
         uint32_t top = 0u - w->pad_top;
         for (uint32_t y = 0; y < w->output_height; y++, top += w->stride_height) {
             uint32_t left = 0u - w->pad_left;
             for (uint32_t x = 0; x < w->output_width; x++, left += w->stride_width) {
-                const float *weights = operands[1];
-                for (uint32_t o = 0, c = 0; o < w->output_channels; c++) {
-                    for (uint32_t m = 0; m < a->depth_multiplier; m++, o++) {
-                        float sum = sum_f32(w, image + c, top, left, weights + o) + (bias != NULL ? bias[o] : 0.0f);
-                        *output++ = ml_clamp_f32(sum, a->low, a->high);
+                const uint8_t *channel = image;
+                for (uint32_t o = 0; o < w->output_channels; channel += element_bytes) {
+                    for (uint32_t m = 0; m < d->depth_multiplier; m++, o++, output += element_bytes) {
+                        run(args, operands, channel, top, left, o, output);
                     }
                 }
             }
         }
     }
+}
+
+ml_status ml_depthwise_conv_2d_s16_check(const void *args, const ml_operand *operands) {
+    const ml_depthwise_conv_2d_s8_args *a = args;
+    uint32_t outputs = a->shape.window.output_channels;
+    bool sound = fits(&a->shape, operands, 2, 1) && ml_holds(&operands[2], 8, outputs, 1, 1, 1) &&
+                 ml_scales_hold(&a->quantized, &operands[4], outputs);
+    return sound ? ML_OK : ML_ERR_OPERAND;
+}
+
+static void output_s16(const void *args, void *const *operands, const void *channel, uint32_t top, uint32_t left,
+                       uint32_t o, void *output) {
+    const ml_depthwise_conv_2d_s8_args *a = args;
+    const ml_window *w = &a->shape.window;
+    const int8_t *weights = (const int8_t *)operands[1] + o;
+    int64_t sum = ((const int64_t *)operands[2])[o];
+    for (uint32_t ky = 0, y = top; ky < w->kernel_height; ky++, y += w->dilation_height) {
+        for (uint32_t kx = 0, x = left; kx < w->kernel_width; kx++, x += w->dilation_width) {
+            const int16_t *input = ml_pixel(w, channel, y, x, w->input_channels * 2u, NULL);
+            sum += input != NULL ? *input * *weights : 0;
+            weights += w->output_channels;
+        }
+    }
+    const int32_t *scale = (const int32_t *)operands[4] + 2u * a->quantized.scale_stride * o;
+    *(int16_t *)output = ml_finish_s16(&a->quantized, sum, scale);
+}
+
+int32_t ml_depthwise_conv_2d_s16(const void *args, void *const *operands) {
+    each_output(args, operands, 2, output_s16);
+    return 0;
+}
+
+ml_status ml_depthwise_conv_2d_f32_check(const void *args, const ml_operand *operands) {
+    const ml_depthwise_conv_2d_f32_args *a = args;
+    bool sound = fits(&a->shape, operands, 4, 4) &&
+                 (operands[2].ref == 0 || ml_holds(&operands[2], 4, a->shape.window.output_channels, 1, 1, 1));
+    return sound ? ML_OK : ML_ERR_OPERAND;
+}
+
+static void output_f32(const void *args, void *const *operands, const void *channel, uint32_t top, uint32_t left,
+                       uint32_t o, void *output) {
+    const ml_depthwise_conv_2d_f32_args *a = args;
+    const ml_window *w = &a->shape.window;
+    const float *weights = (const float *)operands[1] + o;
+    const float *bias = operands[2];
+    float sum = 0.0f;
+    for (uint32_t ky = 0, y = top; ky < w->kernel_height; ky++, y += w->dilation_height) {
+        for (uint32_t kx = 0, x = left; kx < w->kernel_width; kx++, x += w->dilation_width) {
+            const float *input = ml_pixel(w, channel, y, x, w->input_channels * 4u, NULL);
+            sum += input != NULL ? *input * *weights : 0.0f;
+            weights += w->output_channels;
+        }
+    }
+    *(float *)output = ml_clamp_f32(sum + (bias != NULL ? bias[o] : 0.0f), a->low, a->high);
+}
+
+int32_t ml_depthwise_conv_2d_f32(const void *args, void *const *operands) {
+    each_output(args, operands, 4, output_f32);
     return 0;
 }

@@ -1,34 +1,18 @@
-/* FULLY_CONNECTED: output[row][o] = clamp(requantize(start[o] + sum_i input[row][i] * (weights[o][i] + weights_offset))).
- * Layouts: input [rows][inputs], weights [outputs][inputs], output [rows][outputs]. */
-#include "ml_kernels.h"
+/* FULLY_CONNECTED: output[row][o] = clamp(requantize(start[o] + sum_i input[row][i] * (weights[o][i] +
+ * weights_offset))). Layouts: input [rows][inputs], weights [outputs][inputs], output [rows][outputs]. */
+#include "dot.h"
 
 ml_status ml_fully_connected_s8_check(const void *args, const ml_operand *operands) {
     const ml_fully_connected_s8_args *a = args;
     if (a->scale_stride > 1) {
         return ML_ERR_ARGUMENT;
     }
-    bool fits = ml_holds(&operands[0], 1, a->rows, a->inputs, 1, 1) && ml_holds(&operands[1], 1, a->outputs, a->inputs, 1, 1) &&
+    bool fits = ml_holds(&operands[0], 1, a->rows, a->inputs, 1, 1) &&
+                ml_holds(&operands[1], 1, a->outputs, a->inputs, 1, 1) &&
                 ml_holds(&operands[2], 4, a->outputs, 1, 1, 1) &&
                 ml_holds(&operands[3], 8, a->scale_stride ? a->outputs : 1, 1, 1, 1) &&
                 ml_holds(&operands[4], 1, a->rows, a->outputs, 1, 1);
     return fits ? ML_OK : ML_ERR_OPERAND;
-}
-
-/* sum_i x[i] * w[i] */
-static int32_t dot(const int8_t *x, const int8_t *w, uint32_t count) {
-    int32_t sum = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        sum += x[i] * w[i];
-    }
-    return sum;
-}
-
-static int32_t sum_of(const int8_t *x, uint32_t count) {
-    int32_t sum = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        sum += x[i];
-    }
-    return sum;
 }
 
 int32_t ml_fully_connected_s8(const void *args, void *const *operands) {
@@ -38,11 +22,11 @@ int32_t ml_fully_connected_s8(const void *args, void *const *operands) {
     int8_t *output = operands[4];
     for (uint32_t row = 0; row < a->rows; row++, input += a->inputs) {
         /* Weights that have a zero point (uint8 models) add the same to every output of a row. */
-        int32_t common = a->weights_offset != 0 ? a->weights_offset * sum_of(input, a->inputs) : 0;
+        int32_t common = a->weights_offset != 0 ? a->weights_offset * ml_sum_s8(input, a->inputs) : 0;
         const int8_t *weights = operands[1];
         const int32_t *scale = operands[3];
         for (uint32_t o = 0; o < a->outputs; o++) {
-            int32_t sum = start[o] + common + dot(input, weights, a->inputs);
+            int32_t sum = start[o] + common + ml_dot_s8(input, weights, a->inputs);
             int32_t value = ml_requantize(sum, scale[0], scale[1]) + a->output_offset;
             *output++ = (int8_t)ml_clamp(value, a->low, a->high);
             weights += a->inputs;
@@ -52,9 +36,34 @@ int32_t ml_fully_connected_s8(const void *args, void *const *operands) {
     return 0;
 }
 
+ml_status ml_fully_connected_s16_check(const void *args, const ml_operand *operands) {
+    const ml_fully_connected_s16_args *a = args;
+    bool fits =
+        ml_holds(&operands[0], 2, a->rows, a->inputs, 1, 1) && ml_holds(&operands[1], 1, a->outputs, a->inputs, 1, 1) &&
+        ml_holds(&operands[2], 8, a->outputs, 1, 1, 1) && ml_scales_hold(&a->quantized, &operands[3], a->outputs) &&
+        ml_holds(&operands[4], 2, a->rows, a->outputs, 1, 1);
+    return fits ? ML_OK : ML_ERR_OPERAND;
+}
+
+int32_t ml_fully_connected_s16(const void *args, void *const *operands) {
+    const ml_fully_connected_s16_args *a = args;
+    const int16_t *input = operands[0];
+    const int64_t *start = operands[2];
+    int16_t *output = operands[4];
+    for (uint32_t row = 0; row < a->rows; row++, input += a->inputs) {
+        const int8_t *weights = operands[1];
+        const int32_t *scale = operands[3];
+        for (uint32_t o = 0; o < a->outputs; o++, weights += a->inputs, scale += 2u * a->quantized.scale_stride) {
+            *output++ = ml_finish_s16(&a->quantized, start[o] + ml_dot_s16(input, weights, a->inputs), scale);
+        }
+    }
+    return 0;
+}
+
 ml_status ml_fully_connected_f32_check(const void *args, const ml_operand *operands) {
     const ml_fully_connected_f32_args *a = args;
-    bool fits = ml_holds(&operands[0], 4, a->rows, a->inputs, 1, 1) && ml_holds(&operands[1], 4, a->outputs, a->inputs, 1, 1) &&
+    bool fits = ml_holds(&operands[0], 4, a->rows, a->inputs, 1, 1) &&
+                ml_holds(&operands[1], 4, a->outputs, a->inputs, 1, 1) &&
                 (operands[2].ref == 0 || ml_holds(&operands[2], 4, a->outputs, 1, 1, 1)) &&
                 ml_holds(&operands[3], 4, a->rows, a->outputs, 1, 1);
     return fits ? ML_OK : ML_ERR_OPERAND;
@@ -68,11 +77,8 @@ int32_t ml_fully_connected_f32(const void *args, void *const *operands) {
     for (uint32_t row = 0; row < a->rows; row++, input += a->inputs) {
         const float *weights = operands[1];
         for (uint32_t o = 0; o < a->outputs; o++, weights += a->inputs) {
-            float sum = 0.0f;
-            for (uint32_t i = 0; i < a->inputs; i++) {
-                sum += input[i] * weights[i];
-            }
-            *output++ = ml_clamp_f32(sum + (bias != NULL ? bias[o] : 0.0f), a->low, a->high);
+            float sum = ml_dot_f32(input, weights, a->inputs) + (bias != NULL ? bias[o] : 0.0f);
+            *output++ = ml_clamp_f32(sum, a->low, a->high);
         }
     }
     return 0;

@@ -2,7 +2,7 @@
 #ifndef ML_WINDOW_H
 #define ML_WINDOW_H
 
-#include "ml_kernels.h"
+#include "dot.h"
 
 /* Whether input and output operands hold the images that `w` tells of. */
 static inline bool ml_window_holds(const ml_window *w, const ml_operand *input, uint32_t input_bytes,
@@ -16,11 +16,6 @@ static inline const void *ml_pixel(const ml_window *w, const void *image, uint32
                                    const void *outside) {
     bool inside = y < w->input_height && x < w->input_width;
     return inside ? (const uint8_t *)image + (y * w->input_width + x) * pixel_bytes : outside;
-}
-
-/* Clamped output of a quantized accumulator; `scale` is a (multiplier, shift) pair. */
-static inline int32_t ml_finish(const ml_quantized *q, int32_t sum, const int32_t *scale) {
-    return ml_clamp(ml_requantize(sum, scale[0], scale[1]) + q->output_offset, q->low, q->high);
 }
 
 #endif
