@@ -44,49 +44,77 @@ typedef struct ml_window {
 } ml_window;
 _Static_assert(sizeof(ml_window) == 44u, "ml_window");
 
+typedef struct ml_conv_2d_shape {
+    ml_window window;
+    uint32_t groups;
+    uint32_t group_inputs;
+    uint32_t group_outputs;
+} ml_conv_2d_shape;
+_Static_assert(sizeof(ml_conv_2d_shape) == 56u, "ml_conv_2d_shape");
+
 typedef struct ml_quantized {
     int32_t output_offset;
     int16_t low;
     int16_t high;
     int16_t input_zero_point;
     int16_t weights_offset;
-    uint32_t scale_stride;
+    uint16_t scale_stride;
+    uint16_t sums_s64;
 } ml_quantized;
 _Static_assert(sizeof(ml_quantized) == 16u, "ml_quantized");
 
 typedef struct ml_conv_2d_s8_args {
-    ml_window window;
-    uint32_t groups;
-    uint32_t group_inputs;
-    uint32_t group_outputs;
+    ml_conv_2d_shape shape;
     ml_quantized quantized;
 } ml_conv_2d_s8_args;
 _Static_assert(sizeof(ml_conv_2d_s8_args) == 72u, "ml_conv_2d_s8_args");
 
 typedef struct ml_conv_2d_f32_args {
-    ml_window window;
-    uint32_t groups;
-    uint32_t group_inputs;
-    uint32_t group_outputs;
+    ml_conv_2d_shape shape;
     float low;
     float high;
 } ml_conv_2d_f32_args;
 _Static_assert(sizeof(ml_conv_2d_f32_args) == 64u, "ml_conv_2d_f32_args");
 
-typedef struct ml_depthwise_conv_2d_s8_args {
+typedef struct ml_depthwise_conv_2d_shape {
     ml_window window;
     uint32_t depth_multiplier;
+} ml_depthwise_conv_2d_shape;
+_Static_assert(sizeof(ml_depthwise_conv_2d_shape) == 48u, "ml_depthwise_conv_2d_shape");
+
+typedef struct ml_depthwise_conv_2d_s8_args {
+    ml_depthwise_conv_2d_shape shape;
     ml_quantized quantized;
 } ml_depthwise_conv_2d_s8_args;
 _Static_assert(sizeof(ml_depthwise_conv_2d_s8_args) == 64u, "ml_depthwise_conv_2d_s8_args");
 
 typedef struct ml_depthwise_conv_2d_f32_args {
-    ml_window window;
-    uint32_t depth_multiplier;
+    ml_depthwise_conv_2d_shape shape;
     float low;
     float high;
 } ml_depthwise_conv_2d_f32_args;
 _Static_assert(sizeof(ml_depthwise_conv_2d_f32_args) == 56u, "ml_depthwise_conv_2d_f32_args");
+
+typedef struct ml_transpose_conv_s8_args {
+    ml_window window;
+    ml_quantized quantized;
+} ml_transpose_conv_s8_args;
+_Static_assert(sizeof(ml_transpose_conv_s8_args) == 60u, "ml_transpose_conv_s8_args");
+
+typedef struct ml_transpose_conv_f32_args {
+    ml_window window;
+    float low;
+    float high;
+} ml_transpose_conv_f32_args;
+_Static_assert(sizeof(ml_transpose_conv_f32_args) == 52u, "ml_transpose_conv_f32_args");
+
+typedef struct ml_fully_connected_s16_args {
+    uint32_t rows;
+    uint32_t inputs;
+    uint32_t outputs;
+    ml_quantized quantized;
+} ml_fully_connected_s16_args;
+_Static_assert(sizeof(ml_fully_connected_s16_args) == 28u, "ml_fully_connected_s16_args");
 
 typedef struct ml_lut_b8_args {
     uint32_t count;
@@ -362,20 +390,50 @@ ml_status ml_conv_2d_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_2d_f32(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_conv_2d_f32 {11u, 64u, 5u, 24u, 20u, 0u, 682u, 0u, ml_conv_2d_f32_check, ml_conv_2d_f32}
 
-/* depthwise_conv_2d_s8: operands input, weights, start, output, padding, scales */
+/* conv_2d_s16: operands input, weights, start, output, patch, scales */
+ml_status ml_conv_2d_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_conv_2d_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_conv_2d_s16 {12u, 72u, 6u, 24u, 16u, 0u, 2417u, 0u, ml_conv_2d_s16_check, ml_conv_2d_s16}
+
+/* depthwise_conv_2d_s8: operands input, weights, start, output, scales, padding */
 ml_status ml_depthwise_conv_2d_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_depthwise_conv_2d_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_depthwise_conv_2d_s8 {15u, 64u, 6u, 8u, 0u, 0u, 2080u, 0u, ml_depthwise_conv_2d_s8_check, ml_depthwise_conv_2d_s8}
+#define ML_KERNEL_ENTRY_depthwise_conv_2d_s8 {15u, 64u, 6u, 8u, 0u, 0u, 544u, 0u, ml_depthwise_conv_2d_s8_check, ml_depthwise_conv_2d_s8}
 
-/* depthwise_conv_2d_s8_offset: operands input, weights, start, output, padding, scales */
+/* depthwise_conv_2d_s8_offset: operands input, weights, start, output, scales, padding */
 ml_status ml_depthwise_conv_2d_s8_offset_check(const void *args, const ml_operand *operands);
 int32_t ml_depthwise_conv_2d_s8_offset(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_depthwise_conv_2d_s8_offset {16u, 64u, 6u, 8u, 0u, 0u, 2080u, 0u, ml_depthwise_conv_2d_s8_offset_check, ml_depthwise_conv_2d_s8_offset}
+#define ML_KERNEL_ENTRY_depthwise_conv_2d_s8_offset {16u, 64u, 6u, 8u, 0u, 0u, 544u, 0u, ml_depthwise_conv_2d_s8_offset_check, ml_depthwise_conv_2d_s8_offset}
 
 /* depthwise_conv_2d_f32: operands input, weights, bias, output */
 ml_status ml_depthwise_conv_2d_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_depthwise_conv_2d_f32(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_depthwise_conv_2d_f32 {17u, 56u, 4u, 8u, 4u, 0u, 170u, 0u, ml_depthwise_conv_2d_f32_check, ml_depthwise_conv_2d_f32}
+
+/* depthwise_conv_2d_s16: operands input, weights, start, output, scales */
+ml_status ml_depthwise_conv_2d_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_depthwise_conv_2d_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_depthwise_conv_2d_s16 {18u, 64u, 5u, 8u, 0u, 0u, 625u, 0u, ml_depthwise_conv_2d_s16_check, ml_depthwise_conv_2d_s16}
+
+/* transpose_conv_s8: operands input, weights, start, output, scales */
+ml_status ml_transpose_conv_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_transpose_conv_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_transpose_conv_s8 {20u, 60u, 5u, 8u, 0u, 0u, 544u, 0u, ml_transpose_conv_s8_check, ml_transpose_conv_s8}
+
+/* transpose_conv_s16: operands input, weights, start, output, scales */
+ml_status ml_transpose_conv_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_transpose_conv_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_transpose_conv_s16 {21u, 60u, 5u, 8u, 0u, 0u, 625u, 0u, ml_transpose_conv_s16_check, ml_transpose_conv_s16}
+
+/* transpose_conv_f32: operands input, weights, bias, output */
+ml_status ml_transpose_conv_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_transpose_conv_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_transpose_conv_f32 {22u, 52u, 4u, 8u, 4u, 0u, 170u, 0u, ml_transpose_conv_f32_check, ml_transpose_conv_f32}
+
+/* fully_connected_s16: operands input, weights, start, scales, output */
+ml_status ml_fully_connected_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_fully_connected_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_fully_connected_s16 {30u, 28u, 5u, 16u, 0u, 0u, 433u, 0u, ml_fully_connected_s16_check, ml_fully_connected_s16}
 
 /* lut_b8: operands input, table, output */
 ml_status ml_lut_b8_check(const void *args, const ml_operand *operands);
