@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from sdk import passes
+from sdk.elide import spare_copies
 from sdk.errors import FitError, ModelError, SdkError, UnsupportedError
 from sdk.graph import Array, DType, Graph, Node, Tensor
 from sdk.ops import registry as shipped_registry
@@ -43,6 +44,12 @@ class Value:
         if offset < 0 or offset + count > self.bytes:
             raise ValueError(f"part {offset}+{count} of {self}")
         return replace(self, offset=self.offset + offset, bytes=count)
+
+    def moved(self, buffer: int, to: Value) -> Value:
+        """This value where `buffer` of the arena lies in `to`."""
+        if self.region is not Region.ARENA or self.buffer != buffer:
+            return self
+        return replace(to, offset=to.offset + self.offset, bytes=self.bytes)
 
 
 ABSENT = Value(Region.NONE, 0, 0)
@@ -98,8 +105,13 @@ class Lowered:
         return self.program.outputs
 
 
+END = -1  # where a jump to the end of the program leads
+
+
 @dataclass
-class _Draft:
+class Draft:
+    """A step before its operands have their places."""
+
     kernel: Kernel
     args: bytes
     values: tuple[Value, ...]
@@ -108,6 +120,18 @@ class _Draft:
     in_place: tuple[tuple[int, int], ...]
     # (tensor, value) of the node's outputs, for steps of the main graph.
     watched: tuple[tuple[Tensor, Value], ...] = ()
+    target: int | None = None  # of a jump: the number of a step
+
+    def move(self, buffer: int, to: Value) -> None:
+        """Lets what lies in `buffer` of the arena lie in `to`."""
+        self.values = tuple(value.moved(buffer, to) for value in self.values)
+        self.watched = tuple((tensor, value.moved(buffer, to)) for tensor, value in self.watched)
+
+    def encoded(self, numbers: Sequence[int]) -> bytes:
+        """The arguments; `numbers` maps the numbers of drafts to those of the program's steps."""
+        if self.target is None:
+            return self.args
+        return self.kernel.args.pack({**self.kernel.args.unpack(self.args), "target": numbers[self.target]})
 
 
 class Lowering:
@@ -120,7 +144,7 @@ class Lowering:
         self.registry = registry
         self.macs = 0
         self.constants = Constants()
-        self.steps: list[_Draft] = []
+        self.steps: list[Draft] = []
         self.buffer_bytes: list[int] = []
         self.labels: list[str] = []
         self.values: dict[int, Value] = {}
@@ -243,18 +267,21 @@ class Lowering:
         if len(values) != len(kernel.slots):
             raise ValueError(f"{kernel.name} takes {len(kernel.slots)} operands, got {len(values)}")
         assert self.node is not None
-        draft = _Draft(kernel, kernel.args.pack(args), tuple(values), self.node, macs, tuple(in_place))
+        draft = Draft(kernel, kernel.args.pack(args), tuple(values), self.node, macs, tuple(in_place))
         self.steps.append(draft)
 
-    def jump(self, kernel: Kernel, values: Sequence[Value]) -> int:
-        """Adds a jump whose target `land` sets later; returns the number of its step."""
-        self.step(kernel, {"target": 0}, values)
+    def jump(self, kernel: Kernel, values: Sequence[Value], args: Mapping[str, Any] | None = None) -> int:
+        """Adds a jump to the end of the program, or to where `land` says later; returns the number of its step.
+
+        Where a jump leads to the end, the outputs keep the values of the last inference that made them.
+        """
+        self.step(kernel, {"target": 0, **(args or {})}, values)
+        self.steps[-1].target = END
         return len(self.steps) - 1
 
     def land(self, jump: int, target: int | None = None) -> None:
         """Lets the jump at step `jump` lead to step `target`, or to the step that is added next."""
-        draft = self.steps[jump]
-        draft.args = draft.kernel.args.pack({"target": len(self.steps) if target is None else target})
+        self.steps[jump].target = len(self.steps) if target is None else target
 
     def _buffer(self, count: int, label: str) -> Value:
         self.buffer_bytes.append(count)
@@ -297,6 +324,9 @@ def _finish(graph: Graph, low: Lowering, registry: Registry) -> Lowered:
     lowered = low.graph
     outputs = [low.value(lowered.tensor(i)) for i in lowered.outputs]
     inputs = [low.value(lowered.tensor(i)) for i in lowered.inputs]
+    if any(draft.target == END for draft in low.steps):
+        outputs = _lasting(low, inputs, outputs)
+    numbers = spare_copies(low, [*inputs, *outputs])
     merged = _merge_in_place(low, inputs, outputs)
     layout = plan(_buffers(low, outputs, merged))
 
@@ -322,13 +352,25 @@ def _finish(graph: Graph, low: Lowering, registry: Registry) -> Lowered:
         state_image=bytes(low.state_image).rstrip(b"\0"),
         inputs=specs[False],
         outputs=specs[True],
-        steps=tuple(Step(d.kernel.number, d.args, tuple(place(v) for v in d.values)) for d in low.steps),
+        steps=tuple(Step(d.kernel.number, d.encoded(numbers), tuple(place(v) for v in d.values)) for d in low.steps),
         constants=bytes(low.constants.data),
         kernels=tuple(kernel.name for kernel in kernels),
     )
     infos = tuple(_info(low, registry, draft, place) for draft in low.steps)
     bounds = tuple(_bound(lowered, registry, i) for i in lowered.outputs)
     return Lowered(graph.name, program, program.encode(), infos, layout, kernels, low.macs, bounds)
+
+
+def _lasting(low: Lowering, inputs: Sequence[Value], outputs: Sequence[Value]) -> list[Value]:
+    """Where the outputs lie when their buffers have moved to the state."""
+    kept = {value.buffer for value in inputs if value.region is Region.ARENA}
+    lasting = list(outputs)
+    for buffer in sorted({value.buffer for value in outputs if value.region is Region.ARENA} - kept):
+        state = low.state(low.buffer_bytes[buffer])
+        for draft in low.steps:
+            draft.move(buffer, state)
+        lasting = [value.moved(buffer, state) for value in lasting]
+    return lasting
 
 
 def _merge_in_place(low: Lowering, inputs: Sequence[Value], outputs: Sequence[Value]) -> list[int]:
@@ -392,7 +434,9 @@ def _buffers(low: Lowering, outputs: Sequence[Value], merged: Sequence[int]) -> 
     first = _first_uses(low)
     buffers = []
     for root in sorted(set(merged)):
-        group = [i for i, r in enumerate(merged) if r == root]
+        group = [i for i, r in enumerate(merged) if r == root and first[i] <= last[i]]
+        if not group:  # no step touches it any more
+            continue
         size = max(low.buffer_bytes[i] for i in group)
         buffers.append(Buffer(root, size, min(first[i] for i in group), max(last[i] for i in group), low.labels[root]))
     return buffers
@@ -419,7 +463,7 @@ def _bound(graph: Graph, registry: Registry, tensor_id: int) -> tuple[float, flo
     return bound.absolute, bound.relative
 
 
-def _info(low: Lowering, registry: Registry, draft: _Draft, place: Callable[[Value], Operand]) -> StepInfo:
+def _info(low: Lowering, registry: Registry, draft: Draft, place: Callable[[Value], Operand]) -> StepInfo:
     watches = []
     for tensor, value in draft.watched:
         assert tensor.source is not None

@@ -131,6 +131,6 @@ def sigmoid_table() -> Array:
 
     Equals sigmoid_table_uint16 (tensorflow/lite/kernels/internal/common.h), whose rounding is not the same everywhere.
     """
-    table = np.floor(65536.0 / (1.0 + np.exp(-np.arange(256) / 24.0)) + 0.5).astype(np.uint16)
+    table: Array = np.floor(65536.0 / (1.0 + np.exp(-np.arange(256) / 24.0)) + 0.5).astype(np.uint16)
     table[list(_SIGMOID_UP)] += 1
     return np.asarray(table)

@@ -53,6 +53,7 @@ class Kernel:
     args: Struct
     slots: tuple[Slot, ...]
     profile: Profile = Profile.portable
+    copies: bool = False  # it copies operand 0 to operand 1, and no more; lowering may then do without it
 
     def __post_init__(self) -> None:
         if len(self.slots) > MAX_OPERANDS:

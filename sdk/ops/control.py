@@ -20,7 +20,7 @@ COPY_ARGS = Struct("ml_copy_args", fields("I", "bytes"))
 
 JUMP = Kernel("jump", 200, "control.c", JUMP_ARGS, ())
 JUMP_UNLESS = Kernel("jump_unless", 201, "control.c", JUMP_ARGS, (read("condition", DType.BOOL),))
-COPY = Kernel("copy", 202, "control.c", COPY_ARGS, (read("from", DType.INT8), write("to", DType.INT8)))
+COPY = Kernel("copy", 202, "control.c", COPY_ARGS, (read("from", DType.INT8), write("to", DType.INT8)), copies=True)
 
 
 def add_copy(low: Lowering, source: Value, target: Value) -> None:

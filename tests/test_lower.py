@@ -1,0 +1,267 @@
+"""Lowering: copies between variables and buffers go where they change nothing, and only there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sdk.boards import load_board
+from sdk.build import build
+from sdk.emit import emit_empty
+from sdk.flash import flash
+from sdk.graph import DType, Graph, Node
+from sdk.link.device import Device
+from sdk.load import load_bytes
+from sdk.lower import Lowered, lower
+from sdk.ops import registry
+from sdk.ops.base import CaseGraph
+from sdk.oracle import Oracle
+from sdk.verify import verify
+from sdk.write import write
+
+CALLS = 10
+WIDTH = 4
+SHAPE = (1, WIDTH)
+INITIAL = 1  # the subgraph that CALL_ONCE runs
+
+
+@pytest.fixture(scope="module")
+def native() -> Iterator[Device]:
+    """The host as a device, with all portable kernels."""
+    board = load_board("native")
+    names = [kernel.name for kernel in registry().kernels.values() if kernel.profile == 0]
+    with Device(flash(board, build(board, emit_empty(names))), board_id=board.id) as device:
+        yield device
+
+
+@dataclass
+class Body:
+    """A graph of variables and arithmetic on vectors of WIDTH floats, written node by node."""
+
+    g: CaseGraph = field(default_factory=CaseGraph)
+    nodes: list[Node] = field(default_factory=list)
+    handles: dict[str, int] = field(default_factory=dict)
+
+    def add(self, op: str, inputs: Sequence[int], outputs: Sequence[int], **options: object) -> None:
+        self.nodes.append(Node(op, tuple(inputs), tuple(outputs), options, len(self.nodes)))
+
+    def handle(self, name: str) -> int:
+        if name not in self.handles:
+            self.handles[name] = self.g.tensor((), DType.RESOURCE)
+            self.add("VAR_HANDLE", [], [self.handles[name]], container="", shared_name=name)
+        return self.handles[name]
+
+    def vector(self) -> int:
+        return self.g.tensor(SHAPE, DType.FLOAT32)
+
+    def read(self, name: str) -> int:
+        value = self.vector()
+        self.add("READ_VARIABLE", [self.handle(name)], [value])
+        return value
+
+    def assign(self, name: str, value: int) -> None:
+        self.add("ASSIGN_VARIABLE", [self.handle(name), value], [])
+
+    def turned(self, x: int) -> int:
+        """The elements of `x` in another order, plus 1."""
+        weights = self.g.constant(np.roll(np.eye(WIDTH), 1, axis=0), DType.FLOAT32)
+        y = self.vector()
+        options = {"fused_activation_function": 0, "weights_format": 0, "keep_num_dims": False}
+        self.add("FULLY_CONNECTED", [x, weights, self.g.constant(np.ones(WIDTH), DType.FLOAT32)], [y], **options)
+        return y
+
+    def spliced(self, a: int, b: int, start: int) -> int:
+        """`a` and `b` in a row, and WIDTH elements of that from `start` on."""
+        row = self.g.tensor((1, 2 * WIDTH), DType.FLOAT32)
+        self.add("CONCATENATION", [a, b], [row], axis=1, fused_activation_function=0)
+        begin = self.g.constant(np.array([0, start]), DType.INT32)
+        size = self.g.constant(np.array(SHAPE), DType.INT32)
+        y = self.vector()
+        self.add("SLICE", [row, begin, size], [y])
+        return y
+
+    def branch(self, condition: int, value: int, subgraphs: tuple[int, int]) -> int:
+        y = self.vector()
+        self.add("IF", [condition, value], [y], then_subgraph_index=subgraphs[0], else_subgraph_index=subgraphs[1])
+        return y
+
+    def graph(self, inputs: Sequence[int], outputs: Sequence[int], subgraphs: dict[int, Graph] | None = None) -> Graph:
+        graph = self.g.case_of(self.nodes, "body").graph
+        return replace(graph, inputs=tuple(inputs), outputs=tuple(outputs), subgraphs=subgraphs or {})
+
+
+def initializer(names: Sequence[str]) -> Graph:
+    body = Body()
+    for position, name in enumerate(names):
+        body.assign(name, body.g.constant(np.full(SHAPE, 10.0 * position), DType.FLOAT32))
+    return body.graph([], [])
+
+
+def started(names: Sequence[str]) -> tuple[Body, dict[int, Graph]]:
+    """A body whose variables have initial values, and its subgraphs."""
+    body = Body()
+    body.add("CALL_ONCE", [], [], init_subgraph_index=INITIAL)
+    return body, {INITIAL: initializer(names)}
+
+
+def check(native: Device, graph: Graph) -> Lowered:
+    """Compares device and oracle, every tensor between included, over successive calls."""
+    model = write(graph)
+    lowered = lower(load_bytes(model))
+    rng = np.random.default_rng(0)
+    sets = [tuple(_random(graph.tensor(i).dtype, rng) for i in graph.inputs) for _ in range(CALLS)]
+    native.load(lowered.block)
+    with Oracle(model) as oracle:
+        verdict = verify(native, lowered, oracle, sets, layers=True)
+    assert verdict.ok, verdict.first_difference
+    return lowered
+
+
+def _random(dtype: DType, rng: np.random.Generator) -> np.ndarray:
+    if dtype is DType.BOOL:
+        return rng.integers(0, 2, 1).astype(bool)
+    return rng.integers(-9, 9, SHAPE).astype(np.float32)
+
+
+def copies(lowered: Lowered) -> int:
+    return sum(step.kernel == "copy" for step in lowered.steps)
+
+
+def test_a_variable_is_read_and_written_where_it_lies(native: Device) -> None:
+    body, subgraphs = started(["a"])
+    x = body.g.tensor(SHAPE, DType.FLOAT32)
+    y = body.spliced(body.read("a"), x, 1)
+    body.assign("a", body.turned(y))
+    lowered = check(native, body.graph([x], [y], subgraphs))
+    assert copies(lowered) == 0
+    assert [step.kernel for step in lowered.steps].count("fully_connected_f32") == 1
+
+
+def test_the_copy_stays_where_the_old_value_is_needed(native: Device) -> None:
+    body, subgraphs = started(["a"])
+    x = body.g.tensor(SHAPE, DType.FLOAT32)
+    old = body.read("a")
+    body.assign("a", body.turned(x))
+    y = body.turned(old)  # after the variable has changed
+    lowered = check(native, body.graph([x], [y], subgraphs))
+    assert copies(lowered) == 1
+
+
+def test_the_copy_stays_where_the_variable_is_read_in_between(native: Device) -> None:
+    body, subgraphs = started(["a"])
+    x = body.g.tensor(SHAPE, DType.FLOAT32)
+    new = body.turned(x)
+    y = body.turned(body.read("a"))
+    body.assign("a", new)
+    lowered = check(native, body.graph([x], [y], subgraphs))
+    assert copies(lowered) == 1  # the read's is spared, the assignment's is not
+
+
+def test_the_copy_stays_where_the_variable_changes_before_the_last_use(native: Device) -> None:
+    body, subgraphs = started(["a"])
+    x = body.g.tensor(SHAPE, DType.FLOAT32)
+    first = body.turned(x)
+    body.assign("a", first)
+    body.assign("a", body.turned(first))
+    y = body.turned(first)
+    lowered = check(native, body.graph([x], [y], subgraphs))
+    assert copies(lowered) == 1
+
+
+def test_outputs_and_inputs_keep_their_places(native: Device) -> None:
+    body, subgraphs = started(["a", "b"])
+    x = body.g.tensor(SHAPE, DType.FLOAT32)
+    old = body.read("a")
+    body.assign("a", x)
+    y = body.turned(x)
+    body.assign("b", y)
+    lowered = check(native, body.graph([x], [old, y], subgraphs))
+    assert copies(lowered) == 3
+
+
+def test_a_branch_that_may_be_skipped_keeps_its_copies(native: Device) -> None:
+    def taken(turns: bool) -> Graph:
+        inner = Body()
+        value = inner.g.tensor(SHAPE, DType.FLOAT32)
+        inner.assign("a", inner.turned(value))
+        result = inner.turned(inner.read("a")) if turns else inner.turned(value)
+        return inner.graph([value], [result])
+
+    body, subgraphs = started(["a"])
+    condition = body.g.tensor((1,), DType.BOOL)
+    x = body.g.tensor(SHAPE, DType.FLOAT32)
+    old = body.read("a")
+    y = body.branch(condition, x, (2, 3))
+    z = body.spliced(old, y, 2)
+    check(native, body.graph([condition, x], [y, z], subgraphs | {2: taken(True), 3: taken(False)}))
+
+
+@dataclass(frozen=True)
+class Script:
+    """Random statements: (kind, variable, operand, operand), operands counting back from the newest vector."""
+
+    statements: tuple[tuple[str, str, int, int], ...]
+
+    def run(self, body: Body, vectors: list[int], condition: int | None, branches: tuple[int, int]) -> list[int]:
+        for kind, name, i, j in self.statements:
+            a, b = vectors[-1 - i % len(vectors)], vectors[-1 - j % len(vectors)]
+            if kind == "read":
+                vectors.append(body.read(name))
+            elif kind == "assign":
+                body.assign(name, a)
+            elif kind == "turn":
+                vectors.append(body.turned(a))
+            elif kind == "splice":
+                vectors.append(body.spliced(a, b, j % (WIDTH + 1)))
+            elif condition is not None:
+                vectors.append(body.branch(condition, a, branches))
+        return vectors
+
+
+names = st.sampled_from("ab")
+kinds = st.sampled_from(["read", "read", "assign", "assign", "turn", "turn", "splice", "branch"])
+scripts = st.lists(st.tuples(kinds, names, st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=12).map(
+    lambda rows: Script(tuple(rows))
+)
+
+
+@settings(max_examples=40, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(main=scripts, then=scripts, otherwise=scripts)
+def test_random_programs_keep_their_state(native: Device, main: Script, then: Script, otherwise: Script) -> None:
+    branches = {}
+    for index, script in ((2, then), (3, otherwise)):
+        inner = Body()
+        x = inner.g.tensor(SHAPE, DType.FLOAT32)
+        branches[index] = inner.graph([x], script.run(inner, [x, inner.turned(x)], None, (0, 0))[-1:])
+    body, subgraphs = started("ab")
+    condition = body.g.tensor((1,), DType.BOOL)
+    x = body.g.tensor(SHAPE, DType.FLOAT32)
+    vectors = main.run(body, [x, body.turned(x)], condition, (2, 3))
+    outputs = [body.turned(vectors[-1]), body.read("a")]
+    check(native, body.graph([condition, x], outputs, subgraphs | branches))
+
+
+def test_outputs_last_where_an_inference_ends_early(native: Device) -> None:
+    g = CaseGraph()
+    x = g.input((1, 1, 1, WIDTH), DType.INT8, 0.5, 0)
+    window = g.variable((1, 2, 1, WIDTH), DType.INT8, 0.5, 0)
+    weights = g.constant(np.eye(2 * WIDTH), DType.INT8, 1.0)
+    y = g.output((1, 2 * WIDTH), DType.INT8, 0.5, 0)
+    options = {"fused_activation_function": 0, "weights_format": 0, "keep_num_dims": False}
+    nodes = [
+        Node("CUSTOM:CIRCULAR_BUFFER", (x,), (window,), {"cycles_max": 2}, 0),
+        Node("FULLY_CONNECTED", (window, weights), (y,), options, 1),
+    ]
+    lowered = lower(load_bytes(write(g.case_of(nodes, "window").graph)))
+    native.load(lowered.block)
+    inputs = [np.arange(n, n + WIDTH, dtype=np.int8).reshape(1, 1, 1, WIDTH) for n in range(CALLS)]
+    outputs = [native.run([data])[0].reshape(-1) for data in inputs]
+    for call, output in enumerate(outputs):
+        newest = call if call % 2 else call - 1  # every second call makes outputs, the others leave them
+        window_of = np.concatenate([inputs[newest - 1], inputs[newest]]).reshape(-1) if call else np.zeros(2 * WIDTH)
+        np.testing.assert_array_equal(output, window_of)
