@@ -81,19 +81,27 @@ def with_outputs(model: bytes, indices: Sequence[int]) -> bytes:
     return bytes(patched + struct.pack(f"<I{len(indices)}i", len(indices), *indices))
 
 
-def has_short_svdf_state(model: bytes) -> bool:
-    """Whether an SVDF keeps its state as int8: tflite-micro can, tflite-runtime corrupts its memory without a word."""
+def why_not_tflite_runtime(model: bytes) -> str | None:
+    """What tflite-runtime computes otherwise than microcontrollers do, without a word; None for most models."""
     import tflite
 
     root = tflite.Model.GetRootAs(model, 0)
     graph = root.Subgraphs(0)
+    reasons = {
+        (
+            tflite.BuiltinOperator.SVDF,
+            SVDF_STATE_INPUT,
+        ): "it takes SVDF's int8 state for int16 and writes behind it",
+        (tflite.BuiltinOperator.UNIDIRECTIONAL_SEQUENCE_LSTM, 0): "its int8 LSTM rounds otherwise than tflite-micro's",
+    }
     for i in range(graph.OperatorsLength()):
         operator = graph.Operators(i)
         code = root.OperatorCodes(operator.OpcodeIndex())
-        is_svdf = max(code.BuiltinCode(), code.DeprecatedBuiltinCode()) == tflite.BuiltinOperator.SVDF
-        if is_svdf and graph.Tensors(operator.Inputs(SVDF_STATE_INPUT)).Type() == tflite.TensorType.INT8:
-            return True
-    return False
+        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        for (builtin, position), reason in reasons.items():
+            if number == builtin and graph.Tensors(operator.Inputs(position)).Type() == tflite.TensorType.INT8:
+                return reason
+    return None
 
 
 def arena_bytes(model: bytes) -> int:
@@ -132,8 +140,9 @@ class TfliteRuntime:
     def __init__(self, model: bytes) -> None:
         from tflite_runtime.interpreter import Interpreter, OpResolverType
 
-        if has_short_svdf_state(model):
-            raise ValueError("it takes the int8 state of SVDF for int16 and writes behind it")
+        reason = why_not_tflite_runtime(model)
+        if reason is not None:
+            raise ValueError(reason)
         self._interpreter = Interpreter(
             model_content=model,
             experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
