@@ -370,6 +370,14 @@ typedef struct ml_lstm_args {
 } ml_lstm_args;
 _Static_assert(sizeof(ml_lstm_args) == 124u, "ml_lstm_args");
 
+typedef struct ml_circular_buffer_args {
+    uint32_t slots;
+    uint32_t slot_bytes;
+    uint32_t period;
+    uint32_t target;
+} ml_circular_buffer_args;
+_Static_assert(sizeof(ml_circular_buffer_args) == 16u, "ml_circular_buffer_args");
+
 /* fully_connected_s8: operands input, weights, start, scales, output */
 ml_status ml_fully_connected_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_s8(const void *args, void *const *operands);
@@ -639,5 +647,10 @@ int32_t ml_lstm_s8(const void *args, void *const *operands);
 ml_status ml_lstm_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_lstm_s16(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_lstm_s16 {234u, 124u, 7u, 56u, 0u, 0u, 5489u, 0u, ml_lstm_s16_check, ml_lstm_s16}
+
+/* circular_buffer: operands input, window, countdown */
+ml_status ml_circular_buffer_check(const void *args, const ml_operand *operands);
+int32_t ml_circular_buffer(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_circular_buffer {235u, 16u, 3u, 6u, 0u, 0u, 32u, 0u, ml_circular_buffer_check, ml_circular_buffer}
 
 #endif
