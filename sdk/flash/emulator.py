@@ -16,14 +16,13 @@ from sdk.boards import Board, Emulator
 from sdk.build import Image
 from sdk.cache import Progress
 from sdk.errors import LinkError, ToolError
-from sdk.flash.process import Child, Line, no_port, store, stored
+from sdk.flash.process import POKE_S, Child, Line, no_port, store, stored
 from sdk.tools import find_tool
 
 # One instruction takes 2^7 = 128 ns of the machine's time, never waiting for the host's: timers count instructions.
 INSTRUCTION_COUNT = "shift=7,align=off,sleep=off"
 START_TIMEOUT_S = 30.0
 ANSWER_TIMEOUT_S = 10.0
-POKE_S = 0.02
 
 Message = dict[str, Any]
 
@@ -76,6 +75,7 @@ class EmulatorTransport:
         """See sdk.link.transport."""
         if not self._line.write(data):
             raise self._gone()
+        self._line.wait_until_taken(self._control.poke)
 
     def reset(self) -> None:
         """See sdk.link.transport. The machine stands still meanwhile, so that bytes from before the reset are forgotten

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
-from collections.abc import Sequence
+import termios
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sdk.boards import Board
@@ -16,6 +20,9 @@ from sdk.cache import cache_dir, put
 from sdk.errors import LinkError, UsageError
 
 READ_BYTES = 65536
+TAKEN_POLL_S = 0.0005
+POKE_S = 0.02
+STALL_S = 1.0  # the child is taken to compute, or to hang, when it has read nothing for so long
 WRITE_TIMEOUT_S = 60.0  # an emulator on a busy computer may take some 10 KB/s
 
 
@@ -94,6 +101,21 @@ class Line:
         except OSError:
             return False
         return True
+
+    def wait_until_taken(self, poke: Callable[[], None] = lambda: None) -> None:
+        """Waits while the child reads what was sent: only then does the wait for its answer begin, as on a real serial
+        line. `poke` is called whenever it has read nothing for POKE_S."""
+        left, since, pokes = -1, time.monotonic(), 0
+        while time.monotonic() - since < STALL_S:
+            unread = struct.unpack("i", fcntl.ioctl(self.here, termios.TIOCOUTQ, bytes(4)))[0]
+            if unread == 0:
+                return
+            if unread != left:
+                left, since, pokes = unread, time.monotonic(), 0
+            elif time.monotonic() - since > POKE_S * (pokes + 1):
+                poke()
+                pokes += 1
+            time.sleep(TAKEN_POLL_S)
 
     def drain(self) -> None:
         """Forgets all bytes that have come."""

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 QUICK_S = 10.0  # patience with a request that computes nothing
 COMPUTE_S = 120.0  # and with one that opens or runs a program
-RETRY_S = 0.3  # silence after which a request is sent again at first; doubled each time
+RETRY_S = 0.3  # silence after which a request is sent again at first, beside the time on the line; doubled each time
 
 
 @dataclass(frozen=True)
