@@ -20,9 +20,8 @@ from sdk.paths import FIRMWARE
 if TYPE_CHECKING:
     from sdk.link.transport import Transport
 
-COMPUTING = ("open", "invoke", "step")  # requests that may take long
+COMPUTING = ("open", "invoke", "step")  # requests that may take long: asked again ever more seldom
 RETRY_MAX_S = 4.0
-BYTE_S = 1e-4  # what a byte may take on the line after the transport has given it away: 115,200 baud
 NO_STEP = 0xFFFFFFFF
 
 _SESSION, _MISSING, _MEMORY, _STACK = (
@@ -58,7 +57,7 @@ class Exchange:
         self._sequence = (self._sequence + 1) & 0xFFFF
         wire = frames.encode(encode_request(name, self._sequence, words, tail))
         deadline = time.monotonic() + timeout_s
-        silence_s = self.retry_s + 2 * BYTE_S * len(wire)
+        silence_s = self.retry_s
         while True:
             self.transport.write(wire)
             reply = self._await_reply(name, silence_s, deadline)
@@ -67,7 +66,8 @@ class Exchange:
             if time.monotonic() >= deadline:
                 raise self._silent(name, timeout_s)
             self.retries += 1
-            silence_s = min(2 * silence_s, max(RETRY_MAX_S, silence_s))
+            if name in COMPUTING:
+                silence_s = min(2 * silence_s, RETRY_MAX_S)
         if reply.status:
             raise _failure(name, reply)
         return reply
