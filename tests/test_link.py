@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,7 +26,7 @@ from sdk.errors import DeviceError, InputError, LinkError, MissingToolError
 from sdk.flash import flash
 from sdk.flash.native import NativeTransport
 from sdk.graph import Array, DType
-from sdk.link import frames
+from sdk.link import exchange, frames
 from sdk.link.device import Device, StepResult
 from sdk.link.messages import MESSAGES, Reply, decode_reply, encode_request
 from sdk.link.transport import SerialTransport, Transport
@@ -147,6 +148,44 @@ def test_answers_stay_right_on_a_bad_line(line: NativeTransport, seed: int) -> N
         assert np.array_equal(device.run([values(8)])[0], initial())
         assert bad.faults > 10
         assert device.retries > 5
+
+
+class SlowLine(BadLine):
+    """A line without loss that carries some bytes a second to the device and has a long queue before it."""
+
+    def __init__(self, inner: Transport, bytes_per_s: float) -> None:
+        super().__init__(inner, 0, 1e-9)
+        self._bytes_per_s = bytes_per_s
+        self._queue = b""
+        self._free_at = 0.0
+
+    def write(self, data: bytes) -> None:
+        self._queue += data
+
+    def read(self, timeout_s: float) -> bytes:
+        end = time.monotonic() + timeout_s
+        while (now := time.monotonic()) < end:
+            if self._queue and now >= self._free_at:
+                piece, self._queue = self._queue[:16], self._queue[16:]
+                self._inner.write(piece)
+                self._free_at = max(now, self._free_at) + len(piece) / self._bytes_per_s
+            if data := self._inner.read(0.0005):
+                return data
+        return b""
+
+
+@pytest.mark.parametrize("assumed", [4e3, 1e6])
+def test_a_slow_line_is_not_flooded(line: NativeTransport, monkeypatch: pytest.MonkeyPatch, assumed: float) -> None:
+    """Also where it is taken for a fast one at first: 500 bytes take 25 ms, and silence of 5 ms is suspect."""
+    monkeypatch.setattr(exchange, "ASSUMED_BYTES_PER_S", assumed)
+    with Device(SlowLine(line, 20e3), retry_s=0.005) as device:
+        device.load(delay_program(padding=5000))
+        assert np.array_equal(device.run([values(1)])[0], initial())
+        at_first = device.retries
+        for number in range(2, 6):
+            assert np.array_equal(device.run([values(number)])[0], values(number - 1))
+        assert device.retries - at_first < 5
+        assert assumed > 1e5 or at_first < 3
 
 
 class Raw:

@@ -3,6 +3,10 @@
 A request is repeated until its reply comes. The device keeps its last reply and sends it again for a request that it
 has already done, so that nothing is done twice; a request that does not follow the one before shows that the device
 has restarted.
+
+A line that is slow, and not lossy, must not be filled with repetitions faster than it empties. So the time that a byte
+takes is learnt from requests that needed no repetition (Karn's algorithm, as in TCP), and a second reply to one request
+shows that a repetition was sent too soon.
 """
 
 from __future__ import annotations
@@ -14,14 +18,19 @@ from typing import TYPE_CHECKING
 
 from sdk.errors import DeviceError, LinkError, SdkError
 from sdk.link import frames
-from sdk.link.messages import LINK_STATUSES, MAX_FRAME_BYTES, Reply, decode_reply, encode_request
+from sdk.link.messages import BY_NAME, LINK_STATUSES, MAX_FRAME_BYTES, REPLY, Reply, decode_reply, encode_request
 from sdk.paths import FIRMWARE
 
 if TYPE_CHECKING:
     from sdk.link.transport import Transport
 
-COMPUTING = ("open", "invoke", "step")  # requests that may take long: asked again ever more seldom
+COMPUTING = ("open", "invoke", "step")  # requests that may take long: repeated ever more seldom
 RETRY_MAX_S = 4.0
+ASSUMED_BYTES_PER_S = 4000.0  # of a line that nothing is known of yet
+MARGIN = 4.0  # times what a byte was seen to take
+MAX_CAUTION = 16.0
+HELLO_REPLY = BY_NAME["hello"].number | REPLY
+LEARN_BYTES = 100  # shorter requests say nothing of the time that a byte takes
 NO_STEP = 0xFFFFFFFF
 
 _SESSION, _MISSING, _MEMORY, _STACK = (
@@ -37,7 +46,7 @@ _FAULT = re.compile(rb"microlith: fault ([0-9a-f]{8}) at ([0-9a-f]{8})")
 
 
 class Exchange:
-    """Requests and replies over a transport. `retry_s`: silence after which a request is sent again at first."""
+    """Requests and replies over a transport. `retry_s`: silence after which a short request is sent again at first."""
 
     def __init__(self, transport: Transport, retry_s: float) -> None:
         self.transport = transport
@@ -46,6 +55,8 @@ class Exchange:
         """Number of times that a request had to be sent again."""
         self._decoder = frames.Decoder(MAX_FRAME_BYTES)
         self._sequence = 0
+        self._byte_s = 1 / ASSUMED_BYTES_PER_S
+        self._caution = 1.0  # what the time to wait is multiplied by
 
     def hello(self, timeout_s: float) -> Reply:
         """Starts a session, with a random number: late replies from an earlier session are not taken for its own."""
@@ -56,21 +67,31 @@ class Exchange:
         """Sends a request until its reply comes. DeviceError if the reply says that it was refused or failed."""
         self._sequence = (self._sequence + 1) & 0xFFFF
         wire = frames.encode(encode_request(name, self._sequence, words, tail))
-        deadline = time.monotonic() + timeout_s
-        silence_s = self.retry_s
+        start = time.monotonic()
+        silence_s = (self.retry_s + MARGIN * self._byte_s * len(wire)) * self._caution
+        attempts = 0
         while True:
             self.transport.write(wire)
-            reply = self._await_reply(name, silence_s, deadline)
+            reply = self._await_reply(name, silence_s, start + timeout_s)
             if reply is not None:
                 break
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= start + timeout_s:
                 raise self._silent(name, timeout_s)
+            attempts += 1
             self.retries += 1
             if name in COMPUTING:
-                silence_s = min(2 * silence_s, RETRY_MAX_S)
+                silence_s = min(2 * silence_s, max(silence_s, RETRY_MAX_S))
+        if attempts == 0:
+            self._learn(len(wire), time.monotonic() - start)
         if reply.status:
             raise _failure(name, reply)
         return reply
+
+    def _learn(self, count: int, elapsed_s: float) -> None:
+        """A request of `count` bytes was answered at once, after `elapsed_s`."""
+        self._caution = max(self._caution * 0.8, 1.0)
+        if count >= LEARN_BYTES:
+            self._byte_s = max(elapsed_s / count, self._byte_s / 2)
 
     def _await_reply(self, name: str, silence_s: float, deadline: float) -> Reply | None:
         """The reply to the request under way, or None if the line was silent for `silence_s` or a frame was damaged."""
@@ -82,6 +103,8 @@ class Exchange:
                 reply = decode_reply(name, self._sequence, body)
                 if reply is not None:
                     return reply
+                if body[2] != HELLO_REPLY:  # which a device that starts up gives to all that have piled up
+                    self._caution = min(2 * self._caution, MAX_CAUTION)
             fault = _FAULT.search(bytes(self._decoder.noise))
             self._decoder.noise.clear()
             if fault is not None and name != "hello":  # an old one may still lie in the line's buffer
