@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sdk.errors import ModelError, UnsupportedError
+from sdk.errors import DeviceError, ModelError, UnsupportedError
 from sdk.graph import DType, Graph, Node
+from sdk.link.device import Device
 from sdk.lower import lower
 from sdk.ops import registry
 from sdk.ops.base import CaseGraph
@@ -94,3 +95,30 @@ def test_a_computed_begin_is_refused_as_unsupported() -> None:
     y = g.output((2, 4), DType.INT8, 0.5, 0)
     with pytest.raises(UnsupportedError, match="to be a constant"):
         lower(g.case("dynamic", "SLICE", [x, begin, g.constant(np.array([2, 4]), DType.INT32)], [y]).graph)
+
+
+@pytest.mark.parametrize("index", [-1, 4, 2**31 - 1])
+def test_a_computed_index_out_of_range_is_an_error_on_the_device(index: int, device: Device) -> None:
+    g = CaseGraph()
+    x, where, y = g.input((4, 3), DType.INT8, 0.5, 0), g.input((2,), DType.INT32), g.output((2, 3), DType.INT8, 0.5, 0)
+    lowered = lower(g.case("gather", "GATHER", [x, where], [y], {"axis": 0, "batch_dims": 0}).graph)
+    device.load(lowered.block)
+    data = np.arange(12, dtype=np.int8).reshape(4, 3)
+    assert device.run([data, np.array([3, 0], np.int32)])[0].tolist() == [[9, 10, 11], [0, 1, 2]]
+    with pytest.raises(DeviceError, match="ML_ERR_INDEX"):
+        device.run([data, np.array([3, index], np.int32)])
+
+
+def test_constant_indices_that_are_evenly_spaced_need_no_table() -> None:
+    def steps(indices: list[int]) -> list[str]:
+        g = CaseGraph()
+        x, y = g.input((8, 16), DType.INT8, 0.5, 0), g.output((len(indices), 16), DType.INT8, 0.5, 0)
+        where = g.constant(np.array(indices), DType.INT32)
+        return kernels(g.case("gather", "GATHER", [x, where], [y], {"axis": 0, "batch_dims": 0}).graph)
+
+    assert steps([1, 2, 3, 4, 5]) == []
+    assert steps([6, 4, 2, 0]) == ["strided_copy"]
+    assert steps([1, 1, 2, 2]) == ["strided_copy"]
+    assert steps([0, 1, 3]) == ["gather"]
+    with pytest.raises(ModelError, match="an index is outside"):
+        steps([0, 8])

@@ -5,14 +5,21 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
-from sdk.graph import Array, DType
+import numpy as np
+
+from sdk.graph import Array, DType, Tensor
+from sdk.lower import Lowering
+from sdk.ops import lut
 from sdk.ops.base import Case, CaseGraph, View
-from sdk.ops.movement import Move, Movement, along, axis_of
+from sdk.ops.movement import STRIDED_COPY, Move, Movement, along, axis_of
+
+SHIFT = 128  # of uint8 to int8 values, by the legacy-uint8 pass
 
 
 class Concatenation(Movement):
     names = ("CONCATENATION",)
-    limits = "uint8 inputs have the scale of the output; no fused activation"
+    kernels = (STRIDED_COPY, lut.LUT_B8)
+    limits = "no fused activation"
 
     def check(self, view: View) -> None:
         y = view.output()
@@ -21,9 +28,20 @@ class Concatenation(Movement):
             view.need(x.dtype is y.dtype, f"it makes {y.dtype.numpy_name} of {x.dtype.numpy_name}, {x.label}")
             if y.dtype is DType.INT8 and y.quantization is not None:
                 view.need(view.same_quantization(x, y), f"{x.label} has another scale than its output")
-            if y.dtype is DType.UINT8 and y.quantization is not None and not view.same_quantization(x, y):
-                raise view.unsupported(f"rescales {x.label}")
         super().check(view)
+
+    def lower(self, view: View, low: Lowering) -> None:
+        changed = {}
+        for x in view.inputs:
+            if view.option("legacy_uint8") and not view.same_quantization(x, view.output()):
+                changed[x.id] = low.scratch(x.bytes)
+                table = low.constant(rescaled(lut.values_of(x.dtype), x, view.output()))
+                low.step(lut.LUT_B8, {"count": x.elements}, [low.value(x), table, changed[x.id]])
+        self.add_moves(view, low, changed)
+
+    def fold(self, view: View, inputs: Sequence[Array]) -> Sequence[Array] | None:
+        rescales = any(not view.same_quantization(x, view.output()) for x in view.inputs)
+        return None if rescales else super().fold(view, inputs)
 
     def moves(self, view: View, x: Sequence[Array], y: Sequence[Array]) -> Iterator[Move]:
         axis = axis_of(view, view.option("axis"), y[0].ndim)
@@ -47,19 +65,35 @@ class Concatenation(Movement):
         yield _concatenation((2, 3), 1, (3, 5), DType.BOOL)
         yield _concatenation((2, 2, 1, 2, 3), -4, (3, 5), DType.INT8)
         yield _concatenation((1, 2, 2, 3), 3, (3, 2), DType.UINT8)
+        for scales in ((0.5, 0.37, 0.5), (0.01, 2.0, 0.5), (0.5, 0.5, 0.5)):
+            yield _concatenation((16, 16), 1, (16, 16, 2), DType.UINT8, scales)
 
 
-def _concatenation(shape: Sequence[int], axis: int, sizes: Sequence[int], dtype: DType) -> Case:
-    """Inputs of `shape` but for their `sizes` along `axis`."""
+def rescaled(values: Array, x: Tensor, y: Tensor) -> Array:
+    """uint8 `values` of `x`, shifted to int8, in the scale of `y`. Follows ConcatenationWithScaling
+    (tensorflow/lite/kernels/internal/reference/concatenation.h), in float32 and before the shift."""
+    scale = np.float32(x.scale) * (np.float32(1) / np.float32(y.scale))
+    bias = np.float32(-(x.zero_point + SHIFT)) * scale
+    real = ((values.astype(np.float32) + np.float32(SHIFT)) * scale + bias).astype(np.float64)
+    rounded = np.copysign(np.floor(np.abs(real) + 0.5), real).astype(np.int64)
+    return (np.clip(rounded + y.zero_point + SHIFT, 0, 255) - SHIFT).astype(np.int8)
+
+
+def _concatenation(
+    shape: Sequence[int], axis: int, sizes: Sequence[int], dtype: DType, scales: Sequence[float] = ()
+) -> Case:
+    """Inputs of `shape` but for their `sizes` along `axis`; zero points that differ where `scales` are given."""
     g = CaseGraph()
     scale = 0.5 if dtype in (DType.INT8, DType.UINT8, DType.INT16) else None
     shapes = []
     for size in (*sizes, sum(sizes)):
         shapes.append(list(shape))
         shapes[-1][axis] = size
-    inputs = [g.input(each, dtype, scale) for each in shapes[:-1]]
-    y = g.output(shapes[-1], dtype, scale)
-    name = f"{dtype.suffix}-{'x'.join(map(str, shape))}-axis{axis}-{len(sizes)}"
+    zeros = range(100, 200, 30) if scales else [0] * len(sizes)
+    scale_of = dict(enumerate(scales))
+    inputs = [g.input(part, dtype, scale_of.get(i, scale), zeros[i]) for i, part in enumerate(shapes[:-1])]
+    y = g.output(shapes[-1], dtype, scale, 130 if scales else 0)
+    name = f"{dtype.suffix}-{'x'.join(map(str, shape))}-axis{axis}-{len(sizes)}" + "".join(f"-{s}" for s in scales)
     return g.case(name, "CONCATENATION", inputs, [y], {"axis": axis, "fused_activation_function": 0})
 
 

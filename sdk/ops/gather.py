@@ -10,7 +10,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from sdk.graph import Array, DType, Tensor
 from sdk.lower import Lowering, Value
 from sdk.ops.base import Bound, Case, CaseGraph, Kernel, Op, View, read, write
 from sdk.ops.movement import STRIDED_COPY, Move, Movement, axis_of, progression
+from sdk.ops.quantize import DEQUANTIZE_B8
 from sdk.program import Field, Struct, fields
 
 DEPTH = 6  # coordinates of an index
@@ -75,7 +76,7 @@ def check_indices(view: View, tensor: Tensor, dims: Sequence[int]) -> None:
 class Lookup(Movement):
     """Constant indices that are evenly spaced are a copy, or no step at all; all others are a gather step."""
 
-    kernels = (GATHER, STRIDED_COPY)
+    kernels: ClassVar[tuple[Kernel, ...]] = (GATHER, STRIDED_COPY)
 
     @abstractmethod
     def form(self, view: View) -> Form:
@@ -112,10 +113,15 @@ class Lookup(Movement):
         if form.indices.data is not None and form.share == form.outer and progression(_table(form)) is not None:
             super().lower(view, low)
             return
+        self.add_gather(low, form, low.value(view.output()))
+
+    @staticmethod
+    def add_gather(low: Lowering, form: Form, target: Value) -> None:
+        """Adds the step that writes y to `target`."""
         where, words = _operand(low, form.indices)
         args = {"outer": form.outer, "share": form.share, "count": form.count, "depth": len(form.dims)}
         args |= {"index_words": words, "run": form.inner * form.x.dtype.bytes}
-        values = [low.value(form.x), where, low.value(view.output())]
+        values = [low.value(form.x), where, target]
         low.step(GATHER, args | {"dims": _padded(form.dims)}, values)
 
     def fold(self, view: View, inputs: Sequence[Array]) -> Sequence[Array] | None:
@@ -198,24 +204,46 @@ class GatherNd(Lookup):
 
 class EmbeddingLookup(Lookup):
     names = ("EMBEDDING_LOOKUP",)
-    types = ("float32", "int8", "uint8")
+    kernels = (GATHER, STRIDED_COPY, DEQUANTIZE_B8)
+    types = ("float32", "int8", "uint8", "int8 to float32")
 
     def form(self, view: View) -> Form:
         indices, x = view.input(0), view.input(1)
         view.need(len(indices.shape) == 1 and len(x.shape) >= 2, "it takes a list of rows, and a table of them")
         return Form(x, indices, 1, 1, x.shape[:1], indices.elements, math.prod(x.shape[1:]))
 
+    @staticmethod
+    def _hybrid(view: View) -> bool:
+        return (view.input(1).dtype, view.output().dtype) == (DType.INT8, DType.FLOAT32)
+
+    def check(self, view: View) -> None:
+        if not self._hybrid(view):
+            super().check(view)
+            return
+        form = self.form(view)
+        view.need(form.x.zero_point == 0, f"its table {form.x.label} has a zero point")
+        view.need(view.output().elements == form.count * form.inner, f"its output is {list(view.output().shape)}")
+        check_indices(view, form.indices, form.dims)
+
+    def lower(self, view: View, low: Lowering) -> None:
+        form = self.form(view)
+        if not self._hybrid(view) or view.output().elements == 0:
+            super().lower(view, low)
+            return
+        count = form.count * form.inner
+        rows = low.scratch(count)
+        self.add_gather(low, form, rows)
+        args = {"count": count, "flip": 0, "scale": form.x.scale, "offset": 0}
+        low.step(DEQUANTIZE_B8, args, [rows, low.value(view.output())])
+
+    def fold(self, view: View, inputs: Sequence[Array]) -> Sequence[Array] | None:
+        return None if self._hybrid(view) else super().fold(view, inputs)
+
     def cases(self) -> Iterator[Case]:
-        for dtype in (DType.FLOAT32, DType.INT8, DType.UINT8):
-            for shape in ((6, 4), (3, 2, 5)):
-                g = CaseGraph()
-                scale = None if dtype is DType.FLOAT32 else 0.5
-                rows = g.input((4,), DType.INT32)
-                data = np.random.default_rng(1).integers(0, 100, shape)
-                y = g.output((4, *shape[1:]), dtype, scale)
-                values = [(np.array(each, np.int32),) for each in ((0, 2, 1, 2), (2, 2, 0, 0))]
-                inputs = [rows, g.constant(data, dtype, scale)]
-                yield g.case(f"{dtype.suffix}-{len(shape)}d", "EMBEDDING_LOOKUP", inputs, [y], {}, values)
+        for shape in ((6, 4), (3, 2, 5)):
+            for dtype in (DType.FLOAT32, DType.INT8, DType.UINT8):
+                yield _embedding(shape, dtype, dtype)
+            yield _embedding(shape, DType.INT8, DType.FLOAT32)
 
 
 class ScatterNd(Op):
@@ -295,6 +323,17 @@ def _nd(shape: Sequence[int], indices: Any, dtype: DType, dynamic: DType | None)
     y = g.output((*after[:-1], *shape[after[-1] :]), dtype, _quantized(dtype))
     name = f"{dtype.suffix}-{len(shape)}d-{'x'.join(map(str, after))}-{'dynamic' if dynamic else 'constant'}"
     return g.case(name, "GATHER_ND", [x, where], [y], {}, [(_values(shape, dtype), *more)])
+
+
+def _embedding(shape: Sequence[int], table: DType, dtype: DType) -> Case:
+    g = CaseGraph()
+    rows = g.input((4,), DType.INT32)
+    data = np.random.default_rng(1).integers(0, 100, shape)
+    y = g.output((4, *shape[1:]), dtype, _quantized(dtype))
+    inputs = [rows, g.constant(data, table, 0.37 if table is not dtype else _quantized(table))]
+    values = [(np.array(each, np.int32),) for each in ((0, 2, 1, 2), (2, 2, 0, 0))]
+    name = f"{table.suffix}-{dtype.suffix}-{len(shape)}d"
+    return g.case(name, "EMBEDDING_LOOKUP", inputs, [y], {}, values)
 
 
 def _scatter(shape: Sequence[int], indices: Any, dtype: DType) -> Case:

@@ -8,7 +8,7 @@ executes the same pairs on the constants themselves. So there is one description
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -63,10 +63,14 @@ class Movement(Op):
             self._moves(view, _stand_ins(view))
 
     def lower(self, view: View, low: Lowering) -> None:
+        self.add_moves(view, low, {})
+
+    def add_moves(self, view: View, low: Lowering, changed: Mapping[int, Value]) -> None:
+        """Adds the steps of all moves, or makes views; `changed` has what to take in place of input tensors, by id."""
         arrays = _stand_ins(view)
         moves = self._moves(view, arrays)
-        if not _alias(view, low, arrays, moves):
-            places = _Places(view, low, arrays)
+        if changed or not _alias(view, low, arrays, moves):
+            places = _Places(view, low, arrays, changed)
             for target, source in moves:
                 places.copy(target, source)
 
@@ -233,8 +237,9 @@ def _loops(target: Array, source: Array) -> tuple[int, list[_Loop]]:
 class _Places:
     """Where the arrays that stand for a node's tensors lie."""
 
-    def __init__(self, view: View, low: Lowering, arrays: Arrays) -> None:
+    def __init__(self, view: View, low: Lowering, arrays: Arrays, changed: Mapping[int, Value]) -> None:
         self.low = low
+        self.changed = changed
         tensors = [*view.outputs, *view.inputs]
         self.known = [(array, tensor) for array, tensor in zip([*arrays[1], *arrays[0]], tensors, strict=True)]
 
@@ -242,7 +247,7 @@ class _Places:
         for array, tensor in self.known:
             offset = _offset(part, array)
             if offset is not None:
-                return self.low.value(tensor), offset
+                return self.changed.get(tensor.id) or self.low.value(tensor), offset
         return None
 
     def copy(self, target: Array, source: Array) -> None:
@@ -255,17 +260,17 @@ class _Places:
             source = np.broadcast_to(once, source.shape)
             origin = self.low.constant(once), 0
         run, loops = _loops(target, source)
-        add_moves(self.low, origin, place, run, loops)
+        add_copy(self.low, origin, place, run, loops)
 
 
-def add_moves(low: Lowering, origin: tuple[Value, int], place: tuple[Value, int], run: int, loops: list[_Loop]) -> None:
+def add_copy(low: Lowering, origin: tuple[Value, int], place: tuple[Value, int], run: int, loops: list[_Loop]) -> None:
     """Adds steps for `loops` around runs of `run` bytes, from byte offset `origin[1]` of `origin[0]` to `place`."""
     if len(loops) > LOOPS:
         shortest = min(range(len(loops)), key=lambda i: loops[i].count)
         loop = loops[shortest]
         for i in range(loop.count):
             start, end = (origin[0], origin[1] + i * loop.of), (place[0], place[1] + i * loop.to)
-            add_moves(low, start, end, run, loops[:shortest] + loops[shortest + 1 :])
+            add_copy(low, start, end, run, loops[:shortest] + loops[shortest + 1 :])
         return
     reaches = [(loop.count - 1) * loop.of for loop in loops]
     back = -sum(reach for reach in reaches if reach < 0)
