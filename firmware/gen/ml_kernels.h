@@ -313,6 +313,26 @@ typedef struct ml_strided_copy_at_args {
 } ml_strided_copy_at_args;
 _Static_assert(sizeof(ml_strided_copy_at_args) == 124u, "ml_strided_copy_at_args");
 
+typedef struct ml_one_hot_args {
+    uint32_t prefix;
+    uint32_t depth;
+    uint32_t suffix;
+    uint32_t run;
+    uint32_t index_words;
+} ml_one_hot_args;
+_Static_assert(sizeof(ml_one_hot_args) == 20u, "ml_one_hot_args");
+
+typedef struct ml_reverse_sequence_args {
+    uint32_t outer;
+    uint32_t first;
+    uint32_t middle;
+    uint32_t second;
+    uint32_t run;
+    uint32_t time_first;
+    uint32_t index_words;
+} ml_reverse_sequence_args;
+_Static_assert(sizeof(ml_reverse_sequence_args) == 28u, "ml_reverse_sequence_args");
+
 typedef struct ml_jump_args {
     uint32_t target;
 } ml_jump_args;
@@ -607,6 +627,16 @@ int32_t ml_resize_bilinear_u8(const void *args, void *const *operands);
 ml_status ml_strided_copy_at_check(const void *args, const ml_operand *operands);
 int32_t ml_strided_copy_at(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_strided_copy_at {138u, 124u, 3u, 4u, 0u, 0u, 8u, 0u, ml_strided_copy_at_check, ml_strided_copy_at}
+
+/* one_hot: operands indices, on, off, output */
+ml_status ml_one_hot_check(const void *args, const ml_operand *operands);
+int32_t ml_one_hot(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_one_hot {139u, 20u, 4u, 8u, 0u, 0u, 2u, 0u, ml_one_hot_check, ml_one_hot}
+
+/* reverse_sequence: operands input, lengths, output */
+ml_status ml_reverse_sequence_check(const void *args, const ml_operand *operands);
+int32_t ml_reverse_sequence(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_reverse_sequence {140u, 28u, 3u, 4u, 0u, 0u, 8u, 0u, ml_reverse_sequence_check, ml_reverse_sequence}
 
 /* jump: operands  */
 ml_status ml_jump_check(const void *args, const ml_operand *operands);
