@@ -187,7 +187,7 @@ def _ninja_file(board: Board, compiler: str, flags: str, sources: Sequence[Sourc
     rename = " && ".join(f"mv {folder}/{name}.new {folder}/{name}" for name in ("image.map", "image.elf"))
     lines = [
         "rule compile",
-        f"  command = {_escape(f'{cc} {flags} -I{folder}')} $optimize -MD -MF $out.d -c $in -o $out",
+        f"  command = {_escape(f'{cc} {flags}')} $options -MD -MF $out.d -c $in -o $out",
         "  description = compile $name",
         "  depfile = $out.d",
         "  deps = gcc",
@@ -197,10 +197,13 @@ def _ninja_file(board: Board, compiler: str, flags: str, sources: Sequence[Sourc
     ]
     objects = []
     for source in sources:
-        objects.append(source.object if source.shared else f"{folder}/{source.object}")
-        lines.append(f"build {objects[-1]}: compile {_escape_path(source.path)}")
-        lines += [f"  optimize = {source.optimize}", f"  name = {_escape(source.path.name)}"]
-    script = f"| {_escape_path(board.linker_script)}" if board.linker_script else ""
+        target = source.object if source.shared else f"{folder}/{source.object}"
+        objects.append(_escape_path(target))
+        lines.append(f"build {objects[-1]}: compile {_escape_path(source.path.absolute())}")
+        # Only what is compiled for this image may know its folder: the command of all others must stay the same.
+        options = source.optimize if source.shared else f"{source.optimize} -I{folder}"
+        lines += [f"  options = {options}", f"  name = {_escape(source.path.name)}"]
+    script = f"| {_escape_path(board.linker_script.absolute())}" if board.linker_script else ""
     lines.append(f"build {folder}/image.elf | {folder}/image.map: link {' '.join(objects)} {script}")
     return "\n".join(lines) + "\n"
 
@@ -209,8 +212,8 @@ def _escape(text: str) -> str:
     return text.replace("$", "$$")
 
 
-def _escape_path(path: Path) -> str:
-    return re.sub(r"([$ :])", r"$\1", str(path.absolute()))
+def _escape_path(path: Path | str) -> str:
+    return re.sub(r"([$ :])", r"$\1", str(path))
 
 
 def _run_ninja(board: Board, image: Path, progress: Progress) -> None:
@@ -241,12 +244,12 @@ def _run_ninja(board: Board, image: Path, progress: Progress) -> None:
 def _failure(board: Board, log: Sequence[str], path: Path) -> FitError | ToolError:
     """What went wrong, from the first line of the log that tells it."""
     for line in log:
-        overflow = re.search(r"region `(\w+)' overflowed by (\d+) bytes", line)
+        overflow = re.search(r"region `(\w+)' overflowed by (\d+) bytes?", line)
         if overflow:
             name = overflow[1].lower()
+            size = f"the {board.regions[name].bytes:,} that {board.id} has"
             return FitError(
-                f"the image needs {int(overflow[2]):,} bytes more {name} than the {board.regions[name].bytes:,} that "
-                f"{board.id} has",
+                f"the image needs {int(overflow[2]):,} bytes of {name} more than {size}",
                 "Use a smaller model or a board with more memory.",
             )
     told = (line for line in log if re.search("error:|undefined reference|multiple definition", line))
