@@ -125,7 +125,7 @@ class Exchange:
         if name in COMPUTING:
             return LinkError(
                 f"the device on {where} has not finished {name.upper()} after {timeout_s:g} s",
-                "Give it more time with --timeout if the model is large; else reset the board.",
+                "It hangs, or the model takes longer: reset the board, or give it more time (timeout_s).",
             )
         return LinkError(f"the device on {where} stopped answering ({name.upper()})", "Reset the board and try again.")
 
