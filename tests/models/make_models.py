@@ -227,7 +227,7 @@ def hybrid() -> bytes:
 
 @model
 def hybrid_dense_per_tensor() -> bytes:
-    """As `hybrid` was before TensorFlow 2.18: FULLY_CONNECTED with one scale, which every reference runs."""
+    """As `hybrid`, but FULLY_CONNECTED has one scale, so that tflite-runtime 2.14 can run it."""
     converter = of_keras(dense_wide())
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter._experimental_disable_per_channel_quantization_for_dense_layers = True
