@@ -97,8 +97,8 @@ def test_args_must_match_their_fields() -> None:
 
 
 def test_generated_headers_are_current() -> None:
-    for name, text in gen.files().items():
-        assert (gen.GEN / name).read_text() == text, f"{name}: run python -m sdk.gen"
+    for path, text in gen.files().items():
+        assert (gen.ROOT / path).read_text() == text, f"{path}: run python -m sdk.gen"
 
 
 def test_input_that_is_output_needs_no_step() -> None:

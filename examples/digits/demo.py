@@ -103,6 +103,10 @@ Next, with a model of your own:
   .venv/bin/sdk inspect model.tflite                     what it needs, and which boards it fits
   .venv/bin/sdk boards                                   the boards there are
   .venv/bin/sdk verify model.tflite --board {board.id}   flash it, and compare it with the oracle
+
+On a real board, which nobody has tried yet:
+
+  .venv/bin/sdk build model.tflite --board netduinoplus2 -o build    leaves the image for your programmer
 """)
 
 
