@@ -27,6 +27,7 @@ ARGS = Struct(
         *fields("i", "hidden_multiplier", "hidden_shift", "hidden_offset"),
     ),
 )
+ARGS_F32 = Struct("ml_lstm_f32_args", (*SHAPE, *fields("f", "clip")))  # clip: infinite for none
 
 # Gates in the order of the kernel, forget, input, candidate, output: where their tensors are among the node's inputs.
 INPUT_WEIGHTS = (2, 1, 3, 4)
@@ -55,11 +56,25 @@ def _integer_kernel(name: str, number: int, activation: DType, start: DType) -> 
 
 LSTM_S8 = _integer_kernel("lstm_s8", 233, DType.INT8, DType.INT32)
 LSTM_S16 = _integer_kernel("lstm_s16", 234, DType.INT16, DType.INT64)
+LSTM_F32 = Kernel(
+    "lstm_f32",
+    236,
+    "lstm.c",
+    ARGS_F32,
+    (
+        read("input", DType.FLOAT32),
+        read("weights", DType.FLOAT32),
+        read("bias", DType.FLOAT32),
+        write("hidden", DType.FLOAT32),
+        write("cell", DType.FLOAT32),
+        write("output", DType.FLOAT32),
+    ),
+)
 
 
 class UnidirectionalSequenceLstm(Op):
     names = ("UNIDIRECTIONAL_SEQUENCE_LSTM",)
-    kernels = (LSTM_S8, LSTM_S16)
+    kernels = (LSTM_S8, LSTM_S16, LSTM_F32)
     types = ("int8", "int16 with int8 weights", "float32")
     limits = "four gates with tanh; no peepholes, projection or layer normalization; no dynamic-range (hybrid) form"
     bound = Bound(1e-5, 1e-5, "sums in another order, and exponentials that differ by an ulp, in a feedback that damps")
@@ -117,6 +132,12 @@ class UnidirectionalSequenceLstm(Op):
             self._lower_integer(view, low, shape, wide=False)
         elif types == (DType.INT16, DType.INT8, DType.INT64, DType.INT16):
             self._lower_integer(view, low, shape, wide=True)
+        elif types == (DType.FLOAT32,) * 4:
+            clip = view.option("cell_clip")
+            bias = np.stack([view.constant(i) for i in BIASES], axis=1)
+            values = [low.constant(_packed_weights(view)), low.constant(bias)]
+            values = [low.value(x), *values, low.value(hidden), low.value(cell), low.value(y)]
+            low.step(LSTM_F32, shape | {"clip": clip if clip > 0 else math.inf}, values)
         else:
             raise view.unsupported(f"has no kernel for {view.dtypes()}")
 
@@ -148,6 +169,7 @@ class UnidirectionalSequenceLstm(Op):
             for time_major in (False, True):
                 for dtype in (DType.INT8, DType.INT16):
                     yield _case_integer(f"{dtype.suffix}-{name}-{_order(time_major)}", shape, dtype, time_major)
+                yield _case_f32(f"f32-{name}-{_order(time_major)}", shape, time_major)
         for dtype in (DType.INT8, DType.INT16):
             for clip in (0.0, 0.3, 10.0, 100.0):
                 yield _case_integer(f"{dtype.suffix}-clip{clip}", (1, 6, 4, 3), dtype, clip=clip)
@@ -155,6 +177,7 @@ class UnidirectionalSequenceLstm(Op):
                 yield _case_integer(f"{dtype.suffix}-cell2^{power}", (1, 6, 4, 3), dtype, power=power)
             for scale in (1e-5, 0.05, 0.5):
                 yield _case_integer(f"{dtype.suffix}-scale{scale}", (2, 6, 4, 3), dtype, scale=scale)
+        yield _case_f32("f32-clip", (1, 6, 4, 3), clip=0.2)
         for zero in (-128, 127):
             yield _case_integer(f"s8-zero{zero}", (1, 6, 4, 3), DType.INT8, zero=zero)
 
@@ -268,6 +291,23 @@ def _case_integer(
     operands[HIDDEN] = g.variable((batches, units), dtype, y_scale, zero)
     operands[CELL] = g.variable((batches, units), DType.INT16, 2.0**power)
     y = g.output((*x_shape, units), dtype, y_scale, zero)
+    return g.case(name, "UNIDIRECTIONAL_SEQUENCE_LSTM", operands, [y], _options(clip, time_major))
+
+
+def _case_f32(name: str, shape: tuple[int, int, int, int], time_major: bool = False, clip: float = 0.0) -> Case:
+    batches, steps, inputs, units = shape
+    rng = np.random.default_rng(sum(shape))
+    g = CaseGraph()
+    x_shape = (steps, batches) if time_major else (batches, steps)
+    operands: list[int | None] = [None] * 24
+    operands[0] = g.input((*x_shape, inputs), DType.FLOAT32)
+    for index in (*INPUT_WEIGHTS, *RECURRENT_WEIGHTS, *BIASES):
+        columns = inputs if index in INPUT_WEIGHTS else units
+        data = rng.normal(size=(units,) if index in BIASES else (units, columns))
+        operands[index] = g.constant(data, DType.FLOAT32)
+    operands[HIDDEN] = g.variable((batches, units), DType.FLOAT32)
+    operands[CELL] = g.variable((batches, units), DType.FLOAT32)
+    y = g.output((*x_shape, units), DType.FLOAT32)
     return g.case(name, "UNIDIRECTIONAL_SEQUENCE_LSTM", operands, [y], _options(clip, time_major))
 
 

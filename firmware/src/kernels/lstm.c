@@ -5,6 +5,7 @@
  * units]; start [units][f, i, g, o], for integers [units][f, i, g, o][x, h]; hidden and cell state [batches][units].
  * The hidden state of a step is its output, so that only the last is stored. */
 #include "ml_kernels.h"
+#include "ml_math.h"
 #include "sigmoid.h"
 
 #define GATES 4u
@@ -128,5 +129,60 @@ ml_status ml_lstm_s16_check(const void *args, const ml_operand *operands) {
 
 int32_t ml_lstm_s16(const void *args, void *const *operands) {
     run_integer(args, operands, true);
+    return 0;
+}
+
+ml_status ml_lstm_f32_check(const void *args, const ml_operand *operands) {
+    const ml_lstm_f32_args *a = args;
+    bool fits = shapes_fit(operands, a->batches, a->steps, a->inputs, a->units, (const uint8_t[3]){4, 4, 4}) &&
+                ml_holds(&operands[2], 4, a->units, GATES, 1, 1);
+    return fits ? ML_OK : ML_ERR_OPERAND;
+}
+
+static float sigmoid_f32(float x) { return 1.0f / (1.0f + ml_exp_f32(-x)); }
+
+/* Within 2e-7: near 0 that is less exact than float32 could be, but gates and states are of the size of 1. */
+static float tanh_f32(float x) { return 1.0f - 2.0f / (1.0f + ml_exp_f32(2.0f * x)); }
+
+static float dot_f32(const float *x, const float *w, uint32_t count) {
+    float sum = 0.0f;
+    for (uint32_t i = 0; i < count; i++) {
+        sum += x[i] * w[i];
+    }
+    return sum;
+}
+
+static void step_f32(const ml_lstm_f32_args *a, void *const *operands, const float *x, const float *h, float *cell,
+                     float *y) {
+    const float *weights = operands[1];
+    const float *bias = operands[2];
+    for (uint32_t unit = 0; unit < a->units; unit++) {
+        float gates[GATES];
+        for (uint32_t gate = 0; gate < GATES; gate++, weights += a->inputs + a->units) {
+            gates[gate] = dot_f32(x, weights, a->inputs) + *bias++ + dot_f32(h, weights + a->inputs, a->units);
+        }
+        float added = sigmoid_f32(gates[INPUT]) * tanh_f32(gates[CANDIDATE]);
+        float state = sigmoid_f32(gates[FORGET]) * cell[unit] + added;
+        cell[unit] = ml_clamp_f32(state, -a->clip, a->clip);
+        y[unit] = sigmoid_f32(gates[OUTPUT]) * tanh_f32(cell[unit]);
+    }
+}
+
+int32_t ml_lstm_f32(const void *args, void *const *operands) {
+    const ml_lstm_f32_args *a = args;
+    const uint32_t step = a->time_major ? a->batches : 1u, batch_rows = a->time_major ? 1u : a->steps;
+    for (uint32_t batch = 0; batch < a->batches; batch++) {
+        const float *x = (const float *)operands[0] + (size_t)batch * batch_rows * a->inputs;
+        float *y = (float *)operands[5] + (size_t)batch * batch_rows * a->units;
+        float *state = (float *)operands[3] + (size_t)batch * a->units;
+        const float *h = state;
+        for (uint32_t t = 0; t < a->steps; t++) {
+            step_f32(a, operands, x, h, (float *)operands[4] + (size_t)batch * a->units, y);
+            h = y;
+            x += (size_t)step * a->inputs;
+            y += (size_t)step * a->units;
+        }
+        memmove(state, h, a->units * sizeof *h);
+    }
     return 0;
 }
