@@ -398,6 +398,16 @@ typedef struct ml_circular_buffer_args {
 } ml_circular_buffer_args;
 _Static_assert(sizeof(ml_circular_buffer_args) == 16u, "ml_circular_buffer_args");
 
+typedef struct ml_lstm_f32_args {
+    uint32_t batches;
+    uint32_t steps;
+    uint32_t inputs;
+    uint32_t units;
+    uint32_t time_major;
+    float clip;
+} ml_lstm_f32_args;
+_Static_assert(sizeof(ml_lstm_f32_args) == 24u, "ml_lstm_f32_args");
+
 /* fully_connected_s8: operands input, weights, start, scales, output */
 ml_status ml_fully_connected_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_s8(const void *args, void *const *operands);
@@ -682,5 +692,10 @@ int32_t ml_lstm_s16(const void *args, void *const *operands);
 ml_status ml_circular_buffer_check(const void *args, const ml_operand *operands);
 int32_t ml_circular_buffer(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_circular_buffer {235u, 16u, 3u, 6u, 0u, 0u, 32u, 0u, ml_circular_buffer_check, ml_circular_buffer}
+
+/* lstm_f32: operands input, weights, bias, hidden, cell, output */
+ml_status ml_lstm_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_lstm_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_lstm_f32 {236u, 24u, 6u, 56u, 0u, 0u, 2730u, 0u, ml_lstm_f32_check, ml_lstm_f32}
 
 #endif
