@@ -1,18 +1,20 @@
-"""ADD and SUB of arrays that are broadcast to one shape."""
+"""ADD, SUB, MUL, MAXIMUM, MINIMUM and SQUARED_DIFFERENCE of arrays that are broadcast to one shape."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 from sdk import fixed_point, numerics
-from sdk.graph import DType
+from sdk.graph import ZERO_POINT_RANGE, Array, DType
 from sdk.lower import Lowering, Value
 from sdk.ops import broadcast
 from sdk.ops.base import Bound, Case, CaseGraph, Kernel, Op, View, read, write
 from sdk.program import Struct, fields
 
+QUANTIZED = (DType.INT8, DType.UINT8, DType.INT16)
 # Values of `operation`.
 OPERATIONS = ("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE")
 
@@ -20,11 +22,16 @@ ADD_ARGS = Struct(
     "ml_add_args",
     (
         broadcast.walk_field(2),
-        *fields("I", "left_shift", "subtract"),
+        *fields("I", "operation", "left_shift"),
         *fields("i", "offset_a", "multiplier_a", "right_shift_a", "offset_b", "multiplier_b", "right_shift_b"),
-        *fields("i", "multiplier", "right_shift", "offset", "low", "high"),
+        *fields("i", "multiplier", "shift", "offset", "low", "high"),
     ),
 )
+MUL_ARGS = Struct(
+    "ml_mul_args",
+    (broadcast.walk_field(2), *fields("i", "offset_a", "offset_b", "multiplier", "shift", "offset", "low", "high")),
+)
+EXTREME_ARGS = Struct("ml_extreme_args", (broadcast.walk_field(2), *fields("I", "operation")))
 F32_ARGS = Struct(
     "ml_arithmetic_f32_args", (broadcast.walk_field(2), *fields("I", "operation"), *fields("f", "low", "high"))
 )
@@ -41,6 +48,10 @@ ADD_S8 = _kernel("add_s8", 70, ADD_ARGS, DType.INT8)
 ADD_S16 = _kernel("add_s16", 71, ADD_ARGS, DType.INT16)
 ARITHMETIC_F32 = _kernel("arithmetic_f32", 72, F32_ARGS, DType.FLOAT32)
 ARITHMETIC_S32 = _kernel("arithmetic_s32", 73, S32_ARGS, DType.INT32)
+MUL_S8 = _kernel("mul_s8", 74, MUL_ARGS, DType.INT8)
+MUL_S16 = _kernel("mul_s16", 75, MUL_ARGS, DType.INT16)
+EXTREME_S8 = _kernel("extreme_s8", 76, EXTREME_ARGS, DType.INT8)
+EXTREME_S16 = _kernel("extreme_s16", 77, EXTREME_ARGS, DType.INT16)
 
 
 def operands(view: View, low: Lowering) -> tuple[list[int], list[Value], list[tuple[int, int]]]:
@@ -57,75 +68,166 @@ def check_binary(view: View, dtypes: Sequence[DType]) -> None:
     broadcast.check(view, (a, b))
     if a.dtype not in dtypes or y.dtype is not a.dtype:
         raise view.unsupported(f"has no kernel for {view.dtypes()}")
-    if a.dtype in (DType.INT8, DType.UINT8, DType.INT16):
+    if a.dtype in QUANTIZED:
         _ = a.scale, b.scale, y.scale
 
 
-class Add(Op):
-    names = ("ADD", "SUB")
-    kernels = (ADD_S8, ADD_S16, ARITHMETIC_F32, ARITHMETIC_S32)
-    types = ("int8", "uint8", "int16", "int32", "float32")
-    bound = Bound(0.0, 0.0, "one addition")
+class Binary(Op):
+    """Subclasses say which kernels compute the quantized types, and with which arguments."""
+
+    types: ClassVar[tuple[str, ...]] = ("int8", "uint8", "int16", "int32", "float32")
+    bound = Bound(0.0, 0.0, "one operation, the same as the oracle's")
 
     def check(self, view: View) -> None:
-        check_binary(view, (DType.INT8, DType.UINT8, DType.INT16, DType.INT32, DType.FLOAT32))
+        check_binary(view, (*QUANTIZED, DType.INT32, DType.FLOAT32))
 
     def lower(self, view: View, low: Lowering) -> None:
-        x, y = view.input(0), view.output()
+        x = view.input(0)
         shape, values, in_place = operands(view, low)
-        activation = view.option("fused_activation_function")
-        args: dict[str, Any] = {"shape": shape}
-        if x.dtype in (DType.FLOAT32, DType.INT32):
-            kernel, least, most = plain_kernel(x.dtype, activation)
-            args |= {"operation": OPERATIONS.index(view.node.op), "low": least, "high": most}
-        else:
-            args |= _quantized_args(view)
-            args["low"], args["high"] = numerics.activation_range(activation, y)
-            kernel = ADD_S16 if x.dtype is DType.INT16 else ADD_S8
-        low.step(kernel, args, values, in_place=in_place)
+        kernel, args = self.plain(view) if x.dtype not in QUANTIZED else self.quantized(view)
+        low.step(kernel, {"shape": shape, **args}, values, in_place=in_place)
+
+    def plain(self, view: View) -> tuple[Kernel, dict[str, Any]]:
+        """The kernel for float32 or int32 and its arguments."""
+        low, high = numerics.float_activation_range(view.option("fused_activation_function"))
+        operation = OPERATIONS.index(view.node.op)
+        if view.input(0).dtype is DType.FLOAT32:
+            return ARITHMETIC_F32, {"operation": operation, "low": low, "high": high}
+        return ARITHMETIC_S32, {"operation": operation, **int32_range(low, high)}
+
+    def quantized(self, view: View) -> tuple[Kernel, dict[str, Any]]:
+        """The kernel for the node's quantized type and its arguments."""
+        raise NotImplementedError
+
+
+class Add(Binary):
+    names = ("ADD", "SUB")
+    kernels = (ADD_S8, ADD_S16, ARITHMETIC_F32, ARITHMETIC_S32)
+
+    def quantized(self, view: View) -> tuple[Kernel, dict[str, Any]]:
+        y = view.output()
+        left_shift = 15 if y.dtype is DType.INT16 else 20
+        args = _at_common_scale(view, left_shift)
+        low, high = numerics.activation_range(view.option("fused_activation_function"), y)
+        return ADD_S16 if y.dtype is DType.INT16 else ADD_S8, args | {"low": low, "high": high}
 
     def cases(self) -> Iterator[Case]:
         for op in self.names:
-            for dtype in (DType.INT8, DType.UINT8, DType.INT16, DType.INT32, DType.FLOAT32):
+            for dtype in (*QUANTIZED, DType.INT32, DType.FLOAT32):
                 yield from broadcast_cases(op, dtype)
-                for activation in (numerics.RELU, numerics.RELU6, numerics.RELU_N1_TO_1):
-                    if dtype is not DType.INT32:  # one oracle clamps them, the other does not
-                        yield binary_case(op, dtype, (2, 5), (2, 5), activation=activation)
+                yield from activation_cases(op, dtype)
             for scales in ((1.0, 1e-3, 0.5), (0.03, 0.03, 1e-4), (0.01, 4.0, 0.02), (0.1, 0.1, 20.0)):
                 yield binary_case(op, DType.INT8, (3, 11), (3, 11), scales=scales, zeros=(-128, 127, 3))
                 yield binary_case(op, DType.INT16, (3, 11), (3, 11), scales=scales)
 
 
-def plain_kernel(dtype: DType, activation: int) -> tuple[Kernel, float, float]:
-    """The kernel for float32 or int32, and the range that the activation clamps to."""
-    least, most = numerics.float_activation_range(activation)
-    if dtype is DType.FLOAT32:
-        return ARITHMETIC_F32, least, most
-    least, most = (end if math.isfinite(end) else limit for end, limit in zip((least, most), INT32, strict=True))
-    return ARITHMETIC_S32, int(least), int(most)
+class Multiply(Binary):
+    names = ("MUL",)
+    kernels = (MUL_S8, MUL_S16, ARITHMETIC_F32, ARITHMETIC_S32)
+
+    def quantized(self, view: View) -> tuple[Kernel, dict[str, Any]]:
+        a, b, y = view.input(0), view.input(1), view.output()
+        multiplier, shift = numerics.quantize_multiplier(a.scale * b.scale / y.scale)
+        low, high = numerics.activation_range(view.option("fused_activation_function"), y)
+        args = {
+            "offset_a": -a.zero_point,
+            "offset_b": -b.zero_point,
+            "multiplier": multiplier,
+            "shift": shift,
+            "offset": y.zero_point,
+            "low": low,
+            "high": high,
+        }
+        return MUL_S16 if y.dtype is DType.INT16 else MUL_S8, args
+
+    def cases(self) -> Iterator[Case]:
+        for dtype in (*QUANTIZED, DType.INT32, DType.FLOAT32):
+            yield from broadcast_cases("MUL", dtype)
+            yield from activation_cases("MUL", dtype)
+        for scales in ((1.0, 1e-3, 0.5), (0.5, 0.5, 0.25), (0.01, 0.02, 1e-5), (0.1, 0.1, 200.0)):
+            yield binary_case("MUL", DType.INT8, (3, 11), (3, 11), scales=scales, zeros=(-128, 127, 3))
+            yield binary_case("MUL", DType.INT16, (3, 11), (3, 11), scales=scales)
 
 
-INT32 = (fixed_point.INT32_MIN, fixed_point.INT32_MAX)
+class Extreme(Binary):
+    names = ("MAXIMUM", "MINIMUM")
+    kernels = (EXTREME_S8, EXTREME_S16, ARITHMETIC_F32, ARITHMETIC_S32)
+
+    def check(self, view: View) -> None:
+        super().check(view)
+        a, b, y = view.input(0), view.input(1), view.output()
+        if a.dtype in QUANTIZED:
+            same = view.same_quantization(a, b) and view.same_quantization(a, y)
+            if not same:
+                # TensorFlow Lite compares the stored values all the same.
+                raise view.unsupported("has inputs and an output of different scales or zero points")
+
+    def quantized(self, view: View) -> tuple[Kernel, dict[str, Any]]:
+        args = {"operation": OPERATIONS.index(view.node.op)}
+        return EXTREME_S16 if view.input(0).dtype is DType.INT16 else EXTREME_S8, args
+
+    def cases(self) -> Iterator[Case]:
+        for op in self.names:
+            for dtype in (*QUANTIZED, DType.INT32, DType.FLOAT32):
+                yield from broadcast_cases(op, dtype, scales=(0.05, 0.05, 0.05), zeros=(3, 3, 3), activation=None)
 
 
-def _quantized_args(view: View) -> dict[str, Any]:
-    """Follows CalculateOpDataAdd (tensorflow/lite/micro/kernels/add_common.cc)."""
+class SquaredDifference(Binary):
+    names = ("SQUARED_DIFFERENCE",)
+    kernels = (ADD_S8, ADD_S16, ARITHMETIC_F32, ARITHMETIC_S32)
+    types = ("int8", "int16", "int32", "float32")
+
+    def check(self, view: View) -> None:
+        check_binary(view, (DType.INT8, DType.INT16, DType.INT32, DType.FLOAT32))
+
+    def quantized(self, view: View) -> tuple[Kernel, dict[str, Any]]:
+        y = view.output()
+        low, high = ZERO_POINT_RANGE[y.dtype]
+        args = _at_common_scale(view, 0 if y.dtype is DType.INT16 else 7)
+        return ADD_S16 if y.dtype is DType.INT16 else ADD_S8, args | {"low": low, "high": high}
+
+    def cases(self) -> Iterator[Case]:
+        for dtype in (DType.INT8, DType.INT16, DType.INT32, DType.FLOAT32):
+            yield from broadcast_cases("SQUARED_DIFFERENCE", dtype, activation=None)
+        for scales in ((1.0, 1e-3, 5.0), (0.5, 0.5, 0.25), (0.01, 0.02, 1e-3), (0.1, 0.1, 20.0)):
+            for dtype in (DType.INT8, DType.INT16):
+                yield binary_case("SQUARED_DIFFERENCE", dtype, (3, 11), (3, 11), scales=scales, activation=None)
+
+
+def int32_range(low: float, high: float) -> dict[str, int]:
+    """The arguments `low` and `high` for int32."""
+    return {
+        "low": int(low) if math.isfinite(low) else fixed_point.INT32_MIN,
+        "high": int(high) if math.isfinite(high) else fixed_point.INT32_MAX,
+    }
+
+
+def _at_common_scale(view: View, left_shift: int) -> dict[str, Any]:
+    """Arguments that bring both inputs to twice the larger scale, and what they make to the output's.
+
+    Follows CalculateOpDataAdd and SquaredDifferencePrepare (tensorflow/lite/micro/kernels/add_common.cc,
+    squared_difference.cc).
+    """
     a, b, y = view.input(0), view.input(1), view.output()
-    left_shift = 15 if y.dtype is DType.INT16 else 20
     common = 2 * max(a.scale, b.scale)
-    args = {"left_shift": left_shift, "subtract": int(view.node.op == "SUB"), "offset": y.zero_point}
+    args: dict[str, Any] = {"operation": OPERATIONS.index(view.node.op), "left_shift": left_shift}
     for name, tensor in (("_a", a), ("_b", b)):
         args["offset" + name] = -tensor.zero_point
-        args["multiplier" + name], args["right_shift" + name] = _smaller_than_one(view, tensor.scale / common)
-    args["multiplier"], args["right_shift"] = _smaller_than_one(view, common / ((1 << left_shift) * y.scale))
-    return args
+        args["multiplier" + name], shift = _smaller_than_one(view, tensor.scale / common)
+        args["right_shift" + name] = -shift
+    if view.node.op == "SQUARED_DIFFERENCE":
+        ratio = common * common / ((1 << 2 * left_shift) * y.scale)
+        args["multiplier"], args["shift"] = numerics.quantize_multiplier(ratio)
+    else:
+        args["multiplier"], args["shift"] = _smaller_than_one(view, common / ((1 << left_shift) * y.scale))
+    return args | {"offset": y.zero_point}
 
 
 def _smaller_than_one(view: View, real: float) -> tuple[int, int]:
-    """(multiplier, right shift) for 0 < `real` < 1: TensorFlow Lite stops at another one."""
+    """(multiplier, shift) for 0 < `real` < 1: TensorFlow Lite stops at another one."""
     multiplier, shift = numerics.quantize_multiplier(real)
     view.need(0 < real < 1 and shift <= 0, "the scales of its inputs and output are too far apart")
-    return multiplier, -shift
+    return multiplier, shift
 
 
 BROADCASTS: tuple[tuple[broadcast.Shape, broadcast.Shape], ...] = (
@@ -140,10 +242,17 @@ BROADCASTS: tuple[tuple[broadcast.Shape, broadcast.Shape], ...] = (
 )
 
 
-def broadcast_cases(op: str, dtype: DType, target: DType | None = None) -> Iterator[Case]:
+def broadcast_cases(op: str, dtype: DType, **options: Any) -> Iterator[Case]:
     """A case of `op` for each way to broadcast."""
     for a, b in BROADCASTS:
-        yield binary_case(op, dtype, a, b, target=target)
+        yield binary_case(op, dtype, a, b, **options)
+
+
+def activation_cases(op: str, dtype: DType) -> Iterator[Case]:
+    """A case of `op` for each activation; none for int32, which one oracle clamps and the other does not."""
+    for activation in (numerics.RELU, numerics.RELU6, numerics.RELU_N1_TO_1):
+        if dtype is not DType.INT32:
+            yield binary_case(op, dtype, (2, 5), (2, 5), activation=activation)
 
 
 def binary_case(
@@ -156,13 +265,13 @@ def binary_case(
     scales: tuple[float, float, float] = (0.05, 0.031, 0.07),
     zeros: tuple[int, int, int] = (3, -9, 5),
     target: DType | None = None,
-    name: str = "",
+    values: Sequence[tuple[Array, ...]] = (),
 ) -> Case:
     """A case of one binary node; quantized types take `scales` and `zeros`, of both inputs and the output."""
     g = CaseGraph()
 
     def quantization(index: int, of: DType) -> tuple[float | None, int]:
-        if of not in (DType.INT8, DType.UINT8, DType.INT16):
+        if of not in QUANTIZED:
             return None, 0
         zero = {DType.INT8: zeros[index], DType.UINT8: zeros[index] + 128}.get(of, 0)
         return scales[index] / (256 if of is DType.INT16 else 1), zero
@@ -173,9 +282,13 @@ def binary_case(
     a = g.input(a_shape, dtype, *quantization(0, dtype))
     b = g.input(b_shape, dtype, *quantization(1, dtype))
     y = g.output(shape, y_type, *quantization(2, y_type))
-    options = {} if activation is None else {"fused_activation_function": activation, "pot_scale_int16": False}
-    label = name or f"{list(a_shape)}-{list(b_shape)}-act{activation}-{list(scales)}"
-    return g.case(f"{op}-{dtype.suffix}-{label}".replace(" ", ""), op, [a, b], [y], options)
+    options: dict[str, Any] = {} if activation is None else {"fused_activation_function": activation}
+    if op in ("ADD", "SUB"):
+        options["pot_scale_int16"] = False
+    label = f"{list(a_shape)}-{list(b_shape)}-act{activation}-{list(scales)}"
+    case = g.case(f"{op}_{dtype.suffix}-{label}".replace(" ", ""), op, [a, b], [y], options, values)
+    # tflite-runtime multiplies the scales of a MUL in float32.
+    return replace(case, follows="tflite-micro") if (op, dtype) == ("MUL", DType.INT16) else case
 
 
-OPS: list[Op] = [Add()]
+OPS: list[Op] = [Add(), Multiply(), Extreme(), SquaredDifference()]

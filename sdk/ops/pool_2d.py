@@ -12,7 +12,7 @@ from sdk import numerics
 from sdk.graph import Array, DType
 from sdk.lower import Lowering
 from sdk.ops.base import Bound, Case, CaseGraph, Kernel, Op, View, read, write
-from sdk.ops.windows import SAME, VALID, Window, window
+from sdk.ops.convolution import SAME, VALID, output_size
 from sdk.program import Struct, fields
 
 ARGS = Struct(
@@ -54,9 +54,12 @@ class Pool(Op):
         view.need(len(x.shape) == 4, f"its input {x.label} has {len(x.shape)} dimensions, not 4")
         view.need(x.dtype is y.dtype, f"it makes {y.dtype.numpy_name} of {x.dtype.numpy_name}")
         view.need(x.elements > 0, f"its input {x.label} is empty")
-        vertical, horizontal = _windows(view)
-        expected = (x.shape[0], vertical.out, horizontal.out, x.shape[3])
-        view.need(y.shape == expected, f"its output {list(y.shape)} is not {list(expected)}")
+        options = [view.option(name) for name in ("filter_height", "filter_width", "stride_h", "stride_w")]
+        view.need(min(options) > 0, "its filter and strides are not all positive")
+        view.need(view.option("padding") in (SAME, VALID), "its padding is neither SAME nor VALID")
+        (out_height, _), (out_width, _) = _windows(view)
+        expected = (x.shape[0], out_height, out_width, x.shape[3])
+        view.need(min(expected) > 0 and y.shape == expected, f"its output {list(y.shape)} is not {list(expected)}")
         if x.dtype not in (DType.INT8, DType.UINT8, DType.INT16, DType.FLOAT32):
             raise view.unsupported(f"has no kernel for {view.dtypes()}")
         if x.dtype is not DType.FLOAT32:
@@ -65,7 +68,7 @@ class Pool(Op):
 
     def lower(self, view: View, low: Lowering) -> None:
         x, y = view.input(0), view.output()
-        vertical, horizontal = _windows(view)
+        (out_height, pad_height), (out_width, pad_width) = _windows(view)
         activation = view.option("fused_activation_function")
         least, most = (0, 0) if x.dtype is DType.FLOAT32 else numerics.activation_range(activation, y)
         least_f32, most_f32 = numerics.float_activation_range(activation)
@@ -74,14 +77,14 @@ class Pool(Op):
             "in_height": x.shape[1],
             "in_width": x.shape[2],
             "channels": x.shape[3],
-            "out_height": vertical.out,
-            "out_width": horizontal.out,
-            "stride_height": vertical.stride,
-            "stride_width": horizontal.stride,
-            "filter_height": vertical.filter,
-            "filter_width": horizontal.filter,
-            "pad_height": vertical.pad,
-            "pad_width": horizontal.pad,
+            "out_height": out_height,
+            "out_width": out_width,
+            "stride_height": view.option("stride_h"),
+            "stride_width": view.option("stride_w"),
+            "filter_height": view.option("filter_height"),
+            "filter_width": view.option("filter_width"),
+            "pad_height": pad_height,
+            "pad_width": pad_width,
             "unsigned_offset": 128 if view.option("legacy_uint8") else 0,
             "low": least,
             "high": most,
@@ -116,12 +119,13 @@ class MaxPool(Pool):
     bound = Bound(0.0, 0.0, "no arithmetic")
 
 
-def _windows(view: View) -> tuple[Window, Window]:
-    x = view.input(0)
+def _windows(view: View) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(number of windows, padding before the first) along the height and the width."""
+    _, height, width, _ = view.input(0).shape
     padding = view.option("padding")
     return (
-        window(view, x.shape[1], view.option("filter_height"), view.option("stride_h"), padding),
-        window(view, x.shape[2], view.option("filter_width"), view.option("stride_w"), padding),
+        output_size(padding, height, view.option("filter_height"), view.option("stride_h"), 1),
+        output_size(padding, width, view.option("filter_width"), view.option("stride_w"), 1),
     )
 
 
@@ -150,9 +154,7 @@ def _case(
     }[dtype]
     g = CaseGraph()
     x = g.input(shape, dtype, scale, zero)
-    out = [
-        -(-n // s) if padding == SAME else (n - f) // s + 1 for n, f, s in zip(shape[1:3], size, stride, strict=True)
-    ]
+    out = [output_size(padding, *axis, 1)[0] for axis in zip(shape[1:3], size, stride, strict=True)]
     y = g.output((shape[0], *out, shape[3]), dtype, scale, zero)
     name = f"{dtype.suffix}-{shape}-{size}-{stride}-{padding}-act{activation}"
     return g.case(name.replace(" ", ""), op, [x], [y], options, values=_inputs(shape, dtype))

@@ -4,9 +4,6 @@
 
 #include "kernel.h"
 
-/* For helpers whose arguments are constants at each call: one source, as fast as if it were written for each type. */
-#define ML_EACH_TYPE static inline __attribute__((always_inline))
-
 /* Whether `operand` holds `count` elements of `bytes` each and is aligned for them: for operands whose element size is
  * an argument, so that their slot claims no alignment. */
 static inline bool ml_holds_aligned(const ml_operand *operand, uint32_t bytes, uint32_t count) {
@@ -24,7 +21,7 @@ static inline uint32_t ml_integer_bytes(uint32_t dtype) {
     }
 }
 
-ML_EACH_TYPE int32_t ml_load_integer(const void *data, uint32_t dtype, uint32_t index) {
+ML_INLINE int32_t ml_load_integer(const void *data, uint32_t dtype, uint32_t index) {
     switch (dtype) {
     case ML_S8: return ((const int8_t *)data)[index];
     case ML_U8: return ((const uint8_t *)data)[index];
@@ -33,7 +30,7 @@ ML_EACH_TYPE int32_t ml_load_integer(const void *data, uint32_t dtype, uint32_t 
     }
 }
 
-ML_EACH_TYPE void ml_store_integer(void *data, uint32_t dtype, uint32_t index, int32_t value) {
+ML_INLINE void ml_store_integer(void *data, uint32_t dtype, uint32_t index, int32_t value) {
     switch (dtype) {
     case ML_S8:
     case ML_U8: ((uint8_t *)data)[index] = (uint8_t)value; break;

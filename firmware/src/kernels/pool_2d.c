@@ -58,7 +58,7 @@ static int32_t pool(const ml_pool_2d_args *a, void *const *operands, uint32_t by
 }
 
 /* Averages of integers, to the nearest, ties away from zero. */
-ML_EACH_TYPE void average(const ml_pool_2d_args *a, const window *w, void *output, uint32_t type) {
+ML_INLINE void average(const ml_pool_2d_args *a, const window *w, void *output, uint32_t type) {
     int32_t count = (int32_t)(w->rows * w->columns);
     for (uint32_t c = 0; c < a->channels; c++) {
         /* The sum of a uint8 model is that of the unsigned values: there is no negative one to round the other way. */
@@ -73,7 +73,7 @@ ML_EACH_TYPE void average(const ml_pool_2d_args *a, const window *w, void *outpu
     }
 }
 
-ML_EACH_TYPE void maximum(const ml_pool_2d_args *a, const window *w, void *output, uint32_t type) {
+ML_INLINE void maximum(const ml_pool_2d_args *a, const window *w, void *output, uint32_t type) {
     for (uint32_t c = 0; c < a->channels; c++) {
         int32_t most = INT32_MIN;
         for (uint32_t row = 0, at = c; row < w->rows; row++, at = c + row * w->row_step) {

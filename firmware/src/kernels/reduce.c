@@ -43,8 +43,8 @@ void ml_reduce(const uint32_t *shape, const void *args, void *const *operands, u
 }
 
 /* output = clamp(requantize(start + sum of the input) + offset): MEAN and SUM of quantized integers. */
-ML_EACH_TYPE void sum_integers(const void *args, const ml_reduce_shape *shape, const void *first, void *output,
-                               uint32_t index, uint32_t type) {
+ML_INLINE void sum_integers(const void *args, const ml_reduce_shape *shape, const void *first, void *output,
+                            uint32_t index, uint32_t type) {
     const ml_reduce_sum_args *a = args;
     int32_t sum = a->start;
     ML_EACH_REDUCED(shape, at) { sum += ml_load_integer(first, type, at); }

@@ -3,6 +3,7 @@
 #include "lut.h"
 #include "ml_kernels.h"
 #include "ml_math.h"
+#include "reciprocal.h"
 
 #define INTEGER_BITS 12 /* of the sum of exponentials: up to 4095 times 1.0 */
 
@@ -10,27 +11,7 @@ static bool rows_fit(const ml_operand *operand, uint32_t bytes, uint32_t rows, u
     return ml_holds(operand, bytes, rows, depth, 1, 1);
 }
 
-static uint32_t leading_zeros(uint32_t x) { return x == 0 ? 32u : (uint32_t)__builtin_clz(x); }
-
-/* x * 2^exponent, clamped to int32. */
-static int32_t saturating_shift(int32_t x, uint32_t exponent) {
-    int32_t limit = INT32_MAX >> exponent;
-    return x > limit ? INT32_MAX : x < -limit - 1 ? INT32_MIN : (int32_t)((uint32_t)x << exponent);
-}
-
-/* 1 / (1 + x) in Q0.31 for 0 <= x < 1 in Q0.31: three Newton-Raphson steps on (1 + x) / 2, in Q2.29, as gemmlowp's
- * one_over_one_plus_x_for_x_in_0_1 takes them (fixedpoint/fixedpoint.h). */
-static int32_t reciprocal_of_one_plus(int32_t x) {
-    int32_t half_sum = (int32_t)(((int64_t)x + INT32_MAX + 1) / 2);
-    int32_t y = 1515870810 + ml_high_mul(half_sum, -1010580540); /* 48/17 - 32/17 * half_sum */
-    for (int i = 0; i < 3; i++) {
-        int32_t error = (1 << 29) - ml_high_mul(half_sum, y);
-        y += saturating_shift(ml_high_mul(y, error), 2);
-    }
-    return saturating_shift(y, 1);
-}
-
-ML_EACH_TYPE int32_t softmax(const ml_softmax_args *a, void *const *operands, uint32_t type) {
+ML_INLINE int32_t softmax(const ml_softmax_args *a, void *const *operands, uint32_t type) {
     const int8_t *input = operands[0];
     const int32_t *table = operands[1];
     const int32_t bits = type == ML_S8 ? 8 : 16;
@@ -46,10 +27,8 @@ ML_EACH_TYPE int32_t softmax(const ml_softmax_args *a, void *const *operands, ui
             uint32_t below = (uint32_t)(most - input[i]);
             sum += below < a->entries ? ml_round_shift(table[below], INTEGER_BITS) : 0;
         }
-        /* sum = 2^(12 - zeros) * (1 + rest) */
-        uint32_t zeros = leading_zeros((uint32_t)sum);
-        int32_t rest = (int32_t)(((uint32_t)sum << (zeros & 31u)) - (1u << 31));
-        int32_t scale = reciprocal_of_one_plus(rest);
+        uint32_t zeros;
+        int32_t scale = ml_reciprocal((uint32_t)sum, &zeros);
         int32_t exponent = INTEGER_BITS - (int32_t)zeros + 31 - bits;
         for (uint32_t i = 0; i < a->depth; i++) {
             uint32_t below = (uint32_t)(most - input[i]);
@@ -111,7 +90,7 @@ int32_t ml_softmax_s16(const void *args, void *const *operands) {
         /* At least the largest contributes 1.0; a sum that is not positive comes from a table that is no exponential.
          */
         sum = sum > 1 ? sum : 1;
-        uint32_t zeros = leading_zeros((uint32_t)sum);
+        uint32_t zeros = ml_leading_zeros((uint32_t)sum);
         int32_t scale = reciprocal_by_table(sum, zeros, operands[2]);
         uint32_t shift = 31u - zeros;
         int64_t half = shift != 0 ? (int64_t)1 << (shift - 1u) : 0;
