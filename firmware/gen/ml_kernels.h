@@ -219,8 +219,8 @@ _Static_assert(sizeof(ml_softmax_f32_args) == 12u, "ml_softmax_f32_args");
 
 typedef struct ml_add_args {
     uint32_t shape[18];
+    uint32_t operation;
     uint32_t left_shift;
-    uint32_t subtract;
     int32_t offset_a;
     int32_t multiplier_a;
     int32_t right_shift_a;
@@ -228,7 +228,7 @@ typedef struct ml_add_args {
     int32_t multiplier_b;
     int32_t right_shift_b;
     int32_t multiplier;
-    int32_t right_shift;
+    int32_t shift;
     int32_t offset;
     int32_t low;
     int32_t high;
@@ -250,6 +250,97 @@ typedef struct ml_arithmetic_s32_args {
     int32_t high;
 } ml_arithmetic_s32_args;
 _Static_assert(sizeof(ml_arithmetic_s32_args) == 84u, "ml_arithmetic_s32_args");
+
+typedef struct ml_mul_args {
+    uint32_t shape[18];
+    int32_t offset_a;
+    int32_t offset_b;
+    int32_t multiplier;
+    int32_t shift;
+    int32_t offset;
+    int32_t low;
+    int32_t high;
+} ml_mul_args;
+_Static_assert(sizeof(ml_mul_args) == 100u, "ml_mul_args");
+
+typedef struct ml_extreme_args {
+    uint32_t shape[18];
+    uint32_t operation;
+} ml_extreme_args;
+_Static_assert(sizeof(ml_extreme_args) == 76u, "ml_extreme_args");
+
+typedef struct ml_divide_f32_args {
+    uint32_t shape[18];
+    uint32_t operation;
+    float low;
+    float high;
+} ml_divide_f32_args;
+_Static_assert(sizeof(ml_divide_f32_args) == 84u, "ml_divide_f32_args");
+
+typedef struct ml_divide_s32_args {
+    uint32_t shape[18];
+    uint32_t operation;
+    int32_t low;
+    int32_t high;
+} ml_divide_s32_args;
+_Static_assert(sizeof(ml_divide_s32_args) == 84u, "ml_divide_s32_args");
+
+typedef struct ml_div_s8_args {
+    uint32_t shape[18];
+    int32_t offset_a;
+    int32_t offset_b;
+    int32_t multiplier;
+    int32_t shift;
+    int32_t offset;
+    int32_t low;
+    int32_t high;
+} ml_div_s8_args;
+_Static_assert(sizeof(ml_div_s8_args) == 100u, "ml_div_s8_args");
+
+typedef struct ml_compare_args {
+    uint32_t shape[18];
+    uint32_t type;
+    uint32_t truth;
+    uint32_t scaled;
+    uint32_t left_shift;
+    int32_t offset_a;
+    int32_t multiplier_a;
+    int32_t right_shift_a;
+    int32_t offset_b;
+    int32_t multiplier_b;
+    int32_t right_shift_b;
+} ml_compare_args;
+_Static_assert(sizeof(ml_compare_args) == 112u, "ml_compare_args");
+
+typedef struct ml_compare_f32_args {
+    uint32_t shape[18];
+    uint32_t truth;
+} ml_compare_f32_args;
+_Static_assert(sizeof(ml_compare_f32_args) == 76u, "ml_compare_f32_args");
+
+typedef struct ml_logical_args {
+    uint32_t shape[18];
+    uint32_t needed;
+} ml_logical_args;
+_Static_assert(sizeof(ml_logical_args) == 76u, "ml_logical_args");
+
+typedef struct ml_select_args {
+    uint32_t shape[24];
+    uint32_t bytes;
+} ml_select_args;
+_Static_assert(sizeof(ml_select_args) == 100u, "ml_select_args");
+
+typedef struct ml_add_n_args {
+    uint32_t count;
+    uint32_t left_shift;
+    int32_t start;
+    int32_t multiplier;
+    int32_t shift;
+    int32_t offset;
+    int32_t low;
+    int32_t high;
+} ml_add_n_args;
+_Static_assert(sizeof(ml_add_n_args) == 32u, "ml_add_n_args");
 
 typedef struct ml_strided_copy_args {
     uint32_t run;
@@ -592,6 +683,66 @@ int32_t ml_arithmetic_f32(const void *args, void *const *operands);
 ml_status ml_arithmetic_s32_check(const void *args, const ml_operand *operands);
 int32_t ml_arithmetic_s32(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_arithmetic_s32 {73u, 84u, 3u, 4u, 0u, 0u, 42u, 0u, ml_arithmetic_s32_check, ml_arithmetic_s32}
+
+/* mul_s8: operands a, b, output */
+ml_status ml_mul_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_mul_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_mul_s8 {74u, 100u, 3u, 4u, 0u, 0u, 0u, 0u, ml_mul_s8_check, ml_mul_s8}
+
+/* mul_s16: operands a, b, output */
+ml_status ml_mul_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_mul_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_mul_s16 {75u, 100u, 3u, 4u, 0u, 0u, 21u, 0u, ml_mul_s16_check, ml_mul_s16}
+
+/* extreme_s8: operands a, b, output */
+ml_status ml_extreme_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_extreme_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_extreme_s8 {76u, 76u, 3u, 4u, 0u, 0u, 0u, 0u, ml_extreme_s8_check, ml_extreme_s8}
+
+/* extreme_s16: operands a, b, output */
+ml_status ml_extreme_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_extreme_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_extreme_s16 {77u, 76u, 3u, 4u, 0u, 0u, 21u, 0u, ml_extreme_s16_check, ml_extreme_s16}
+
+/* divide_f32: operands a, b, output */
+ml_status ml_divide_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_divide_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_divide_f32 {78u, 84u, 3u, 4u, 0u, 0u, 42u, 0u, ml_divide_f32_check, ml_divide_f32}
+
+/* divide_s32: operands a, b, output */
+ml_status ml_divide_s32_check(const void *args, const ml_operand *operands);
+int32_t ml_divide_s32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_divide_s32 {79u, 84u, 3u, 4u, 0u, 0u, 42u, 0u, ml_divide_s32_check, ml_divide_s32}
+
+/* div_s8: operands a, b, output */
+ml_status ml_div_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_div_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_div_s8 {80u, 100u, 3u, 4u, 0u, 0u, 0u, 0u, ml_div_s8_check, ml_div_s8}
+
+/* compare: operands a, b, output */
+ml_status ml_compare_check(const void *args, const ml_operand *operands);
+int32_t ml_compare(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_compare {81u, 112u, 3u, 4u, 0u, 0u, 0u, 0u, ml_compare_check, ml_compare}
+
+/* compare_f32: operands a, b, output */
+ml_status ml_compare_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_compare_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_compare_f32 {82u, 76u, 3u, 4u, 0u, 0u, 10u, 0u, ml_compare_f32_check, ml_compare_f32}
+
+/* logical: operands a, b, output */
+ml_status ml_logical_check(const void *args, const ml_operand *operands);
+int32_t ml_logical(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_logical {83u, 76u, 3u, 4u, 0u, 0u, 0u, 0u, ml_logical_check, ml_logical}
+
+/* select: operands condition, a, b, output */
+ml_status ml_select_check(const void *args, const ml_operand *operands);
+int32_t ml_select(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_select {84u, 100u, 4u, 8u, 0u, 0u, 0u, 0u, ml_select_check, ml_select}
+
+/* add_n_s8: operands input0, input1, input2, input3, input4, input5, input6, output */
+ml_status ml_add_n_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_add_n_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_add_n_s8 {85u, 32u, 8u, 128u, 126u, 0u, 0u, 0u, ml_add_n_s8_check, ml_add_n_s8}
 
 /* strided_copy: operands from, to */
 ml_status ml_strided_copy_check(const void *args, const ml_operand *operands);
