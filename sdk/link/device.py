@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 QUICK_S = 10.0  # patience with a request that computes nothing
 COMPUTE_S = 120.0  # and with one that opens or runs a program
+COUNTER_TURN = 1 << 32
 RETRY_S = 0.3  # silence after which a request is sent again at first, beside the time on the line; doubled each time
 
 
@@ -276,11 +277,13 @@ class Device:
         for result in self._steps(timeout_s):
             steps[result.step] += result.ticks
         self.reset_state()
+        # The counter has 32 bits. How often it went round in a long inference is known from the sum over the steps.
+        turns = round((sum(steps) - invoke_ticks) / COUNTER_TURN)
         return Measurement(
             open_ticks=opened.open_ticks,
             open_crc_ticks=with_crc.open_ticks,
             start_ticks=opened.start_ticks,
-            invoke_ticks=invoke_ticks,
+            invoke_ticks=invoke_ticks + turns * COUNTER_TURN,
             step_ticks=tuple(steps),
             stack_bytes=self.stack_used(),
             arena_bytes=opened.arena_bytes,
