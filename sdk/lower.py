@@ -356,8 +356,9 @@ def _finish(graph: Graph, low: Lowering, registry: Registry) -> Lowered:
         constants=bytes(low.constants.data),
         kernels=tuple(kernel.name for kernel in kernels),
     )
-    infos = tuple(_info(low, registry, draft, place) for draft in low.steps)
-    bounds = tuple(_bound(lowered, registry, i) for i in lowered.outputs)
+    float_bounds = _float_bounds(lowered, registry)
+    infos = tuple(_info(draft, float_bounds, place) for draft in low.steps)
+    bounds = tuple(float_bounds.get(i, (0.0, 0.0)) for i in lowered.outputs)
     return Lowered(graph.name, program, program.encode(), infos, layout, kernels, low.macs, bounds)
 
 
@@ -454,20 +455,22 @@ def _spec(graph: Graph, tensor_id: int, position: int, output: bool, operand: Op
     return TensorSpec(name, tensor.shape, tensor.dtype, scale, zero_point, operand)
 
 
-def _bound(graph: Graph, registry: Registry, tensor_id: int) -> tuple[float, float]:
-    """(absolute, relative) bound of a tensor: that of the operator that makes it, for float32 alone."""
-    node = graph.producers().get(tensor_id)
-    if node is None or graph.tensor(tensor_id).dtype is not DType.FLOAT32:
-        return 0.0, 0.0
-    bound = registry.op(node).bound
-    return bound.absolute, bound.relative
+def _float_bounds(graph: Graph, registry: Registry) -> dict[int, tuple[float, float]]:
+    """(absolute, relative) bound of each float32 tensor: its operator's, or that of what it was made from if larger."""
+    bounds: dict[int, tuple[float, float]] = {}
+    for node in graph.nodes:
+        own = registry.op(node).bound
+        made_from = [bounds[i] for i in node.inputs if i in bounds]
+        bound = max(own.absolute, *(a for a, _ in made_from), 0.0), max(own.relative, *(r for _, r in made_from), 0.0)
+        bounds |= {i: bound for i in node.outputs if graph.tensor(i).dtype is DType.FLOAT32}
+    return bounds
 
 
-def _info(low: Lowering, registry: Registry, draft: Draft, place: Callable[[Value], Operand]) -> StepInfo:
+def _info(draft: Draft, bounds: Mapping[int, tuple[float, float]], place: Callable[[Value], Operand]) -> StepInfo:
     watches = []
     for tensor, value in draft.watched:
         assert tensor.source is not None
-        bound = _bound(low.graph, registry, tensor.id)
+        bound = bounds.get(tensor.id, (0.0, 0.0))
         watches.append(
             Watch(tensor.source, tensor.name, place(value), tensor.dtype, tensor.shape, tensor.source_offset, *bound)
         )
