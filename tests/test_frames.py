@@ -79,7 +79,8 @@ class Harness:
 
     def __init__(self, folder: Path) -> None:
         library = folder / "frame.so"
-        sources = [str(FIRMWARE / "src" / "frame.c"), str(Path(__file__).parent / "c" / "frame.c")]
+        sources = [str(FIRMWARE / "src" / "frame.c"), str(FIRMWARE / "src" / "crc32.c")]
+        sources += [str(Path(__file__).parent / "c" / "frame.c")]
         includes = [f"-I{FIRMWARE / name}" for name in ("src", "include", "gen")]
         flags = ["-std=c11", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
         subprocess.run([find_tool("gcc"), *flags, *includes, "-o", str(library), *sources], check=True)

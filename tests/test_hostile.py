@@ -37,7 +37,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     portable = [kernel.name for kernel in kernels if kernel.profile.name == "portable"]
     (folder / "kernels.def").write_text("".join(f"ML_USE({name})\n" for name in portable))
     sources = [Path(__file__).parent / "c" / "hostile.c", *sorted((FIRMWARE / "src" / "kernels").glob("*.c"))]
-    sources += [FIRMWARE / "src" / name for name in ("interpreter.c", "kernel_table.c")]
+    sources += [FIRMWARE / "src" / name for name in ("interpreter.c", "crc32.c", "kernel_table.c")]
     includes = [folder, FIRMWARE / "include", FIRMWARE / "src", FIRMWARE / "gen"]
     program = folder / "hostile"
     command = [compiler, *FLAGS, *(f"-I{path}" for path in includes), *map(str, sources), "-o", str(program)]

@@ -5,9 +5,6 @@
 
 #include <stdint.h>
 
-/* CRC-32 (IEEE 802.3, as in zlib) of `count` bytes, continued from `crc`; 0 to begin. */
-uint32_t ml_crc32(uint32_t crc, const uint8_t *bytes, uint32_t count);
-
 /* A receiver; all zero but `bytes` and `capacity` to begin. */
 typedef struct ml_frame_receiver {
     uint8_t *bytes; /* where frames are put, CRC included */

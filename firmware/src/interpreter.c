@@ -1,4 +1,5 @@
 /* The interpreter: checks a program once, then runs its steps. See SPEC.md for the bytes it reads. */
+#include "crc32.h"
 #include "kernel.h"
 
 #define FLAG_OPEN 1u
@@ -28,21 +29,6 @@ bool ml_holds(const ml_operand *operand, uint32_t element_bytes, uint32_t a, uin
         }
     }
     return true;
-}
-
-/* CRC-32 (IEEE 802.3, reflected), four bits at a time: a 64-byte table. */
-static uint32_t crc32(const uint8_t *bytes, uint32_t count) {
-    static const uint32_t table[16] = {
-        0x00000000u, 0x1DB71064u, 0x3B6E20C8u, 0x26D930ACu, 0x76DC4190u, 0x6B6B51F4u, 0x4DB26158u, 0x5005713Cu,
-        0xEDB88320u, 0xF00F9344u, 0xD6D6A3E8u, 0xCB61B38Cu, 0x9B64C2B0u, 0x86D3D2D4u, 0xA00AE278u, 0xBDBDF21Cu,
-    };
-    uint32_t crc = 0xFFFFFFFFu;
-    for (uint32_t i = 0; i < count; i++) {
-        crc ^= bytes[i];
-        crc = (crc >> 4) ^ table[crc & 15u];
-        crc = (crc >> 4) ^ table[crc & 15u];
-    }
-    return ~crc;
 }
 
 /* Whether `count` records of `size` bytes at `offset` lie in a block of `limit` bytes, aligned to 4. */
@@ -180,7 +166,7 @@ static ml_status attach(ml_session *session, const void *program, uint32_t progr
     const ml_header *header = header_of(session);
     ml_status status = check_header(header, program_bytes);
     if (status == ML_OK && check_crc &&
-        crc32((const uint8_t *)program + ML_CRC_START, header->bytes - ML_CRC_START) != header->crc32) {
+        ml_crc32(0, (const uint8_t *)program + ML_CRC_START, header->bytes - ML_CRC_START) != header->crc32) {
         status = ML_ERR_CRC;
     }
     if (status == ML_OK) {
