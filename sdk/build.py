@@ -25,6 +25,7 @@ from sdk.emit import Emitted
 from sdk.errors import FitError, ToolError
 from sdk.paths import FIRMWARE
 from sdk.program import HEADER
+from sdk.stack import CALL_GRAPH_FLAG, stack_bound
 from sdk.tools import find_tool
 
 KEPT_IMAGES = 32  # a board; the oldest go
@@ -48,6 +49,7 @@ class Image:
     flash: Mapping[str, int]  # by part: interpreter, kernels, program, port
     static_ram_bytes: int  # .data and .bss; neither pool nor stack
     pool_bytes: int  # RAM for a program's arena and state
+    stack_bound_bytes: int | None  # no path through the firmware takes more stack; None: not known
 
     @property
     def flash_bytes(self) -> int:
@@ -80,11 +82,12 @@ def build(
     """The image of an emitted program for `board`. `extra_sources` are kernels of the user's own, `extra_includes` the
     folders of their headers; the program's kernels.def lists them like all others.
 
-    ToolError if a tool is missing or a source does not compile, FitError if the board is too small.
+    ToolError if a tool is missing or a source does not compile, FitError if flash, RAM or stack do not suffice.
     """
     extra = [Source(path.absolute(), "kernels/extra", FAST, shared=False) for path in extra_sources]
     files = {name: text.encode() for name, text in emitted.files.items()}
     image = build_image(board, [*firmware_sources(board), *extra], files, extra_includes, progress)
+    _check_stack(image)
     _check_program_memory(image, emitted.program)
     return image
 
@@ -132,8 +135,10 @@ def build_image(
         put(image / "build.ninja", _ninja_file(board, compiler, flags, [*sources, *programs], image).encode())
         _run_ninja(board, image, progress)
         layout = read_layout(image / "image.elf", image / "image.map")
+        objects = [(folder if source.shared else image) / source.object for source in sources]
+        bound = stack_bound(objects, layout.functions) if board.linker_script else None
         _forget_old_images(image)
-    return Image(board, image / "image.elf", layout.flash, layout.static_ram_bytes, layout.pool_bytes)
+    return Image(board, image / "image.elf", layout.flash, layout.static_ram_bytes, layout.pool_bytes, bound)
 
 
 def _digest(*texts: str) -> str:
@@ -187,7 +192,7 @@ def _ninja_file(board: Board, compiler: str, flags: str, sources: Sequence[Sourc
     rename = " && ".join(f"mv {folder}/{name}.new {folder}/{name}" for name in ("image.map", "image.elf"))
     lines = [
         "rule compile",
-        f"  command = {_escape(f'{cc} {flags}')} $options -MD -MF $out.d -c $in -o $out",
+        f"  command = {_escape(f'{cc} {flags}')} $options {CALL_GRAPH_FLAG} -MD -MF $out.d -c $in -o $out",
         "  description = compile $name",
         "  depfile = $out.d",
         "  deps = gcc",
@@ -254,6 +259,15 @@ def _failure(board: Board, log: Sequence[str], path: Path) -> FitError | ToolErr
             )
     told = (line for line in log if re.search("error:|undefined reference|multiple definition", line))
     return ToolError(next(told, log[-1] if log else "ninja failed").strip(), f"All that the tools said: {path}")
+
+
+def _check_stack(image: Image) -> None:
+    needed, board = image.stack_bound_bytes or 0, image.board
+    if needed > board.stack_bytes:
+        raise FitError(
+            f"the firmware may need {needed:,} bytes of stack, and {board.id} reserves {board.stack_bytes:,}",
+            f"Enlarge microlith.stack_bytes in {board.path}.",
+        )
 
 
 def _check_program_memory(image: Image, program: bytes) -> None:

@@ -24,6 +24,7 @@ class Layout:
     flash: Mapping[str, int]
     static_ram_bytes: int
     pool_bytes: int
+    functions: frozenset[str]  # names, those of static ones too
 
 
 def read_layout(elf: Path, linker_map: Path) -> Layout:
@@ -34,16 +35,15 @@ def read_layout(elf: Path, linker_map: Path) -> Layout:
         stored = {section.name: section["sh_size"] for section in allocated if section["sh_type"] != "SHT_NOBITS"}
         variables = [section for section in allocated if section["sh_flags"] & SH_FLAGS.SHF_WRITE]
         static = sum(section["sh_size"] for section in variables if section.name not in RESERVED)
-        pool = [_address(file, name) for name in ("ml_pool_start", "ml_pool_end")]
-    return Layout(_by_part(stored, linker_map), static, pool[1] - pool[0])
-
-
-def _address(file: ELFFile, symbol: str) -> int:
-    table = file.get_section_by_name(".symtab")
-    found = table.get_symbol_by_name(symbol) if isinstance(table, SymbolTableSection) else None
-    if not found:
-        raise ToolError(f"the image has no symbol {symbol}", "The port must define it: see firmware/src/port.h.")
-    return int(found[0]["st_value"])
+        table = file.get_section_by_name(".symtab")
+        symbols = list(table.iter_symbols()) if isinstance(table, SymbolTableSection) else []
+    addresses = {symbol.name: symbol["st_value"] for symbol in symbols}
+    functions = frozenset(symbol.name for symbol in symbols if symbol["st_info"]["type"] == "STT_FUNC")
+    for name in ("ml_pool_start", "ml_pool_end"):
+        if name not in addresses:
+            raise ToolError(f"the image has no symbol {name}", "The port must define it: see firmware/src/port.h.")
+    pool_bytes = addresses["ml_pool_end"] - addresses["ml_pool_start"]
+    return Layout(_by_part(stored, linker_map), static, pool_bytes, functions)
 
 
 def _by_part(stored: Mapping[str, int], linker_map: Path) -> dict[str, int]:

@@ -5,6 +5,8 @@ A firmware of the test's own (tests/c/board.c) takes the server's place, over th
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import signal
@@ -15,13 +17,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sdk.boards import Board, all_boards, load_board
-from sdk.build import Image, Source, build_image, firmware_sources
-from sdk.errors import LinkError, MissingToolError, ToolError, UsageError
+from sdk.build import Image, Source, build, build_image, firmware_sources
+from sdk.emit import emit_empty
+from sdk.errors import DeviceError, LinkError, MissingToolError, ToolError, UsageError
 from sdk.flash import connect, flash
+from sdk.link.device import Device
 from sdk.link.transport import Transport
+from sdk.lower import Target, lower
+from sdk.ops import registry
+from sdk.program import Profile
 
 FIRMWARE = Path(__file__).parent / "c" / "board.c"
 BOARDS = [board for board in all_boards() if board.flasher in ("emulator", "native")]
@@ -184,6 +192,32 @@ def test_native_fault_ends_the_process(command: str) -> None:
     line.close()
 
 
+@pytest.mark.parametrize("id_", ["microbit", "mps3-an547"])
+def test_stack_stays_below_its_bound(id_: str) -> None:
+    """With the real server: the first case of every operator, uploaded and run."""
+    board = load_board(id_)
+    kernels = sorted(registry().kernels.values(), key=lambda kernel: kernel.number)
+    names = [kernel.name for kernel in kernels if kernel.profile in (board.profile, Profile.portable)]
+    try:
+        image = build(board, emit_empty(names))
+        transport = flash(board, image)
+    except MissingToolError as error:
+        pytest.skip(error.message)
+    assert image.stack_bound_bytes is not None
+    ran = 0
+    first_cases = (itertools.islice(op.cases(), 1) for op in registry().ops.values())
+    with Device(transport) as device:
+        for case in itertools.chain.from_iterable(first_cases):
+            graph = case.graph
+            lowered = lower(graph, Target(profile=board.profile))
+            with contextlib.suppress(DeviceError):  # too large for the RAM of the board
+                device.load(lowered.block)
+                device.run([np.zeros(graph.tensor(i).shape, graph.tensor(i).dtype.numpy) for i in graph.inputs])
+                ran += 1
+        assert device.stack_used() <= image.stack_bound_bytes <= board.stack_bytes
+    assert ran > 10
+
+
 @on_each_board
 def test_flash_keeps_what_was_flashed(local: Board, line: Transport, tmp_path: Path) -> None:
     """A later connection starts the same image; nothing but the flash is left in the cache."""
@@ -212,8 +246,10 @@ def test_process_has_no_port(id_: str) -> None:
 
 @pytest.mark.parametrize("id_", ["native", "mps2-an386"])
 def test_killed_device_is_told(id_: str) -> None:
+    others = children_of(os.getpid())
     line = flashed(load_board(id_))
-    os.kill(child_of(os.getpid()), signal.SIGKILL)
+    [device] = children_of(os.getpid()) - others
+    os.kill(device, signal.SIGKILL)
     with pytest.raises(LinkError, match="has ended: Killed"):
         receive(line, 1, 5)
     with pytest.raises(LinkError, match="has ended: Killed"):
@@ -231,13 +267,14 @@ def test_emulator_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_emulator_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MICROLITH_CACHE", str(tmp_path))
+    others = children_of(os.getpid())
     good = load_board("mps2-an386")
     text = json.loads(good.path.read_text())
     text["microlith"]["emulator"]["machine"] = "no-such-machine"
     (tmp_path / "odd.json").write_text(json.dumps(text))
     with pytest.raises(ToolError, match="qemu-system-arm does not start: "):
         flash(load_board(str(tmp_path / "odd.json")), built(good))
-    assert not children_of(os.getpid())
+    assert children_of(os.getpid()) == others
 
 
 SESSION = """
@@ -259,7 +296,7 @@ def test_device_ends_with_its_user(id_: str, end: signal.Signals) -> None:
     user = subprocess.Popen([sys.executable, "-c", SESSION, id_], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert user.stdout is not None
     assert user.stdout.readline() == b"up\n"
-    device = child_of(user.pid)
+    [device] = children_of(user.pid)
     user.send_signal(end)
     user.wait(10)
     user.stdout.close()
@@ -270,15 +307,11 @@ def test_device_ends_with_its_user(id_: str, end: signal.Signals) -> None:
 
 
 def test_closed_device_is_gone() -> None:
+    others = children_of(os.getpid())
     for board in BOARDS:
         flashed(board).close()
-    assert not children_of(os.getpid())
+    assert children_of(os.getpid()) == others
 
 
-def children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def child_of(pid: int) -> int:
-    [child] = children_of(pid)
-    return child
+def children_of(pid: int) -> set[int]:
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
