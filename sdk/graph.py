@@ -238,7 +238,8 @@ def _check_tensor(tensor: Tensor) -> None:
         raise ModelError(f"tensor {tensor.label} has {len(tensor.shape)} dimensions; at most 8 can be used")
     if any(size < 0 for size in tensor.shape):
         raise ModelError(f"tensor {tensor.label} has the shape {list(tensor.shape)} with a negative size")
-    if tensor.elements * tensor.dtype.bytes >= 1 << 28:
+    # Sizes of 0 hide the others' product, which views and walks over the shape would meet again.
+    if math.prod(max(size, 1) for size in tensor.shape) * tensor.dtype.bytes >= 1 << 28:
         raise ModelError(f"tensor {tensor.label} with shape {list(tensor.shape)} needs 256 MiB or more")
     if tensor.data is not None and tensor.data.shape != tensor.shape:
         raise ModelError(f"tensor {tensor.label} has shape {list(tensor.shape)} but data of {list(tensor.data.shape)}")

@@ -14,9 +14,7 @@ static const void *at(const ml_session *session, uint32_t offset) {
     return session->region[ML_REGION_PROGRAM] + offset;
 }
 
-static bool is_open(const ml_session *session) {
-    return (session->flags & FLAG_OPEN) != 0;
-}
+static bool is_open(const ml_session *session) { return (session->flags & FLAG_OPEN) != 0; }
 
 bool ml_holds(const ml_operand *operand, uint32_t element_bytes, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
     const uint32_t factors[] = {a, b, c, d};
@@ -38,16 +36,11 @@ static bool table_fits(uint32_t limit, uint32_t offset, uint32_t count, uint32_t
 
 static uint32_t region_bytes(const ml_header *header, uint32_t region) {
     switch (region) {
-        case ML_REGION_PROGRAM:
-            return header->bytes;
-        case ML_REGION_ARENA:
-            return header->arena_bytes;
-        case ML_REGION_STATE:
-            return header->state_bytes;
-        case ML_REGION_FAST:
-            return header->fast_bytes;
-        default:
-            return 0;
+    case ML_REGION_PROGRAM: return header->bytes;
+    case ML_REGION_ARENA: return header->arena_bytes;
+    case ML_REGION_STATE: return header->state_bytes;
+    case ML_REGION_FAST: return header->fast_bytes;
+    default: return 0;
     }
 }
 
@@ -81,8 +74,8 @@ static ml_status check_header(const ml_header *header, uint32_t program_bytes) {
 static ml_status check_tensor(const ml_session *session, const ml_tensor_record *tensor, bool input) {
     const ml_header *header = header_of(session);
     uint32_t region = tensor->ref >> 28;
-    bool sound = span_fits(header, tensor->ref, tensor->bytes) && region != ML_REGION_NONE && tensor->rank <= ML_MAX_RANK &&
-                 !(input && region == ML_REGION_PROGRAM) && (tensor->ref & 3u) == 0 &&
+    bool sound = span_fits(header, tensor->ref, tensor->bytes) && region != ML_REGION_NONE &&
+                 tensor->rank <= ML_MAX_RANK && !(input && region == ML_REGION_PROGRAM) && (tensor->ref & 3u) == 0 &&
                  table_fits(header->bytes, tensor->dims, tensor->rank, 4) && tensor->name <= header->bytes &&
                  tensor->name_bytes != 0 && tensor->name_bytes <= header->bytes - tensor->name;
     if (!sound) {
@@ -184,29 +177,17 @@ ml_status ml_open_trusted_storage(ml_session *session, const void *program, uint
     return attach(session, program, program_bytes, false);
 }
 
-uint32_t ml_arena_bytes(const ml_session *session) {
-    return is_open(session) ? header_of(session)->arena_bytes : 0;
-}
+uint32_t ml_arena_bytes(const ml_session *session) { return is_open(session) ? header_of(session)->arena_bytes : 0; }
 
-uint32_t ml_fast_bytes(const ml_session *session) {
-    return is_open(session) ? header_of(session)->fast_bytes : 0;
-}
+uint32_t ml_fast_bytes(const ml_session *session) { return is_open(session) ? header_of(session)->fast_bytes : 0; }
 
-uint32_t ml_state_bytes(const ml_session *session) {
-    return is_open(session) ? header_of(session)->state_bytes : 0;
-}
+uint32_t ml_state_bytes(const ml_session *session) { return is_open(session) ? header_of(session)->state_bytes : 0; }
 
-uint32_t ml_input_count(const ml_session *session) {
-    return is_open(session) ? header_of(session)->input_count : 0;
-}
+uint32_t ml_input_count(const ml_session *session) { return is_open(session) ? header_of(session)->input_count : 0; }
 
-uint32_t ml_output_count(const ml_session *session) {
-    return is_open(session) ? header_of(session)->output_count : 0;
-}
+uint32_t ml_output_count(const ml_session *session) { return is_open(session) ? header_of(session)->output_count : 0; }
 
-uint32_t ml_step_count(const ml_session *session) {
-    return is_open(session) ? header_of(session)->step_count : 0;
-}
+uint32_t ml_step_count(const ml_session *session) { return is_open(session) ? header_of(session)->step_count : 0; }
 
 static ml_status lend(ml_session *session, uint32_t region, void *memory, uint32_t bytes, uint32_t need) {
     if (((uintptr_t)memory & 15u) != 0) {
@@ -340,8 +321,7 @@ ml_status ml_invoke(ml_session *session) {
 const char *ml_status_text(ml_status status) {
     switch (status) {
 #define ML_STATUS_TEXT(name, value, text) \
-    case name:                            \
-        return text;
+    case name: return text;
         ML_STATUSES(ML_STATUS_TEXT)
 #undef ML_STATUS_TEXT
     }

@@ -13,9 +13,10 @@ void *memcpy(void *to, const void *from, size_t count);
 void *memmove(void *to, const void *from, size_t count);
 void *memset(void *to, int value, size_t count);
 
-/* One kernel of this image. The interpreter has checked, before it calls `check`, that the arguments lie in the program,
- * and of each operand that it lies in its region, is aligned, and may be written if the kernel writes it. `check` must
- * refuse whatever would make `run` touch memory outside its operands; after that `run` trusts its arguments. */
+/* One kernel of this image. The interpreter has checked, before it calls `check`, that the arguments lie in the
+ * program, and of each operand that it lies in its region, is aligned, and may be written if the kernel writes it.
+ * `check` must refuse whatever would make `run` touch memory outside its operands; after that `run` trusts its
+ * arguments. */
 typedef struct ml_kernel {
     uint16_t number;
     uint16_t args_bytes;

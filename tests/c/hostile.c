@@ -1,5 +1,5 @@
-/* Runs damaged programs under AddressSanitizer and UndefinedBehaviorSanitizer: whatever ml_open() accepts must run without
- * touching a byte outside the memory it was lent.
+/* Runs damaged programs under AddressSanitizer and UndefinedBehaviorSanitizer: whatever ml_open() accepts must run
+ * without touching a byte outside the memory it was lent.
  *
  *   hostile PROGRAM SEED COUNT TABLES   COUNT mutations of PROGRAM, most of them in its first TABLES bytes
  *   prints "accepted N of COUNT"; a sanitizer's report ends it with another exit code than 0.
@@ -21,17 +21,14 @@ static uint32_t next_random(void) {
 
 /* Values near the edges of every type are likelier to slip past a check than random ones. */
 static uint32_t interesting(uint32_t old) {
-    static const uint32_t edges[] = {0, 1, 2, 3, 7, 8, 15, 16, 127, 128, 255, 256, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF};
+    static const uint32_t edges[] = {0,   1,   2,   3,      7,      8,          15,         16,        127,
+                                     128, 255, 256, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF};
     uint32_t edge = edges[next_random() % (sizeof edges / sizeof edges[0])];
     switch (next_random() % 4u) {
-        case 0:
-            return edge;
-        case 1:
-            return old + edge;
-        case 2:
-            return old ^ (1u << (next_random() & 31u));
-        default:
-            return next_random();
+    case 0: return edge;
+    case 1: return old + edge;
+    case 2: return old ^ (1u << (next_random() & 31u));
+    default: return next_random();
     }
 }
 
@@ -48,9 +45,7 @@ static void mutate(uint8_t *block, uint32_t bytes, uint32_t tables) {
     }
 }
 
-static void *allocate(uint32_t bytes) {
-    return bytes == 0 ? NULL : aligned_alloc(16, (bytes + 15u) / 16u * 16u);
-}
+static void *allocate(uint32_t bytes) { return bytes == 0 ? NULL : aligned_alloc(16, (bytes + 15u) / 16u * 16u); }
 
 /* Whether the program was accepted. Memory has exactly the size it asks for, so that a byte too far is seen. */
 static bool run(const uint8_t *block, uint32_t bytes) {
@@ -58,7 +53,9 @@ static bool run(const uint8_t *block, uint32_t bytes) {
     if (ml_open_trusted_storage(&session, block, bytes) != ML_OK) {
         return false;
     }
-    ml_memory memory = {.arena_bytes = ml_arena_bytes(&session), .fast_bytes = ml_fast_bytes(&session), .state_bytes = ml_state_bytes(&session)};
+    ml_memory memory = {.arena_bytes = ml_arena_bytes(&session),
+                        .fast_bytes = ml_fast_bytes(&session),
+                        .state_bytes = ml_state_bytes(&session)};
     if (memory.arena_bytes > MEMORY_LIMIT || memory.fast_bytes > MEMORY_LIMIT || memory.state_bytes > MEMORY_LIMIT) {
         return false;
     }
