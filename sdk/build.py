@@ -12,7 +12,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from sdk.cache import Progress, cache_dir, locked, put, silent
 from sdk.elf import read_layout
 from sdk.emit import Emitted
 from sdk.errors import FitError, ToolError
+from sdk.ops import registry
 from sdk.paths import FIRMWARE
 from sdk.program import HEADER
 from sdk.stack import CALL_GRAPH_FLAG, stack_bound
@@ -86,23 +87,38 @@ def build(
     """
     extra = [Source(path.absolute(), "kernels/extra", FAST, shared=False) for path in extra_sources]
     files = {name: text.encode() for name, text in emitted.files.items()}
-    image = build_image(board, [*firmware_sources(board), *extra], files, extra_includes, progress)
+    image = build_image(board, [*firmware_sources(board, _listed(emitted)), *extra], files, extra_includes, progress)
     _check_stack(image)
     _check_program_memory(image, emitted.program)
     return image
 
 
-def firmware_sources(board: Board) -> list[Source]:
-    """All that an image is made of but model.c. Kernels that kernels.def does not list fall out when it is linked."""
-    firmware, kernels, ports = FIRMWARE / "src", FIRMWARE / "src" / "kernels", FIRMWARE / "ports"
-    profile = board.profile.name
+def _listed(emitted: Emitted) -> list[str]:
+    """The names of the kernels that kernels.def lists."""
+    return re.findall(r"ML_USE\((\w+)\)", emitted.files["kernels.def"])
+
+
+def firmware_sources(board: Board, kernels: Collection[str] | None = None) -> list[Source]:
+    """All that an image with `kernels` (None: all) is made of but model.c. What the same files hold besides, and kernels.def
+    does not list, falls out when it is linked."""
+    firmware, ports = FIRMWARE / "src", FIRMWARE / "ports"
     return [
         *(Source(path, "port/common") for path in _c_files(ports / "common")),
         *(Source(path, "port/own") for path in _c_files(board.port)),
         *(_firmware_source(path) for path in _c_files(firmware)),
-        *(Source(path, "kernels", FAST) for path in _c_files(kernels)),
-        *(Source(path, f"kernels/{profile}", FAST) for path in _c_files(kernels / profile)),
+        *_kernel_sources(board, kernels),
     ]
+
+
+def _kernel_sources(board: Board, names: Collection[str] | None) -> list[Source]:
+    """The files of the kernels `names`, and those that are no kernel's own but serve several."""
+    folder = FIRMWARE / "src" / "kernels"
+    kernels = registry().kernels.values()
+    wanted = {kernel.source for kernel in kernels if names is None or kernel.name in names}
+    unused = {kernel.source for kernel in kernels} - wanted
+    files = {path.relative_to(folder): path for path in (*_c_files(folder), *_c_files(folder / board.profile.name))}
+    used = {name: path for name, path in files.items() if str(name) not in unused}
+    return [Source(path, str(Path("kernels") / name.parent), FAST) for name, path in used.items()]
 
 
 def _c_files(folder: Path) -> list[Path]:
@@ -112,7 +128,7 @@ def _c_files(folder: Path) -> list[Path]:
 def _firmware_source(path: Path) -> Source:
     """kernel_table.c includes kernels.def, so that each image has its own."""
     own = path.name == "kernel_table.c"
-    return Source(path, "interpreter" if own or path.name == "interpreter.c" else "port", shared=not own)
+    return Source(path, "interpreter" if own or path.name in ("interpreter.c", "crc32.c") else "port", shared=not own)
 
 
 def build_image(
