@@ -99,8 +99,8 @@ def _listed(emitted: Emitted) -> list[str]:
 
 
 def firmware_sources(board: Board, kernels: Collection[str] | None = None) -> list[Source]:
-    """All that an image with `kernels` (None: all) is made of but model.c. What the same files hold besides, and kernels.def
-    does not list, falls out when it is linked."""
+    """All that an image with `kernels` (None: all) is made of but model.c. What else the same files hold, and
+    kernels.def does not list, falls out when it is linked."""
     firmware, ports = FIRMWARE / "src", FIRMWARE / "ports"
     return [
         *(Source(path, "port/common") for path in _c_files(ports / "common")),
