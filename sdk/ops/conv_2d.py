@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from sdk import numerics
-from sdk.graph import DType
+from sdk.graph import Array, DType
 from sdk.lower import ABSENT, Lowering, Value
 from sdk.ops import convolution as conv
-from sdk.ops.base import Bound, Case, CaseGraph, Kernel, Op, Slot, View, read, write
+from sdk.ops.base import Case, CaseGraph, Kernel, Op, Slot, View, read, write
 from sdk.program import Struct, embed, fields
 
 SHAPE = Struct(
@@ -19,6 +21,16 @@ SHAPE = Struct(
 )
 ARGS_S8 = Struct("ml_conv_2d_s8_args", (*embed("shape", SHAPE), *embed("quantized", conv.QUANTIZED)))
 ARGS_F32 = Struct("ml_conv_2d_f32_args", (*embed("shape", SHAPE), *fields("f", "low", "high")))
+ARGS_HYBRID = Struct(
+    "ml_conv_2d_hybrid_args",
+    (
+        *embed("shape", SHAPE),
+        *fields("f", "low", "high"),
+        *fields("H", "asymmetric"),  # whether inputs are quantized with a zero point
+        *fields("H", "scale_twice"),  # whether sums are multiplied by the weights' and then by the input's scale
+        *fields("I", "scale_stride"),  # 1: a scale for each output; 0: one for all
+    ),
+)
 
 CONV_2D_S8 = Kernel(
     "conv_2d_s8",
@@ -61,13 +73,30 @@ CONV_2D_F32 = Kernel(
         Slot("patch", DType.FLOAT32, written=True, optional=True),
     ),
 )
+# float32 activations, int8 weights; FULLY_CONNECTED uses it too, a row being an image of one pixel.
+CONV_2D_HYBRID = Kernel(
+    "conv_2d_hybrid",
+    13,
+    "conv_2d.c",
+    ARGS_HYBRID,
+    (
+        read("input", DType.FLOAT32),
+        read("weights", DType.INT8),
+        read("bias", DType.FLOAT32, optional=True),
+        write("output", DType.FLOAT32),
+        Slot("patch", DType.INT8, written=True, optional=True),
+        read("scales", DType.FLOAT32),
+        read("weight_sums", DType.INT32, optional=True),  # of each output; needed where `asymmetric`
+        write("image", DType.INT8),  # one image, quantized
+    ),
+)
 
 
 class Conv2D(Op):
     names = ("CONV_2D",)
-    kernels = (CONV_2D_S8, CONV_2D_S16, CONV_2D_F32)
-    types = ("int8", "uint8", "float32")
-    bound = Bound(1e-5, 1e-5, "sums of products may be formed in another order")
+    kernels = (CONV_2D_S8, CONV_2D_S16, CONV_2D_F32, CONV_2D_HYBRID)
+    types = ("int8", "uint8", "int16 with int8 weights", "float32", "float32 with int8 weights")
+    bound = conv.FLOAT_BOUND
 
     def check(self, view: View) -> None:
         x, weights = view.input(0), view.input(1)
@@ -91,6 +120,12 @@ class Conv2D(Op):
             self._lower_quantized(view, low, CONV_2D_S8)
         elif kinds == (DType.INT16, DType.INT8, DType.INT16):
             self._lower_quantized(view, low, CONV_2D_S16)
+        elif kinds == (DType.FLOAT32, DType.INT8, DType.FLOAT32):
+            scales = conv.weight_scales(view)
+            # Grouped convolutions and scales that differ have kernels of their own in TensorFlow Lite.
+            apart = len(set(scales.tolist())) > 1 or _shape(view)["groups"] > 1
+            patch = _patch(view, low, DType.INT8)
+            lower_hybrid(view, low, _shape(view), patch, scales if apart else scales[:1], apart, scale_twice=apart)
         else:
             raise view.unsupported(f"has no kernel for {view.dtypes()}")
 
@@ -101,14 +136,20 @@ class Conv2D(Op):
             low.constant(weights.data),
             low.constant(weights.start),
             low.value(view.output()),
-            _patch(view, low),
+            _patch(view, low, view.input(0).dtype),
             low.constant(weights.scales),
         ]
         low.step(kernel, {"shape": _shape(view), "quantized": weights.args}, values)
 
     def _lower_f32(self, view: View, low: Lowering) -> None:
         bias = low.value(view.input(2)) if view.has(2) else ABSENT
-        values = [low.value(view.input(0)), low.value(view.input(1)), bias, low.value(view.output()), _patch(view, low)]
+        values = [
+            low.value(view.input(0)),
+            low.value(view.input(1)),
+            bias,
+            low.value(view.output()),
+            _patch(view, low, view.input(0).dtype),
+        ]
         low.step(CONV_2D_F32, {"shape": _shape(view)} | conv.float_clamp(view), values)
 
     def cases(self) -> Iterator[Case]:
@@ -128,6 +169,35 @@ class Conv2D(Op):
             extreme = conv.CaseNumbers(x_zero=x_zero, y_zero=y_zero, y_scale=y_scale)
             yield _case(conv.CaseShape((1, 3, 3, 2)), extreme, 3)
         yield from _edge_cases()
+        yield from _hybrid_cases()
+
+
+def lower_hybrid(
+    view: View,
+    low: Lowering,
+    shape: dict[str, Any],
+    patch: Value,
+    scales: Array,
+    asymmetric: bool,
+    *,
+    scale_twice: bool = False,
+) -> None:
+    """Adds the step of a node with float32 activations and int8 weights [outputs][...]; see `ARGS_HYBRID`."""
+    weights = conv.symmetric_weights(view)
+    sums = weights.reshape(len(weights), -1).sum(axis=1, dtype=np.int32)
+    window = shape["window"]
+    values = [
+        low.value(view.input(0)),
+        low.constant(weights),
+        low.value(view.input(2)) if view.has(2) else ABSENT,
+        low.value(view.output()),
+        patch,
+        low.constant(scales),
+        low.constant(sums) if asymmetric else ABSENT,
+        low.scratch(window["input_height"] * window["input_width"] * window["input_channels"]),
+    ]
+    flags = {"asymmetric": asymmetric, "scale_twice": scale_twice, "scale_stride": int(len(scales) > 1)}
+    low.step(CONV_2D_HYBRID, {"shape": shape} | conv.float_clamp(view) | flags, values)
 
 
 def _shape(view: View) -> dict[str, Any]:
@@ -137,13 +207,13 @@ def _shape(view: View) -> dict[str, Any]:
     return {"window": shape, "groups": groups, "group_inputs": inputs, "group_outputs": outputs // groups}
 
 
-def _patch(view: View, low: Lowering) -> Value:
+def _patch(view: View, low: Lowering, dtype: DType) -> Value:
     """Scratch for the inputs under one window, where they are not one run of memory already."""
     _, height, width, inputs = view.input(1).shape
     x = view.input(0)
     if inputs == x.shape[3] and conv.is_one_run(conv.window(view, (height, width))):
         return ABSENT
-    return low.scratch(height * width * inputs * x.dtype.bytes)
+    return low.scratch(height * width * inputs * dtype.bytes)
 
 
 def _edge_cases() -> Iterator[Case]:
@@ -165,6 +235,17 @@ def _edge_cases() -> Iterator[Case]:
     for activation, stride in ((numerics.RELU6, (1, 1)), (numerics.ACTIVATION_NONE, (2, 2))):
         shape = conv.CaseShape((1, 8, 8, 3), (3, 3), stride, activation=activation)
         yield _case(shape, replace(conv.UNSIGNED, x_zero=0, y_zero=255), 8)
+
+
+def _hybrid_cases() -> Iterator[Case]:
+    """float32 activations with int8 weights, whose scales differ, are the same, or are only one."""
+    strided = conv.CaseShape((2, 7, 6, 5), (3, 3), (2, 1), activation=numerics.RELU)
+    dilated = conv.CaseShape((1, 7, 6, 3), (2, 3), (1, 1), (2, 2))
+    run = conv.CaseShape((3, 4, 3, 7), (1, 1), padding=conv.VALID)
+    for numbers in (conv.HYBRID, replace(conv.HYBRID, per_channel=False)):
+        for shape in (strided, dilated, run):
+            yield _case(shape, numbers, 4)
+    yield _case(conv.CaseShape((1, 4, 5, 6)), conv.HYBRID, 9, groups=3)
 
 
 def _case(shape: conv.CaseShape, numbers: conv.CaseNumbers, outputs: int, groups: int = 1) -> Case:

@@ -12,7 +12,7 @@ import tflite
 
 from sdk import numerics
 from sdk.graph import Array, DType, Tensor
-from sdk.ops.base import CaseGraph, View
+from sdk.ops.base import Bound, CaseGraph, View
 from sdk.program import Struct, fields
 
 SAME, VALID = 0, 1
@@ -26,6 +26,9 @@ WINDOW = Struct(
         *fields("H", "dilation_height", "dilation_width", "pad_top", "pad_left"),
     ),
 )
+# The portable kernels add products in the oracle's order, and are equal to it bit for bit. Another order moves a sum of
+# n products of about 1 by about sqrt(n) * 2^-24.
+FLOAT_BOUND = Bound(1e-5, 1e-5, "equal where products are added in the reference's order; faster kernels may not")
 LIMIT = 65535  # of the 16-bit fields
 
 QUANTIZED = Struct(
@@ -187,6 +190,22 @@ def quantized_weights(
     return Weights(data, start.reshape(-1), np.array(scales, np.int32), args)
 
 
+def symmetric_weights(view: View) -> Array:
+    """The int8 weights (input 1) of a node with float32 activations."""
+    weights = view.input(1)
+    if weights.quantization is None or any(weights.quantization.zero_point):
+        raise view.unsupported(f"has weights {weights.label} that are not quantized around zero")
+    return view.constant(1)
+
+
+def weight_scales(view: View) -> Array:
+    """float32[1] or float32[channels]: the scales of the weights (input 1) of a node with float32 activations."""
+    quantization = view.input(1).quantization
+    view.need(quantization is not None, "its weights have no scale")
+    assert quantization is not None
+    return np.array(quantization.scale, np.float32)
+
+
 def _channels(weights: Array, summed: Sequence[int]) -> int:
     return math.prod(size for axis, size in enumerate(weights.shape) if axis not in summed)
 
@@ -258,17 +277,20 @@ class CaseNumbers:
     x_zero: int = 3
     y_zero: int = -5
     y_scale: float = 0.05
-    weights: DType = DType.INT8
+    weights: DType = DType.INT8  # float32 activations: weights are float32 where `hybrid` is not set
+    hybrid: bool = False
 
     @property
     def name(self) -> str:
+        kind = "hybrid" if self.hybrid else self.dtype.suffix
         weights = "-int4" if self.weights is DType.INT4 else ""
         bias = "-no-bias" if self.bias is None else "-bias64" if self.bias is DType.INT64 else ""
         scales = "-channels" if self.per_channel else ""
-        return f"{self.dtype.suffix}{weights}{scales}{bias}-x{self.x_zero}-y{self.y_zero}-scale{self.y_scale}"
+        return f"{kind}{weights}{scales}{bias}-x{self.x_zero}-y{self.y_zero}-scale{self.y_scale}"
 
 
 FLOAT = CaseNumbers(DType.FLOAT32, bias=DType.FLOAT32)
+HYBRID = replace(FLOAT, hybrid=True)
 UNSIGNED = CaseNumbers(DType.UINT8, per_channel=False, x_zero=121, y_zero=3, weights=DType.UINT8)
 WIDE = CaseNumbers(DType.INT16, bias=DType.INT64, x_zero=0, y_zero=0, y_scale=0.01)
 WIDE_CASES = (WIDE, replace(WIDE, bias=DType.INT32), replace(WIDE, bias=None, per_channel=False))
@@ -282,18 +304,30 @@ def case_operands(
     channels = shapes[1][axis]
     if numbers.dtype is DType.FLOAT32:
         x, y = g.input(shapes[0], DType.FLOAT32), g.output(shapes[2], DType.FLOAT32)
-        operands: list[int | None] = [x, g.constant(rng.normal(size=shapes[1]), DType.FLOAT32)]
+        operands: list[int | None]
+        if numbers.hybrid:
+            operands = [x, _case_weights(g, numbers, shapes[1], axis, rng)[0]]
+        else:
+            operands = [x, g.constant(rng.normal(size=shapes[1]), DType.FLOAT32)]
         if numbers.bias is not None:
             operands.append(g.constant(rng.normal(size=channels), DType.FLOAT32))
         return operands, y
     x_scale = 0.0005 if numbers.dtype is DType.INT16 else 0.05
-    scale: float | list[float] = list(rng.uniform(0.002, 0.02, channels)) if numbers.per_channel else 0.01
     x = g.input(shapes[0], numbers.dtype, x_scale, numbers.x_zero)
-    limit = 7 if numbers.weights is DType.INT4 else 127
-    zero_point = 137 if numbers.weights is DType.UINT8 else 0
-    data = rng.integers(-limit, limit + 1, shapes[1]) + (128 if zero_point else 0)
-    operands = [x, g.constant(data, numbers.weights, scale, zero_point, axis)]
+    weights, scale = _case_weights(g, numbers, shapes[1], axis, rng)
+    operands = [x, weights]
     if numbers.bias is not None:
-        bias_scale = [x_scale * s for s in scale] if isinstance(scale, list) else x_scale * scale
+        bias_scale = [x_scale * s for s in scale]
         operands.append(g.constant(rng.integers(-3000, 3000, channels), numbers.bias, bias_scale))
     return operands, g.output(shapes[2], numbers.dtype, numbers.y_scale, numbers.y_zero)
+
+
+def _case_weights(
+    g: CaseGraph, numbers: CaseNumbers, shape: Sequence[int], axis: int, rng: np.random.Generator
+) -> tuple[int, list[float]]:
+    """(tensor, scales) of random quantized weights."""
+    scale = list(rng.uniform(0.002, 0.02, shape[axis])) if numbers.per_channel else [0.01]
+    limit = 7 if numbers.weights is DType.INT4 else 127
+    zero_point = 137 if numbers.weights is DType.UINT8 else 0
+    data = rng.integers(-limit, limit + 1, shape) + (128 if zero_point else 0)
+    return g.constant(data, numbers.weights, scale, zero_point, axis), scale

@@ -13,12 +13,16 @@ from sdk import numerics
 from sdk.graph import DType
 from sdk.lower import ABSENT, Lowering, Value
 from sdk.ops import convolution as conv
-from sdk.ops.base import Bound, Case, CaseGraph, Kernel, Op, View, read, write
+from sdk.ops.base import Case, CaseGraph, Kernel, Op, View, read, write
 from sdk.program import Struct, embed, fields
 
 SHAPE = Struct("ml_depthwise_conv_2d_shape", (*embed("window", conv.WINDOW), *fields("I", "depth_multiplier")))
 ARGS_S8 = Struct("ml_depthwise_conv_2d_s8_args", (*embed("shape", SHAPE), *embed("quantized", conv.QUANTIZED)))
 ARGS_F32 = Struct("ml_depthwise_conv_2d_f32_args", (*embed("shape", SHAPE), *fields("f", "low", "high")))
+ARGS_HYBRID = Struct(
+    "ml_depthwise_conv_2d_hybrid_args",
+    (*embed("shape", SHAPE), *fields("f", "low", "high"), *fields("I", "scale_stride")),
+)
 
 SLOTS_S8 = (
     read("input", DType.INT8),
@@ -56,13 +60,34 @@ DEPTHWISE_CONV_2D_F32 = Kernel(
         write("output", DType.FLOAT32),
     ),
 )
+# float32 activations, int8 weights.
+DEPTHWISE_CONV_2D_HYBRID = Kernel(
+    "depthwise_conv_2d_hybrid",
+    19,
+    "depthwise_conv_2d.c",
+    ARGS_HYBRID,
+    (
+        read("input", DType.FLOAT32),
+        read("weights", DType.INT8),
+        read("bias", DType.FLOAT32, optional=True),
+        write("output", DType.FLOAT32),
+        read("scales", DType.FLOAT32),
+        write("image", DType.INT8),  # one image, quantized
+    ),
+)
 
 
 class DepthwiseConv2D(Op):
     names = ("DEPTHWISE_CONV_2D",)
-    kernels = (DEPTHWISE_CONV_2D_S8, DEPTHWISE_CONV_2D_S8_OFFSET, DEPTHWISE_CONV_2D_S16, DEPTHWISE_CONV_2D_F32)
-    types = ("int8", "uint8", "float32")
-    bound = Bound(1e-5, 1e-5, "sums of products may be formed in another order")
+    kernels = (
+        DEPTHWISE_CONV_2D_S8,
+        DEPTHWISE_CONV_2D_S8_OFFSET,
+        DEPTHWISE_CONV_2D_S16,
+        DEPTHWISE_CONV_2D_F32,
+        DEPTHWISE_CONV_2D_HYBRID,
+    )
+    types = ("int8", "uint8", "int16 with int8 weights", "float32", "float32 with int8 weights")
+    bound = conv.FLOAT_BOUND
 
     def check(self, view: View) -> None:
         x, weights = view.input(0), view.input(1)
@@ -87,6 +112,8 @@ class DepthwiseConv2D(Op):
             self._lower_quantized(view, low, DEPTHWISE_CONV_2D_S8)
         elif kinds == (DType.INT16, DType.INT8, DType.INT16):
             self._lower_quantized(view, low, DEPTHWISE_CONV_2D_S16)
+        elif kinds == (DType.FLOAT32, DType.INT8, DType.FLOAT32):
+            self._lower_hybrid(view, low)
         else:
             raise view.unsupported(f"has no kernel for {view.dtypes()}")
 
@@ -103,6 +130,19 @@ class DepthwiseConv2D(Op):
             values.append(_padding(view, low))
             kernel = DEPTHWISE_CONV_2D_S8_OFFSET if weights.args["weights_offset"] else kernel
         low.step(kernel, {"shape": _shape(view), "quantized": weights.args}, values)
+
+    def _lower_hybrid(self, view: View, low: Lowering) -> None:
+        x, scales = view.input(0), conv.weight_scales(view)
+        values = [
+            low.value(x),
+            low.constant(conv.symmetric_weights(view)),
+            low.value(view.input(2)) if view.has(2) else ABSENT,
+            low.value(view.output()),
+            low.constant(scales),
+            low.scratch(x.elements // x.shape[0]),
+        ]
+        args = {"shape": _shape(view), "scale_stride": int(len(scales) > 1)} | conv.float_clamp(view)
+        low.step(DEPTHWISE_CONV_2D_HYBRID, args, values)
 
     def cases(self) -> Iterator[Case]:
         plain = conv.CaseNumbers()
@@ -127,6 +167,12 @@ class DepthwiseConv2D(Op):
                 yield _case(conv.CaseShape((1, 3, 3, 4), activation=activation), unbiased)
             yield _case(conv.CaseShape((1, 1, 1, 4), (5, 5)), unbiased)
         yield _case(conv.CaseShape((1, 3, 3, 4)), replace(plain, weights=DType.INT4))
+        for shape, multiplier in (
+            (conv.CaseShape((2, 7, 6, 5), (3, 3), (2, 1), activation=numerics.RELU), 1),
+            (conv.CaseShape((1, 7, 6, 3), (2, 3), (1, 1), (2, 2)), 2),
+            (conv.CaseShape((1, 4, 3, 1), (2, 2), padding=conv.VALID), 7),
+        ):
+            yield _case(shape, conv.HYBRID, multiplier)
 
 
 def _shape(view: View) -> dict[str, Any]:

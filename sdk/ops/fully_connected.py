@@ -14,7 +14,8 @@ from sdk import numerics
 from sdk.graph import DType
 from sdk.lower import ABSENT, Lowering
 from sdk.ops import convolution as conv
-from sdk.ops.base import Bound, Case, CaseGraph, Kernel, Op, View, read, write
+from sdk.ops.base import Case, CaseGraph, Kernel, Op, View, read, write
+from sdk.ops.conv_2d import CONV_2D_HYBRID, lower_hybrid
 from sdk.program import Struct, embed, fields
 
 ARGS_S8 = Struct(
@@ -74,9 +75,9 @@ FULLY_CONNECTED_S16 = Kernel(
 
 class FullyConnected(Op):
     names = ("FULLY_CONNECTED",)
-    kernels = (FULLY_CONNECTED_S8, FULLY_CONNECTED_S16, FULLY_CONNECTED_F32)
-    types = ("int8", "uint8", "int16 with int8 weights", "float32")
-    bound = Bound(1e-5, 1e-5, "sums of products may be formed in another order")
+    kernels = (FULLY_CONNECTED_S8, FULLY_CONNECTED_S16, FULLY_CONNECTED_F32, CONV_2D_HYBRID)
+    types = ("int8", "uint8", "int16 with int8 weights", "float32", "float32 with int8 weights")
+    bound = conv.FLOAT_BOUND
 
     def check(self, view: View) -> None:
         x, weights, y = view.input(0), view.input(1), view.output()
@@ -107,6 +108,9 @@ class FullyConnected(Op):
             self._lower_s8(view, low, shape)
         elif kinds == (DType.INT16, DType.INT8, DType.INT16):
             self._lower_s16(view, low, shape)
+        elif kinds == (DType.FLOAT32, DType.INT8, DType.FLOAT32):
+            asymmetric = bool(view.option("asymmetric_quantize_inputs", False))
+            lower_hybrid(view, low, _image_shape(shape), ABSENT, conv.weight_scales(view), asymmetric)
         else:
             raise view.unsupported(f"has no kernel for {view.dtypes()}")
 
@@ -163,8 +167,20 @@ class FullyConnected(Op):
         for numbers, activation in itertools.product(conv.WIDE_CASES, (numerics.ACTIVATION_NONE, numerics.RELU6)):
             yield _case_of(numbers, 3, 900, 5, activation)
         yield _case_of(replace(conv.WIDE, per_channel=False), 2, 7, 1, numerics.RELU)
+        # Scales that differ: tflite-runtime 2.14 takes them for none, and is no oracle.
+        for bias, asymmetric in itertools.product((DType.FLOAT32, None), (False, True)):
+            numbers = replace(conv.HYBRID, per_channel=False, bias=bias)
+            yield _case_of(numbers, 3, 50, 7, numerics.RELU, asymmetric_quantize_inputs=asymmetric)
         yield _case_of(conv.CaseNumbers(), 2, 33, 5, numerics.RELU)
         yield _case_of(conv.CaseNumbers(weights=DType.INT4, per_channel=False), 2, 33, 5, numerics.ACTIVATION_NONE)
+
+
+def _image_shape(shape: dict[str, int]) -> dict[str, Any]:
+    """The shape of the CONV_2D that is the same: each row an image of one pixel."""
+    ones = {item.name: 0 if item.name.startswith("pad") else 1 for item in conv.WINDOW.fields}
+    channels = {"input_channels": shape["inputs"], "output_channels": shape["outputs"]}
+    window = ones | {"batches": shape["rows"]} | channels
+    return {"window": window, "groups": 1, "group_inputs": shape["inputs"], "group_outputs": shape["outputs"]}
 
 
 def _options(activation: int) -> dict[str, Any]:
@@ -176,13 +192,14 @@ def _options(activation: int) -> dict[str, Any]:
     }
 
 
-def _case_of(numbers: conv.CaseNumbers, rows: int, inputs: int, outputs: int, activation: int) -> Case:
+def _case_of(numbers: conv.CaseNumbers, rows: int, inputs: int, outputs: int, activation: int, **options: Any) -> Case:
     g = CaseGraph()
     operands, y = conv.case_operands(g, numbers, ((rows, inputs), (outputs, inputs), (rows, outputs)), axis=0)
-    name = f"{numbers.name}-{rows}x{inputs}x{outputs}-act{activation}"
+    asymmetric = "-asymmetric" if options.get("asymmetric_quantize_inputs") else ""
+    name = f"{numbers.name}-{rows}x{inputs}x{outputs}-act{activation}{asymmetric}"
     # Without a bias tflite-runtime adds up in 32 bits always, tflite-micro only where this option says so.
     sums = {} if numbers.bias else {"quantized_bias_type": tflite.TensorType.INT32}
-    return g.case(name, "FULLY_CONNECTED", operands, [y], _options(activation) | sums)
+    return g.case(name, "FULLY_CONNECTED", operands, [y], _options(activation) | sums | options)
 
 
 def _case_s8(

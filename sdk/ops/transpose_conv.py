@@ -12,7 +12,7 @@ from sdk import numerics
 from sdk.graph import DType
 from sdk.lower import ABSENT, Lowering
 from sdk.ops import convolution as conv
-from sdk.ops.base import Bound, Case, CaseGraph, Kernel, Op, View, read, write
+from sdk.ops.base import Case, CaseGraph, Kernel, Op, View, read, write
 from sdk.program import Struct, embed, fields
 
 ARGS_S8 = Struct("ml_transpose_conv_s8_args", (*embed("window", conv.WINDOW), *embed("quantized", conv.QUANTIZED)))
@@ -63,7 +63,7 @@ class TransposeConv(Op):
     names = ("TRANSPOSE_CONV",)
     kernels = (TRANSPOSE_CONV_S8, TRANSPOSE_CONV_S16, TRANSPOSE_CONV_F32)
     types = ("int8", "uint8", "int16 with int8 weights", "float32")
-    bound = Bound(1e-5, 1e-5, "sums of products may be formed in another order")
+    bound = conv.FLOAT_BOUND
 
     def check(self, view: View) -> None:
         x, weights = view.input(X), view.input(WEIGHTS)

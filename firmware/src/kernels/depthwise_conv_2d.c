@@ -1,5 +1,6 @@
 /* DEPTHWISE_CONV_2D: output channel c * multiplier + m is input channel c convolved with weights of its own.
  * Layouts: input [batches][height][width][channels], weights [kernel height][kernel width][outputs]. */
+#include "hybrid.h"
 #include "window.h"
 
 /* Operands 0 to 3 are input, weights, start or bias, output. */
@@ -113,32 +114,48 @@ int32_t ml_depthwise_conv_2d_s8_offset(const void *args, void *const *operands) 
     return depthwise_s8(a, operands, a->quantized.weights_offset);
 }
 
-/* One output: the window's top left tap is (top, left) of `channel`, the image's first pixel in the output's channel.
- */
-typedef void output_function(const void *args, void *const *operands, const void *channel, uint32_t top, uint32_t left,
-                             uint32_t o, void *output);
+/* One kernel's work on its images. */
+typedef struct depthwise_job {
+    const ml_depthwise_conv_2d_shape *shape;
+    const void *args;
+    void *const *operands;
+    /* Computes output channel `o` of the pixel whose window's top left tap is (top, left) of `channel`: the image from
+     * the channel that `o` reads on. */
+    void (*run)(const struct depthwise_job *job, const void *channel, uint32_t top, uint32_t left, uint32_t o,
+                void *output);
+    uint32_t input_bytes, output_bytes; /* of one element */
+    ml_grid grid; /* of a hybrid kernel's image */
+} depthwise_job;
 
-/* Calls `run` for each output in turn. */
-static void each_output(const void *args, void *const *operands, uint32_t element_bytes, output_function *run) {
-    const ml_depthwise_conv_2d_shape *d = args; /* every kernel's arguments start with it */
+/* Runs `job` for each output of one image; returns where the next image's output goes. */
+static uint8_t *each_output(const depthwise_job *job, const uint8_t *image, uint8_t *output) {
+    const ml_depthwise_conv_2d_shape *d = job->shape;
     const ml_window *w = &d->window;
-    const uint8_t *image = operands[0];
-    uint8_t *output = operands[3];
-    uint32_t image_bytes = w->input_height * w->input_width * w->input_channels * element_bytes;
-    for (uint32_t b = 0; b < w->batches; b++, image += image_bytes) {
-        uint32_t top = 0u - w->pad_top;
-        for (uint32_t y = 0; y < w->output_height; y++, top += w->stride_height) {
-            uint32_t left = 0u - w->pad_left;
-            for (uint32_t x = 0; x < w->output_width; x++, left += w->stride_width) {
-                const uint8_t *channel = image;
-                for (uint32_t o = 0; o < w->output_channels; channel += element_bytes) {
-                    for (uint32_t m = 0; m < d->depth_multiplier; m++, o++, output += element_bytes) {
-                        run(args, operands, channel, top, left, o, output);
-                    }
+    uint32_t top = 0u - w->pad_top;
+    for (uint32_t y = 0; y < w->output_height; y++, top += w->stride_height) {
+        uint32_t left = 0u - w->pad_left;
+        for (uint32_t x = 0; x < w->output_width; x++, left += w->stride_width) {
+            const uint8_t *channel = image;
+            for (uint32_t o = 0; o < w->output_channels; channel += job->input_bytes) {
+                for (uint32_t m = 0; m < d->depth_multiplier; m++, o++, output += job->output_bytes) {
+                    job->run(job, channel, top, left, o, output);
                 }
             }
         }
     }
+    return output;
+}
+
+/* Runs `job` for all images. */
+static int32_t all_images(const depthwise_job *job) {
+    const ml_window *w = &job->shape->window;
+    uint32_t bytes = w->input_height * w->input_width * w->input_channels * job->input_bytes;
+    const uint8_t *image = job->operands[0];
+    uint8_t *output = job->operands[3];
+    for (uint32_t b = 0; b < w->batches; b++, image += bytes) {
+        output = each_output(job, image, output);
+    }
+    return 0;
 }
 
 ml_status ml_depthwise_conv_2d_s16_check(const void *args, const ml_operand *operands) {
@@ -149,12 +166,12 @@ ml_status ml_depthwise_conv_2d_s16_check(const void *args, const ml_operand *ope
     return sound ? ML_OK : ML_ERR_OPERAND;
 }
 
-static void output_s16(const void *args, void *const *operands, const void *channel, uint32_t top, uint32_t left,
-                       uint32_t o, void *output) {
-    const ml_depthwise_conv_2d_s8_args *a = args;
+static void output_s16(const depthwise_job *job, const void *channel, uint32_t top, uint32_t left, uint32_t o,
+                       void *output) {
+    const ml_depthwise_conv_2d_s8_args *a = job->args;
     const ml_window *w = &a->shape.window;
-    const int8_t *weights = (const int8_t *)operands[1] + o;
-    int64_t sum = ((const int64_t *)operands[2])[o];
+    const int8_t *weights = (const int8_t *)job->operands[1] + o;
+    int64_t sum = ((const int64_t *)job->operands[2])[o];
     for (uint32_t ky = 0, y = top; ky < w->kernel_height; ky++, y += w->dilation_height) {
         for (uint32_t kx = 0, x = left; kx < w->kernel_width; kx++, x += w->dilation_width) {
             const int16_t *input = ml_pixel(w, channel, y, x, w->input_channels * 2u, NULL);
@@ -162,13 +179,14 @@ static void output_s16(const void *args, void *const *operands, const void *chan
             weights += w->output_channels;
         }
     }
-    const int32_t *scale = (const int32_t *)operands[4] + 2u * a->quantized.scale_stride * o;
+    const int32_t *scale = (const int32_t *)job->operands[4] + 2u * a->quantized.scale_stride * o;
     *(int16_t *)output = ml_finish_s16(&a->quantized, sum, scale);
 }
 
 int32_t ml_depthwise_conv_2d_s16(const void *args, void *const *operands) {
-    each_output(args, operands, 2, output_s16);
-    return 0;
+    const ml_depthwise_conv_2d_s8_args *a = args;
+    depthwise_job job = {&a->shape, args, operands, output_s16, 2, 2, {0.0f, 0}};
+    return all_images(&job);
 }
 
 ml_status ml_depthwise_conv_2d_f32_check(const void *args, const ml_operand *operands) {
@@ -178,12 +196,12 @@ ml_status ml_depthwise_conv_2d_f32_check(const void *args, const ml_operand *ope
     return sound ? ML_OK : ML_ERR_OPERAND;
 }
 
-static void output_f32(const void *args, void *const *operands, const void *channel, uint32_t top, uint32_t left,
-                       uint32_t o, void *output) {
-    const ml_depthwise_conv_2d_f32_args *a = args;
+static void output_f32(const depthwise_job *job, const void *channel, uint32_t top, uint32_t left, uint32_t o,
+                       void *output) {
+    const ml_depthwise_conv_2d_f32_args *a = job->args;
     const ml_window *w = &a->shape.window;
-    const float *weights = (const float *)operands[1] + o;
-    const float *bias = operands[2];
+    const float *weights = (const float *)job->operands[1] + o;
+    const float *bias = job->operands[2];
     float sum = 0.0f;
     for (uint32_t ky = 0, y = top; ky < w->kernel_height; ky++, y += w->dilation_height) {
         for (uint32_t kx = 0, x = left; kx < w->kernel_width; kx++, x += w->dilation_width) {
@@ -196,6 +214,49 @@ static void output_f32(const void *args, void *const *operands, const void *chan
 }
 
 int32_t ml_depthwise_conv_2d_f32(const void *args, void *const *operands) {
-    each_output(args, operands, 4, output_f32);
+    const ml_depthwise_conv_2d_f32_args *a = args;
+    depthwise_job job = {&a->shape, args, operands, output_f32, 4, 4, {0.0f, 0}};
+    return all_images(&job);
+}
+
+ml_status ml_depthwise_conv_2d_hybrid_check(const void *args, const ml_operand *operands) {
+    const ml_depthwise_conv_2d_hybrid_args *a = args;
+    const ml_window *w = &a->shape.window;
+    bool sound = fits(&a->shape, operands, 4, 1) && a->scale_stride <= 1 &&
+                 (operands[2].ref == 0 || ml_holds(&operands[2], 4, w->output_channels, 1, 1, 1)) &&
+                 ml_holds(&operands[4], 4, a->scale_stride ? w->output_channels : 1, 1, 1, 1) &&
+                 ml_holds(&operands[5], 1, w->input_height, w->input_width, w->input_channels, 1);
+    return sound ? ML_OK : ML_ERR_OPERAND;
+}
+
+static void output_hybrid(const depthwise_job *job, const void *channel, uint32_t top, uint32_t left, uint32_t o,
+                          void *output) {
+    const ml_depthwise_conv_2d_hybrid_args *a = job->args;
+    const ml_window *w = &a->shape.window;
+    const int8_t *weights = (const int8_t *)job->operands[1] + o;
+    const float *bias = job->operands[2], *scales = job->operands[4];
+    int32_t sum = 0;
+    for (uint32_t ky = 0, y = top; ky < w->kernel_height; ky++, y += w->dilation_height) {
+        for (uint32_t kx = 0, x = left; kx < w->kernel_width; kx++, x += w->dilation_width) {
+            const int8_t *input = ml_pixel(w, channel, y, x, w->input_channels, NULL);
+            sum += input != NULL ? (*input - job->grid.zero_point) * *weights : 0;
+            weights += w->output_channels;
+        }
+    }
+    float value = (float)sum * (scales[o * a->scale_stride] * job->grid.scale);
+    *(float *)output = ml_clamp_f32(value + (bias != NULL ? bias[o] : 0.0f), a->low, a->high);
+}
+
+int32_t ml_depthwise_conv_2d_hybrid(const void *args, void *const *operands) {
+    const ml_depthwise_conv_2d_hybrid_args *a = args;
+    const ml_window *w = &a->shape.window;
+    uint32_t elements = w->input_height * w->input_width * w->input_channels;
+    const float *image = operands[0];
+    uint8_t *output = operands[3];
+    depthwise_job job = {&a->shape, args, operands, output_hybrid, 1, 4, {0.0f, 0}};
+    for (uint32_t b = 0; b < w->batches; b++, image += elements) {
+        job.grid = ml_quantize(image, elements, true, operands[5]);
+        output = each_output(&job, operands[5], output);
+    }
     return 0;
 }
