@@ -76,6 +76,16 @@ typedef struct ml_conv_2d_f32_args {
 } ml_conv_2d_f32_args;
 _Static_assert(sizeof(ml_conv_2d_f32_args) == 64u, "ml_conv_2d_f32_args");
 
+typedef struct ml_conv_2d_hybrid_args {
+    ml_conv_2d_shape shape;
+    float low;
+    float high;
+    uint16_t asymmetric;
+    uint16_t scale_twice;
+    uint32_t scale_stride;
+} ml_conv_2d_hybrid_args;
+_Static_assert(sizeof(ml_conv_2d_hybrid_args) == 72u, "ml_conv_2d_hybrid_args");
+
 typedef struct ml_depthwise_conv_2d_shape {
     ml_window window;
     uint32_t depth_multiplier;
@@ -94,6 +104,14 @@ typedef struct ml_depthwise_conv_2d_f32_args {
     float high;
 } ml_depthwise_conv_2d_f32_args;
 _Static_assert(sizeof(ml_depthwise_conv_2d_f32_args) == 56u, "ml_depthwise_conv_2d_f32_args");
+
+typedef struct ml_depthwise_conv_2d_hybrid_args {
+    ml_depthwise_conv_2d_shape shape;
+    float low;
+    float high;
+    uint32_t scale_stride;
+} ml_depthwise_conv_2d_hybrid_args;
+_Static_assert(sizeof(ml_depthwise_conv_2d_hybrid_args) == 60u, "ml_depthwise_conv_2d_hybrid_args");
 
 typedef struct ml_transpose_conv_s8_args {
     ml_window window;
@@ -524,6 +542,11 @@ ml_status ml_conv_2d_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_2d_s16(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_conv_2d_s16 {12u, 72u, 6u, 24u, 16u, 0u, 2417u, 0u, ml_conv_2d_s16_check, ml_conv_2d_s16}
 
+/* conv_2d_hybrid: operands input, weights, bias, output, patch, scales, weight_sums, image */
+ml_status ml_conv_2d_hybrid_check(const void *args, const ml_operand *operands);
+int32_t ml_conv_2d_hybrid(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_conv_2d_hybrid {13u, 72u, 8u, 152u, 84u, 0u, 10402u, 0u, ml_conv_2d_hybrid_check, ml_conv_2d_hybrid}
+
 /* depthwise_conv_2d_s8: operands input, weights, start, output, scales, padding */
 ml_status ml_depthwise_conv_2d_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_depthwise_conv_2d_s8(const void *args, void *const *operands);
@@ -543,6 +566,11 @@ int32_t ml_depthwise_conv_2d_f32(const void *args, void *const *operands);
 ml_status ml_depthwise_conv_2d_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_depthwise_conv_2d_s16(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_depthwise_conv_2d_s16 {18u, 64u, 5u, 8u, 0u, 0u, 625u, 0u, ml_depthwise_conv_2d_s16_check, ml_depthwise_conv_2d_s16}
+
+/* depthwise_conv_2d_hybrid: operands input, weights, bias, output, scales, image */
+ml_status ml_depthwise_conv_2d_hybrid_check(const void *args, const ml_operand *operands);
+int32_t ml_depthwise_conv_2d_hybrid(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_depthwise_conv_2d_hybrid {19u, 60u, 6u, 40u, 4u, 0u, 674u, 0u, ml_depthwise_conv_2d_hybrid_check, ml_depthwise_conv_2d_hybrid}
 
 /* transpose_conv_s8: operands input, weights, start, output, scales */
 ml_status ml_transpose_conv_s8_check(const void *args, const ml_operand *operands);
