@@ -517,6 +517,21 @@ typedef struct ml_lstm_f32_args {
 } ml_lstm_f32_args;
 _Static_assert(sizeof(ml_lstm_f32_args) == 24u, "ml_lstm_f32_args");
 
+typedef struct ml_cast_integer_args {
+    uint32_t count;
+    uint32_t input_type;
+    uint32_t output_type;
+    int32_t offset;
+} ml_cast_integer_args;
+_Static_assert(sizeof(ml_cast_integer_args) == 16u, "ml_cast_integer_args");
+
+typedef struct ml_cast_float_args {
+    uint32_t count;
+    uint32_t type;
+    int32_t offset;
+} ml_cast_float_args;
+_Static_assert(sizeof(ml_cast_float_args) == 12u, "ml_cast_float_args");
+
 /* fully_connected_s8: operands input, weights, start, scales, output */
 ml_status ml_fully_connected_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_s8(const void *args, void *const *operands);
@@ -876,5 +891,20 @@ int32_t ml_circular_buffer(const void *args, void *const *operands);
 ml_status ml_lstm_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_lstm_f32(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_lstm_f32 {236u, 24u, 6u, 56u, 0u, 0u, 2730u, 0u, ml_lstm_f32_check, ml_lstm_f32}
+
+/* cast_integer: operands input, output */
+ml_status ml_cast_integer_check(const void *args, const ml_operand *operands);
+int32_t ml_cast_integer(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_cast_integer {290u, 16u, 2u, 2u, 0u, 0u, 0u, 0u, ml_cast_integer_check, ml_cast_integer}
+
+/* cast_to_f32: operands input, output */
+ml_status ml_cast_to_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_cast_to_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_cast_to_f32 {291u, 12u, 2u, 2u, 0u, 0u, 8u, 0u, ml_cast_to_f32_check, ml_cast_to_f32}
+
+/* cast_from_f32: operands input, output */
+ml_status ml_cast_from_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_cast_from_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_cast_from_f32 {292u, 12u, 2u, 2u, 0u, 0u, 2u, 0u, ml_cast_from_f32_check, ml_cast_from_f32}
 
 #endif
