@@ -7,13 +7,14 @@ memory from the model's own tensors instead of the program's buffers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
+from sdk import passes
 from sdk.boards import Board
 from sdk.errors import SdkError
 from sdk.graph import DType, Graph, Node, Tensor
-from sdk.lower import Lowered, Target, lower
+from sdk.lower import Lowered, Lowering, Target, lower
 from sdk.ops import registry as shipped_registry
 from sdk.ops.base import Registry, View
 from sdk.plan import Buffer, Plan, plan
@@ -76,13 +77,14 @@ class Report:
 def inspect(graph: Graph, target: Target | None = None, registry: Registry | None = None) -> Report:
     """The report of `graph`, lowered for `target`. Raises nothing for a graph that `sdk.load` has accepted."""
     registry = registry or shipped_registry()
-    problems = find_problems(graph, registry)
+    target = target or Target()
+    problems = _problems(_unchecked(graph, registry))
     lowered = None
     if not problems:
         try:
             lowered = lower(graph, target, registry)
         except SdkError as error:
-            problems = [Problem(error.message, error.remedy)]
+            problems = _problems(_unlowered(graph, target, registry)) or [Problem(error.message, error.remedy)]
     nodes = tuple(_node(graph, node, registry) for node in graph.nodes)
     return Report(
         graph=graph,
@@ -97,22 +99,36 @@ def inspect(graph: Graph, target: Target | None = None, registry: Registry | Non
     )
 
 
-def find_problems(graph: Graph, registry: Registry) -> list[Problem]:
-    """Every operator that is unknown or refuses its node, subgraphs included; those that differ by the node alone
-    are one problem."""
-    found: dict[tuple[str, str], Problem] = {}
+def _unchecked(graph: Graph, registry: Registry) -> Iterator[tuple[Node, SdkError]]:
+    """Every node that is unknown or breaks its operator's rules, subgraphs included."""
     for each in _graphs(graph):
         for node in each.nodes:
             try:
                 registry.op(node).check(View(each, node))
             except SdkError as error:
-                message = error.message.replace(node.label, node.op)
-                known = found.get((node.op, message))
-                if known is None:
-                    full = error.message if node.label in error.message else f"{node.label}: {error.message}"
-                    found[node.op, message] = Problem(full, error.remedy, node.label)
-                else:
-                    found[node.op, message] = Problem(known.message, known.remedy, known.node, known.count + 1)
+                yield node, error
+
+
+def _unlowered(graph: Graph, target: Target, registry: Registry) -> Iterator[tuple[Node, SdkError]]:
+    """Every node of the main graph that no kernel takes, for its types or options."""
+    simplified = passes.run_all(graph, registry)
+    low = Lowering(simplified, target, registry)
+    for node in simplified.nodes:
+        low.node = node
+        try:
+            registry.op(node).lower(View(simplified, node), low)
+        except SdkError as error:
+            yield node, error
+
+
+def _problems(refused: Iterable[tuple[Node, SdkError]]) -> list[Problem]:
+    """Refusals that differ by the node alone are one problem."""
+    found: dict[tuple[str, str], Problem] = {}
+    for node, error in refused:
+        key = node.op, error.message.replace(node.label, node.op)
+        full = error.message if node.label in error.message else f"{node.label}: {error.message}"
+        first = found.setdefault(key, Problem(full, error.remedy, node.label, 0))
+        found[key] = replace(first, count=first.count + 1)
     return list(found.values())
 
 

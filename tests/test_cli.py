@@ -124,6 +124,15 @@ def test_inspect_works_without_support(capsys: pytest.CaptureFixture[str]) -> No
         assert words in text
 
 
+@pytest.mark.usefixtures("here")
+def test_inspect_names_every_type_that_is_missing(run_json: Callable[..., tuple[int, Any]]) -> None:
+    code, report = run_json("inspect", "models/float64.tflite")
+    assert code == 0
+    assert report["supported"] is False
+    assert [(p["node"], p["count"]) for p in report["problems"]] == [("FULLY_CONNECTED (node 0)", 1)]
+    assert "float64" in report["problems"][0]["message"]
+
+
 def test_lower_writes_four_files(here: Path, run_json: Callable[..., tuple[int, Any]]) -> None:
     code, result = run_json("lower", "models/sound.tflite", "-o", "out", "--board", "microbit")
     assert code == 0
