@@ -47,7 +47,8 @@ static uint32_t region_bytes(const ml_header *header, uint32_t region) {
 static bool span_fits(const ml_header *header, uint32_t ref, uint32_t bytes) {
     uint32_t limit = region_bytes(header, ref >> 28);
     uint32_t offset = ref & ML_OFFSET_MASK;
-    return offset <= limit && bytes <= limit - offset;
+    /* An empty span fits everywhere, but in a region that exists. */
+    return ref >> 28 <= ML_REGION_FAST && offset <= limit && bytes <= limit - offset;
 }
 
 static ml_status check_header(const ml_header *header, uint32_t program_bytes) {
