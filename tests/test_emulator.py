@@ -257,6 +257,28 @@ def test_killed_device_is_told(id_: str) -> None:
     line.close()
 
 
+@on_each_emulator
+def test_idle_emulator_takes_no_time(local: Board) -> None:
+    """And wakes up as it was."""
+    others = children_of(os.getpid())
+    line = flashed(local)
+    [device] = children_of(os.getpid()) - others
+    wake(line)
+    ask(line, "v")
+    time.sleep(0.5)
+    before = cpu_ticks(device)
+    time.sleep(0.5)
+    assert cpu_ticks(device) == before
+    assert ask(line, "v") == (0xDEADBEEF * 2) & 0xFFFFFFFF
+    line.close()
+
+
+def cpu_ticks(pid: int) -> int:
+    """Processor time that a process has taken, in ticks of mostly 10 ms."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
 def test_emulator_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     image = built(load_board("mps2-an386"))
     monkeypatch.setenv("PATH", "/nowhere")

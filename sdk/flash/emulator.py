@@ -58,33 +58,38 @@ class EmulatorTransport:
         except BaseException:
             self.close()
             raise
+        # Firmware waits for its next byte by asking for it: a device that nobody listens to would take a whole core.
+        self._child.doze()
 
     def read(self, timeout_s: float) -> bytes:
         """See sdk.link.transport."""
         deadline = time.monotonic() + timeout_s
-        while True:
-            left_s = deadline - time.monotonic()
-            data = self._line.read(min(left_s, POKE_S))
-            if data is None:
-                raise self._gone()
-            if data or left_s <= POKE_S:
-                return data
-            self._control.poke()
+        with self._child.awake():
+            while True:
+                left_s = deadline - time.monotonic()
+                data = self._line.read(min(left_s, POKE_S))
+                if data is None:
+                    raise self._gone()
+                if data or left_s <= POKE_S:
+                    return data
+                self._control.poke()
 
     def write(self, data: bytes) -> None:
         """See sdk.link.transport."""
-        if not self._line.write(data):
-            raise self._gone()
-        self._line.wait_until_taken(self._control.poke)
+        with self._child.awake():
+            if not self._line.write(data):
+                raise self._gone()
+            self._line.wait_until_taken(self._control.poke)
 
     def reset(self) -> None:
         """See sdk.link.transport. The machine stands still meanwhile, so that bytes from before the reset are forgotten
         and none from after it."""
-        if not self._control.stop():
-            raise self._gone()
-        self._line.drain()
-        if not self._control.reset():
-            raise self._gone()
+        with self._child.awake():
+            if not self._control.stop():
+                raise self._gone()
+            self._line.drain()
+            if not self._control.reset():
+                raise self._gone()
 
     def close(self) -> None:
         """See sdk.link.transport."""

@@ -11,8 +11,10 @@ import socket
 import struct
 import subprocess
 import termios
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from sdk.boards import Board
@@ -22,6 +24,7 @@ from sdk.errors import LinkError, UsageError
 READ_BYTES = 65536
 TAKEN_POLL_S = 0.0005
 POKE_S = 0.02
+IDLE_S = 0.2
 STALL_S = 1.0  # the child is taken to compute, or to hang, when it has read nothing for so long
 WRITE_TIMEOUT_S = 60.0  # an emulator on a busy computer may take some 10 KB/s
 
@@ -50,10 +53,37 @@ class Child:
         )
         for end in inherited:
             end.close()
+        self._lock = threading.Lock()  # guards the next three
+        self._users = 0
+        self._idle_since = time.monotonic()
+        self._halted = False
+        self._ended = threading.Event()
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Lets the process run meanwhile, if doze() has been called."""
+        with self._lock:
+            self._users += 1
+            if self._halted:
+                self._process.send_signal(signal.SIGCONT)
+                self._halted = False
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                self._idle_since = time.monotonic()
+
+    def doze(self) -> None:
+        """From now on halts the process whenever nobody has wanted it awake() for IDLE_S."""
+        threading.Thread(target=self._doze, daemon=True).start()
+
+    def _doze(self) -> None:
+        while not self._ended.wait(IDLE_S / 2):
+            with self._lock:
+                if not self._users and not self._halted and time.monotonic() - self._idle_since > IDLE_S:
+                    self._process.send_signal(signal.SIGSTOP)
+                    self._halted = True
 
     def epitaph(self) -> str:
         """How it ended: the signal that killed it, or else its last words. Waits for the end, 2 s at most."""
@@ -68,6 +98,7 @@ class Child:
 
     def end(self) -> None:
         """Kills the process and waits for it. Twice is once."""
+        self._ended.set()
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
