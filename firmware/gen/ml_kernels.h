@@ -134,6 +134,31 @@ typedef struct ml_fully_connected_s16_args {
 } ml_fully_connected_s16_args;
 _Static_assert(sizeof(ml_fully_connected_s16_args) == 28u, "ml_fully_connected_s16_args");
 
+typedef struct ml_batch_matmul_shape {
+    uint32_t batches[3];
+    uint32_t a_batches[3];
+    uint32_t b_batches[3];
+    uint32_t rows;
+    uint32_t columns;
+    uint32_t depth;
+    uint16_t a_transposed;
+    uint16_t b_transposed;
+} ml_batch_matmul_shape;
+_Static_assert(sizeof(ml_batch_matmul_shape) == 52u, "ml_batch_matmul_shape");
+
+typedef struct ml_batch_matmul_s8_args {
+    ml_batch_matmul_shape shape;
+    ml_quantized quantized;
+    int32_t multiplier;
+    int32_t shift;
+} ml_batch_matmul_s8_args;
+_Static_assert(sizeof(ml_batch_matmul_s8_args) == 76u, "ml_batch_matmul_s8_args");
+
+typedef struct ml_batch_matmul_f32_args {
+    ml_batch_matmul_shape shape;
+} ml_batch_matmul_f32_args;
+_Static_assert(sizeof(ml_batch_matmul_f32_args) == 52u, "ml_batch_matmul_f32_args");
+
 typedef struct ml_lut_b8_args {
     uint32_t count;
 } ml_lut_b8_args;
@@ -606,6 +631,21 @@ int32_t ml_transpose_conv_f32(const void *args, void *const *operands);
 ml_status ml_fully_connected_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_s16(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_fully_connected_s16 {30u, 28u, 5u, 16u, 0u, 0u, 433u, 0u, ml_fully_connected_s16_check, ml_fully_connected_s16}
+
+/* batch_matmul_s8: operands a, b, output */
+ml_status ml_batch_matmul_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_batch_matmul_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_batch_matmul_s8 {40u, 76u, 3u, 4u, 0u, 0u, 0u, 0u, ml_batch_matmul_s8_check, ml_batch_matmul_s8}
+
+/* batch_matmul_s16: operands a, b, output */
+ml_status ml_batch_matmul_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_batch_matmul_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_batch_matmul_s16 {41u, 76u, 3u, 4u, 0u, 0u, 21u, 0u, ml_batch_matmul_s16_check, ml_batch_matmul_s16}
+
+/* batch_matmul_f32: operands a, b, output */
+ml_status ml_batch_matmul_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_batch_matmul_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_batch_matmul_f32 {42u, 52u, 3u, 4u, 0u, 0u, 42u, 0u, ml_batch_matmul_f32_check, ml_batch_matmul_f32}
 
 /* lut_b8: operands input, table, output */
 ml_status ml_lut_b8_check(const void *args, const ml_operand *operands);
