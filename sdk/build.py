@@ -85,7 +85,8 @@ def build(
 
     ToolError if a tool is missing or a source does not compile, FitError if flash, RAM or stack do not suffice.
     """
-    extra = [Source(path.absolute(), "kernels/extra", FAST, shared=False) for path in extra_sources]
+    own = (*emitted.custom_sources, *extra_sources)
+    extra = [Source(path.absolute(), "kernels/extra", FAST, shared=False) for path in own]
     files = {name: text.encode() for name, text in emitted.files.items()}
     image = build_image(board, [*firmware_sources(board, _listed(emitted)), *extra], files, extra_includes, progress)
     _check_stack(image)

@@ -3,30 +3,46 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sdk.files import write_whole
+from sdk.gen import kernels_header
 from sdk.lower import Lowered
+from sdk.ops import registry
+from sdk.ops.base import CUSTOM_KERNELS, Kernel
 
 
 @dataclass(frozen=True)
 class Emitted:
-    """Texts by file name (`model.c`, `model.h`, `kernels.def`) and the program they hold."""
+    """Texts by file name (`model.c`, `model.h`, `kernels.def`, and `ml_custom.h` if the user's own kernels are used),
+    the program they hold, and the C files of the user's own kernels."""
 
     files: Mapping[str, str]
     program: bytes
+    custom_sources: tuple[Path, ...] = ()
 
 
 def emit(lowered: Lowered, symbol: str = "ml_model") -> Emitted:
     """The C form of a lowered model. `symbol` names the array, `<symbol>_bytes` its size."""
-    return _emitted(lowered.name, lowered.block, [kernel.name for kernel in lowered.kernels], symbol, lowered)
+    emitted = _emitted(lowered.name, lowered.block, [kernel.name for kernel in lowered.kernels], symbol, lowered)
+    return _with_custom(emitted, lowered.kernels)
 
 
 def emit_empty(kernels: list[str]) -> Emitted:
     """An image without a program, for programs uploaded later: it links `kernels`, in the order of their numbers."""
-    return _emitted("none", b"", kernels, "ml_model", None)
+    known = registry().kernels
+    return _with_custom(_emitted("none", b"", kernels, "ml_model", None), [known[k] for k in kernels if k in known])
+
+
+def _with_custom(emitted: Emitted, kernels: Iterable[Kernel]) -> Emitted:
+    """`emitted` with what the build needs of the user's own among `kernels`."""
+    custom = [kernel for kernel in kernels if kernel.number >= CUSTOM_KERNELS]
+    if not custom:
+        return emitted
+    files = {**emitted.files, "ml_custom.h": kernels_header(custom, "ML_CUSTOM_H")}
+    return Emitted(files, emitted.program, tuple(sorted({Path(kernel.source) for kernel in custom})))
 
 
 def _emitted(name: str, block: bytes, kernels: list[str], symbol: str, lowered: Lowered | None) -> Emitted:

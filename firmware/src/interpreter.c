@@ -17,16 +17,11 @@ static const void *at(const ml_session *session, uint32_t offset) {
 static bool is_open(const ml_session *session) { return (session->flags & FLAG_OPEN) != 0; }
 
 bool ml_holds(const ml_operand *operand, uint32_t element_bytes, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
-    const uint32_t factors[] = {a, b, c, d};
-    uint64_t need = element_bytes;
-    for (uint32_t i = 0; i < 4; i++) {
-        need *= factors[i];
-        if (need > operand->bytes) {
-            /* A later factor of 0 would make it fit; no kernel has a use for an empty tensor. */
-            return false;
-        }
-    }
-    return true;
+    /* A factor of 0 does not hide the overflow of the others: no kernel has a use for an empty tensor. */
+    uint32_t bytes;
+    return !__builtin_mul_overflow(a, element_bytes, &bytes) && !__builtin_mul_overflow(b, bytes, &bytes) &&
+           !__builtin_mul_overflow(c, bytes, &bytes) && !__builtin_mul_overflow(d, bytes, &bytes) &&
+           bytes <= operand->bytes;
 }
 
 /* Whether `count` records of `size` bytes at `offset` lie in a block of `limit` bytes, aligned to 4. */

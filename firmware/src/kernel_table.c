@@ -1,6 +1,10 @@
 /* The kernels that this image links: kernels.def, one ML_USE(name) a line, is written by the build for each image. */
 #include "kernel.h"
 #include "ml_kernels.h"
+/* A user's own kernels: written beside kernels.def where an image has some. */
+#if __has_include("ml_custom.h")
+#include "ml_custom.h"
+#endif
 
 #define ML_USE(name) ML_KERNEL_ENTRY_##name,
 const ml_kernel ml_kernels[] = {

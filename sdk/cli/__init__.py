@@ -15,6 +15,7 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -28,6 +29,7 @@ from sdk.cli import (
     inspect,
     lower,
     monitor,
+    ops,
     run,
     verify,
 )
@@ -36,7 +38,7 @@ from sdk.errors import SdkError, UsageError
 
 COMMANDS = {
     module.__name__.rpartition(".")[2]: module
-    for module in (inspect, lower, build, flash, run, verify, bench, boards, doctor, monitor, completion)
+    for module in (inspect, lower, build, flash, run, verify, bench, boards, ops, doctor, monitor, completion)
 }
 INTERRUPTED = 130
 BROKEN_PIPE = 141  # what a shell reports of a program that ends by SIGPIPE
@@ -101,6 +103,10 @@ def _run(words: list[str], console: Console) -> int:
     if args.command is None:
         parser.print_help()
         return UsageError.exit_code
+    for folder in args.ops:
+        from sdk.ops import add_folder
+
+        add_folder(folder)
     code: int = COMMANDS[args.command].run(args, console)
     return code
 
@@ -123,6 +129,9 @@ def make_parser() -> argparse.ArgumentParser:
         module.arguments(command)
         command.add_argument(
             "-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help="say more; show a traceback"
+        )
+        command.add_argument(
+            "--ops", action="append", default=[], type=Path, metavar="DIR", help="a folder of operators of your own"
         )
     return parser
 

@@ -48,7 +48,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.boards import load_board
     from sdk.deploy import deployed, prepare
-    from sdk.oracle import Oracle
+    from sdk.piecewise import reference_for
     from sdk.verify import verify
 
     board = load_board(args.board)
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     samples = samples_of(args, lowered.inputs, COUNT, console)
     console.progress("load the oracle")
     with (
-        Oracle(Path(args.model).read_bytes(), args.oracle) as oracle,
+        reference_for(Path(args.model).read_bytes(), args.oracle) as oracle,
         deployed(lowered, board, port=args.port, progress=console.progress) as target,
     ):
         verdict = verify(

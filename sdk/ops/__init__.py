@@ -1,19 +1,62 @@
-"""One file an operator. `registry()` is made of what the files' `OPS` lists hold; nothing else lists operators."""
+"""One file an operator. `registry()` is made of what the files' `OPS` lists hold; nothing else lists operators.
+
+A user's own operators live in a folder of their own (docs/custom-operators.md): `add_folder`, `sdk --ops DIR`, or the
+environment variable MICROLITH_OPS.
+"""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import os
 import pkgutil
 from functools import cache
+from pathlib import Path
+from types import ModuleType
 
-from sdk.ops.base import Registry
+from sdk.errors import UsageError
+from sdk.ops.base import CUSTOM_KERNELS, Registry
+
+_folders: list[Path] = []
 
 
 @cache
 def registry() -> Registry:
-    """The operators that the SDK ships."""
+    """The operators that the SDK ships, and those of the user's folders."""
     known = Registry()
     for module in sorted(info.name for info in pkgutil.iter_modules(__path__)):
-        ops = getattr(importlib.import_module(f"sdk.ops.{module}"), "OPS", [])
-        known = known.extended(ops)
+        known = known.extended(getattr(importlib.import_module(f"sdk.ops.{module}"), "OPS", []))
+    named = [Path(part) for part in os.environ.get("MICROLITH_OPS", "").split(os.pathsep) if part]
+    for folder in dict.fromkeys([*named, *_folders]):
+        for file in sorted(folder.glob("*.py")):
+            known = _with_file(known, file)
     return known
+
+
+def add_folder(folder: Path) -> None:
+    """Adds the operators of `folder`'s Python files. UsageError, naming the file, where they are not sound."""
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder of operators {folder}", "Give --ops a folder with an operator's files.")
+    _folders.append(folder.resolve())
+    registry.cache_clear()
+    registry()
+
+
+def _with_file(known: Registry, file: Path) -> Registry:
+    try:
+        ops = getattr(_module(file), "OPS", [])
+        for kernel in (kernel for op in ops for kernel in op.kernels):
+            if kernel.number < CUSTOM_KERNELS and known.kernels.get(kernel.name) != kernel:
+                raise ValueError(f"kernel {kernel.name} has the number {kernel.number}, below {CUSTOM_KERNELS:#x}")
+        return known.extended(ops)
+    except Exception as error:  # a user's file can raise anything
+        raise UsageError(f"the operators in {file} cannot be used: {error}", "See docs/custom-operators.md.") from error
+
+
+def _module(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"microlith_ops_{file.stem}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from sdk.lower import Lowering
 
 
+CUSTOM_KERNELS = 0x8000  # the first kernel number of users
+
+
 @dataclass(frozen=True)
 class Slot:
     """One operand of a kernel: its name, the element type it is aligned for, and what the kernel does with it."""
@@ -43,8 +46,8 @@ def write(name: str, dtype: DType) -> Slot:
 class Kernel:
     """One C function `ml_<name>` with its check `ml_<name>_check`, its arguments and operands.
 
-    `number` is what programs name it by and is never given to another kernel; `source` is its file, relative to
-    firmware/src/kernels (or to the folder of a user's own operators).
+    `number` is what programs name it by and is never given to another kernel; a user's own start at 0x8000. `source` is
+    its file, relative to firmware/src/kernels; a user's own has an absolute path.
     """
 
     name: str
@@ -171,6 +174,10 @@ class Op(ABC):
     def macs(self, view: View) -> int:
         """Multiply-accumulates of one inference; 0 for operators that are not counted so."""
         return 0
+
+    def reference(self, view: View, inputs: Sequence[Array]) -> Sequence[Array] | None:
+        """The outputs as numpy computes them, for an operator that TensorFlow Lite does not have; else None."""
+        return None
 
     def fold(self, view: View, inputs: Sequence[Array]) -> Sequence[Array] | None:
         """The outputs for constant inputs, where that is exact on the host; None to leave it to the device."""

@@ -1,0 +1,146 @@
+"""Operators' test cases on a device: what `tests/test_ops.py` and `sdk ops --board` run.
+
+A case is a graph of one operator. Its reference results come from both oracles, or from the operator's own `reference`
+where TensorFlow Lite does not have it; they are asked once and compared with as many devices as wanted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from sdk.errors import SdkError
+from sdk.graph import Array, DType, Graph
+from sdk.link.device import Device
+from sdk.load import load_bytes
+from sdk.lower import Lowered, Target, lower
+from sdk.ops import registry
+from sdk.ops.base import Case, Op, View
+from sdk.oracle import IMPLEMENTATIONS, Oracle, OracleResult
+from sdk.program import Profile
+from sdk.verify import verify
+from sdk.write import write
+
+INPUT_SETS = ("random", "random", "lowest", "highest")
+RAM_SLACK_BYTES = 64  # what aligning program, arena and state may cost
+
+
+@dataclass
+class Answers:
+    """A reference's results for a case's inputs, in order; stands in for the oracle that gave them."""
+
+    results: list[OracleResult]
+    next: int = 0
+
+    def reset(self) -> None:
+        """Begins again with the first inputs."""
+        self.next = 0
+
+    def run(self, _inputs: Sequence[Array]) -> OracleResult:
+        """The results for the next inputs."""
+        self.next += 1
+        return self.results[self.next - 1]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A case with its model, its inputs, and the answers of the references that run it, by name."""
+
+    case: Case
+    model: bytes
+    inputs: list[tuple[Array, ...]]
+    answers: dict[str, Answers]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one case: `fault` in words, "" if it is right; `ran` is False where the board was too small."""
+
+    case: str
+    ran: bool
+    fault: str
+
+
+def operators() -> dict[str, Op]:
+    """The operators by their first name, each once."""
+    return {name: op for name, op in registry().ops.items() if name == op.names[0]}
+
+
+def run_cases(name: str, device: Device, profile: Profile) -> Iterator[Outcome]:
+    """Runs the cases of the operator `name` on `device`, whose image has its kernels."""
+    for index in range(case_count(name)):
+        prepared = prepare(name, index)
+        lowered = _lowered(name, index, profile)
+        need = len(lowered.block) + lowered.program.arena_bytes + lowered.program.state_bytes + RAM_SLACK_BYTES
+        if need > device.info.pool_bytes:
+            yield Outcome(prepared.case.name, ran=False, fault="")
+        elif not prepared.answers:
+            yield Outcome(prepared.case.name, ran=True, fault="no oracle runs it")
+        else:
+            yield Outcome(prepared.case.name, ran=True, fault=_compare(prepared, lowered, device))
+
+
+def _compare(prepared: Prepared, lowered: Lowered, device: Device) -> str:
+    try:
+        device.load(lowered.block)
+        for which, answers in prepared.answers.items():
+            verdict = verify(device, lowered, answers, prepared.inputs)
+            if not verdict.ok:
+                return f"against {which}: {verdict.first_difference}"
+    except SdkError as error:
+        return error.message
+    return ""
+
+
+@cache
+def case_count(name: str) -> int:
+    """How many cases an operator has."""
+    return sum(1 for _ in registry().ops[name].cases())
+
+
+@cache
+def prepare(name: str, index: int) -> Prepared:
+    """The case `index` of an operator with all that is needed to run it."""
+    op = registry().ops[name]
+    case = list(op.cases())[index]
+    model = write(case.graph)
+    inputs = list(case.inputs) or list(_input_sets(case.graph))
+    answers = {}
+    for which in [case.follows] if case.follows else IMPLEMENTATIONS:
+        with contextlib.suppress(SdkError), Oracle(model, which) as oracle:  # one of them may not know the operator
+            answers[which] = Answers([oracle.run(each) for each in inputs])
+    if not answers:
+        results = [op.reference(View(case.graph, case.graph.nodes[0]), each) for each in inputs]
+        if None not in results:
+            answers["its own reference"] = Answers([OracleResult(list(result or ()), {}) for result in results])
+    return Prepared(case, model, inputs, answers)
+
+
+@cache
+def _lowered(name: str, index: int, profile: Profile) -> Lowered:
+    return lower(load_bytes(prepare(name, index).model), Target(profile=profile))
+
+
+def _input_sets(graph: Graph) -> Iterator[tuple[Array, ...]]:
+    """Inputs over the whole range of each type, always the same."""
+    rng = np.random.default_rng(0)
+    for kind in INPUT_SETS:
+        yield tuple(_values(graph, i, kind, rng) for i in graph.inputs)
+
+
+def _values(graph: Graph, tensor_id: int, kind: str, rng: np.random.Generator) -> Array:
+    tensor = graph.tensor(tensor_id)
+    if tensor.dtype is DType.FLOAT32:
+        spread = {"random": 1.0, "lowest": 0.0, "highest": 20.0}[kind]
+        return (rng.normal(size=tensor.shape) * spread).astype(np.float32)
+    if tensor.dtype is DType.BOOL:
+        return rng.integers(0, 2, tensor.shape).astype(bool)
+    limits = np.iinfo(tensor.dtype.numpy)
+    low, high = (limits.min, limits.max) if limits.bits <= 16 else (max(-1000, limits.min), 1000)
+    if kind == "random":
+        return rng.integers(low, high, tensor.shape, endpoint=True).astype(tensor.dtype.numpy)
+    return np.full(tensor.shape, low if kind == "lowest" else high, tensor.dtype.numpy)
