@@ -70,3 +70,68 @@ def _exp_of_quarter(x: Int64) -> Int64:
     x4 = high_mul(x2, x2)
     tail = round_shift(high_mul(round_shift(x4, 2) + x3, third) + x2, 1)
     return exp_of_eighth + high_mul(exp_of_eighth, x + tail)
+
+
+def saturating_shift(x: Any, exponent: int) -> Int64:
+    """x * 2^exponent, clamped to int32."""
+    return np.clip(wide(x) << exponent, INT32_MIN, INT32_MAX)
+
+
+def reciprocal_of_one_plus(x: Any) -> Int64:
+    """1 / (1 + x) in Q0.31 for 0 <= x < 1 in Q0.31: gemmlowp's one_over_one_plus_x_for_x_in_0_1."""
+    half, y = _first_reciprocal(x)
+    for _ in range(3):
+        y = y + saturating_shift(high_mul(y, (1 << 29) - high_mul(half, y)), 2)
+    return saturating_shift(y, 1)
+
+
+def ratio_of_one_minus_to_one_plus(x: Any) -> Int64:
+    """(1 - x) / (1 + x) in Q0.31 for 0 < x < 1 in Q0.31: gemmlowp's one_minus_x_over_one_plus_x_for_x_in_0_1."""
+    half, y = _first_reciprocal(x)
+    for _ in range(3):
+        y = y + saturating_shift(high_mul(y, (1 << 29) - high_mul(half, y)), 2)
+    return saturating_shift(y - (1 << 29), 2)
+
+
+def _first_reciprocal(x: Any) -> tuple[Int64, Int64]:
+    """(1 + x) / 2 in Q0.31, and a first guess of its reciprocal in Q2.29."""
+    half = (wide(x) + INT32_MAX + 1) >> 1
+    return half, 1515870810 + high_mul(half, -1010580540)
+
+
+def logistic(x: Any, integer_bits: int) -> Int64:
+    """1 / (1 + exp(-x)) in Q0.31 for x in Q`integer_bits`: gemmlowp's logistic."""
+    x = wide(x)
+    above = reciprocal_of_one_plus(exp_of_negative(-np.abs(x), integer_bits))
+    return np.where(x == 0, 1 << 30, np.where(x > 0, above, INT32_MAX - above))
+
+
+def tanh(x: Any, integer_bits: int) -> Int64:
+    """tanh(x) in Q0.31 for x in Q`integer_bits`: gemmlowp's tanh."""
+    x = wide(x)
+    # Doubling x takes one integer bit more.
+    magnitude = ratio_of_one_minus_to_one_plus(exp_of_negative(-np.abs(x), integer_bits + 1))
+    return np.where(x == 0, 0, np.where(x < 0, -magnitude, magnitude))
+
+
+def inverse_root(x: int) -> tuple[int, int]:
+    """(multiplier, shift) with 1 / sqrt(x) = multiplier * 2^(shift - 31): GetInvSqrtQuantizedMultiplierExp.
+
+    The twin of inverse_root() in firmware/src/kernels/l2_normalization.c.
+    """
+    if x <= 1:
+        return INT32_MAX, 0
+    right = 11
+    while x >= 1 << 29:
+        x //= 4
+        right += 1
+    pairs = (31 - x.bit_length()) // 2 - 1
+    right -= pairs
+    x <<= 2 * pairs
+    half = round_shift(x >> 1, 1)
+    y = wide(1 << 28)
+    for _ in range(5):
+        cube = saturating_shift(high_mul(high_mul(y, y), y), 6)
+        y = saturating_shift(high_mul((1 << 28) + (1 << 27), y) - high_mul(half, cube), 3)
+    multiplier = int(high_mul(y, 1518500250))
+    return (multiplier << -right, 0) if right < 0 else (multiplier, -right)

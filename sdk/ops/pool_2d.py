@@ -1,10 +1,10 @@
-"""AVERAGE_POOL_2D and MAX_POOL_2D: over windows of the height and width, for each channel."""
+"""AVERAGE_POOL_2D, MAX_POOL_2D and L2_POOL_2D: over windows of the height and width, for each channel."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -45,9 +45,14 @@ AVERAGE = _kernels("average_pool", 57)
 MAX = _kernels("max_pool", 60)
 
 
+L2_F32 = Kernel("l2_pool_f32", 101, "pool_2d.c", ARGS, (read("input", DType.FLOAT32), write("output", DType.FLOAT32)))
+
+
 class Pool(Op):
-    types = ("int8", "uint8", "int16", "float32")
-    variants: dict[DType, Kernel]
+    """Subclasses say which kernel serves each type."""
+
+    types: ClassVar[tuple[str, ...]] = ("int8", "uint8", "int16", "float32")
+    variants: ClassVar[dict[DType, Kernel]]
 
     def check(self, view: View) -> None:
         x, y = view.input(0), view.output()
@@ -60,7 +65,7 @@ class Pool(Op):
         (out_height, _), (out_width, _) = _windows(view)
         expected = (x.shape[0], out_height, out_width, x.shape[3])
         view.need(min(expected) > 0 and y.shape == expected, f"its output {list(y.shape)} is not {list(expected)}")
-        if x.dtype not in (DType.INT8, DType.UINT8, DType.INT16, DType.FLOAT32):
+        if (DType.INT8 if x.dtype is DType.UINT8 else x.dtype) not in self.variants:
             raise view.unsupported(f"has no kernel for {view.dtypes()}")
         if x.dtype is not DType.FLOAT32:
             same = abs(x.scale - y.scale) <= 1e-6 and x.zero_point == y.zero_point
@@ -95,7 +100,7 @@ class Pool(Op):
 
     def cases(self) -> Iterator[Case]:
         op = self.names[0]
-        for dtype in (DType.INT8, DType.UINT8, DType.INT16, DType.FLOAT32):
+        for dtype in (DType.UINT8, *AVERAGE) if len(self.variants) > 1 else self.variants:
             for padding, stride, size in itertools.product((SAME, VALID), ((1, 1), (2, 3)), ((1, 1), (3, 2), (2, 5))):
                 yield _case(op, dtype, (1, 5, 6, 3), size, stride, padding)
             yield _case(op, dtype, (2, 7, 7, 17), (7, 7), (7, 7), VALID)
@@ -103,6 +108,14 @@ class Pool(Op):
             yield _case(op, dtype, (1, 1, 1, 2), (1, 1), (2, 2), SAME)
             for activation in (numerics.RELU, numerics.RELU6, numerics.RELU_N1_TO_1):
                 yield _case(op, dtype, (1, 4, 4, 2), (2, 2), (2, 2), VALID, activation)
+
+
+class L2Pool(Pool):
+    names = ("L2_POOL_2D",)
+    kernels = (L2_F32,)
+    types = ("float32",)
+    variants: ClassVar[dict[DType, Kernel]] = {DType.FLOAT32: L2_F32}
+    bound = Bound(0.0, 0.0, "the sum is formed in the oracle's order; its root is rounded correctly")
 
 
 class AveragePool(Pool):
@@ -171,4 +184,4 @@ def _inputs(shape: tuple[int, ...], dtype: DType) -> list[tuple[Array, ...]]:
     return [(rng.integers(a, b, shape, endpoint=True).astype(dtype.numpy),) for a, b in ranges]
 
 
-OPS = [AveragePool(), MaxPool()]
+OPS: list[Op] = [AveragePool(), MaxPool(), L2Pool()]

@@ -107,14 +107,21 @@ class Softmax(Op):
 def exp_table(x: Tensor, beta: float) -> Array:
     """exp(-scale * beta * i) in Q0.31 for i = 0, 1, ... as long as the device would not take it for nothing.
 
-    Follows PreprocessSoftmaxScaling and CalculateInputRadius (tensorflow/lite/kernels/internal/quantization_util.cc).
+    Follows CalculateInputRadius (tensorflow/lite/kernels/internal/quantization_util.cc).
     """
-    real = min(beta * x.scale * (1 << (31 - INTEGER_BITS)), (1 << 31) - 1.0)
-    multiplier, shift = numerics.quantize_multiplier(real)
+    multiplier, shift = scaling(x, beta)
     radius = math.floor(((1 << INTEGER_BITS) - 1) * (1 << (31 - INTEGER_BITS)) / 2.0**shift)
     differences = -np.arange(min(255, radius) + 1, dtype=np.int64)
     scaled = fixed_point.high_mul(fixed_point.wrap32(differences << shift), multiplier)
     return fixed_point.exp_of_negative(scaled, INTEGER_BITS).astype(np.int32)
+
+
+def scaling(x: Tensor, beta: float) -> tuple[int, int]:
+    """(multiplier, shift) from differences of `x` to Q5.26.
+
+    Follows PreprocessSoftmaxScaling (tensorflow/lite/kernels/internal/quantization_util.cc).
+    """
+    return numerics.quantize_multiplier(min(beta * x.scale * (1 << (31 - INTEGER_BITS)), (1 << 31) - 1.0))
 
 
 def _exp_table_s16() -> Array:

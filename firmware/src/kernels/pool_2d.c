@@ -1,7 +1,8 @@
-/* AVERAGE_POOL_2D and MAX_POOL_2D. Layouts: input [batches][in_height][in_width][channels], output
+/* AVERAGE_POOL_2D, MAX_POOL_2D and L2_POOL_2D. Layouts: input [batches][in_height][in_width][channels], output
  * [batches][out_height][out_width][channels]. Windows are cut to the input: padding never counts. */
 #include "elements.h"
 #include "ml_kernels.h"
+#include "ml_math.h"
 
 /* One window: `rows` by `columns` pixels, the first channel of the first one at `first`; steps are in elements. */
 typedef struct window {
@@ -118,6 +119,21 @@ static void maximum_f32(const ml_pool_2d_args *a, const window *w, void *output)
     }
 }
 
+/* Root of the mean square. */
+static void root_f32(const ml_pool_2d_args *a, const window *w, void *output) {
+    const float *first = w->first;
+    float count = (float)(w->rows * w->columns);
+    for (uint32_t c = 0; c < a->channels; c++) {
+        float sum = 0.0f;
+        for (uint32_t row = 0, at = c; row < w->rows; row++, at = c + row * w->row_step) {
+            for (uint32_t column = 0; column < w->columns; column++, at += w->step) {
+                sum += first[at] * first[at];
+            }
+        }
+        ((float *)output)[c] = ml_clamp_f32(ml_sqrt_f32(sum / count), a->low_f32, a->high_f32);
+    }
+}
+
 ml_status ml_average_pool_s8_check(const void *args, const ml_operand *operands) {
     return pool_check(args, operands, 1);
 }
@@ -147,3 +163,7 @@ int32_t ml_max_pool_s16(const void *args, void *const *operands) { return pool(a
 ml_status ml_max_pool_f32_check(const void *args, const ml_operand *operands) { return pool_check(args, operands, 4); }
 
 int32_t ml_max_pool_f32(const void *args, void *const *operands) { return pool(args, operands, 4, maximum_f32); }
+
+ml_status ml_l2_pool_f32_check(const void *args, const ml_operand *operands) { return pool_check(args, operands, 4); }
+
+int32_t ml_l2_pool_f32(const void *args, void *const *operands) { return pool(args, operands, 4, root_f32); }

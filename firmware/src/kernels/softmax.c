@@ -112,7 +112,7 @@ int32_t ml_softmax_f32(const void *args, void *const *operands) {
     const ml_softmax_f32_args *a = args;
     const float *input = operands[0];
     float *output = operands[1];
-    for (uint32_t row = 0; row < a->rows; row++, input += a->depth, output += a->depth) {
+    for (uint32_t row = 0; row < a->rows && a->depth != 0; row++, input += a->depth, output += a->depth) {
         float most = input[0];
         for (uint32_t i = 1; i < a->depth; i++) {
             most = ML_MAX(most, input[i]);
