@@ -385,6 +385,92 @@ typedef struct ml_add_n_args {
 } ml_add_n_args;
 _Static_assert(sizeof(ml_add_n_args) == 32u, "ml_add_n_args");
 
+typedef struct ml_unary_f32_args {
+    uint32_t count;
+    uint32_t operation;
+} ml_unary_f32_args;
+_Static_assert(sizeof(ml_unary_f32_args) == 8u, "ml_unary_f32_args");
+
+typedef struct ml_relu_f32_args {
+    uint32_t count;
+    float slope;
+    float low;
+    float high;
+} ml_relu_f32_args;
+_Static_assert(sizeof(ml_relu_f32_args) == 16u, "ml_relu_f32_args");
+
+typedef struct ml_lines_s16_args {
+    uint32_t count;
+    int32_t input_offset;
+    int32_t multiplier;
+    int32_t shift;
+    int32_t multiplier_below;
+    int32_t shift_below;
+    int32_t sign_before;
+    int32_t sign_after;
+    int32_t offset;
+    int32_t low;
+    int32_t high;
+} ml_lines_s16_args;
+_Static_assert(sizeof(ml_lines_s16_args) == 44u, "ml_lines_s16_args");
+
+typedef struct ml_logistic_s16_args {
+    uint32_t count;
+    uint32_t tanh;
+    uint32_t right_shift;
+    int32_t multiplier;
+} ml_logistic_s16_args;
+_Static_assert(sizeof(ml_logistic_s16_args) == 16u, "ml_logistic_s16_args");
+
+typedef struct ml_prelu_args {
+    uint32_t shape[18];
+    int32_t input_offset;
+    int32_t alpha_offset;
+    int32_t multiplier;
+    int32_t shift;
+    int32_t multiplier_below;
+    int32_t shift_below;
+    int32_t offset;
+    int32_t low;
+    int32_t high;
+} ml_prelu_args;
+_Static_assert(sizeof(ml_prelu_args) == 108u, "ml_prelu_args");
+
+typedef struct ml_prelu_f32_args {
+    uint32_t shape[18];
+} ml_prelu_f32_args;
+_Static_assert(sizeof(ml_prelu_f32_args) == 72u, "ml_prelu_f32_args");
+
+typedef struct ml_log_softmax_s8_args {
+    uint32_t rows;
+    uint32_t depth;
+    uint32_t entries;
+    int32_t multiplier;
+    int32_t shift;
+    int32_t reverse_multiplier;
+    int32_t reverse_shift;
+} ml_log_softmax_s8_args;
+_Static_assert(sizeof(ml_log_softmax_s8_args) == 28u, "ml_log_softmax_s8_args");
+
+typedef struct ml_log_softmax_f32_args {
+    uint32_t rows;
+    uint32_t depth;
+} ml_log_softmax_f32_args;
+_Static_assert(sizeof(ml_log_softmax_f32_args) == 8u, "ml_log_softmax_f32_args");
+
+typedef struct ml_l2_normalization_args {
+    uint32_t rows;
+    uint32_t depth;
+    uint32_t shift_before;
+    int32_t input_offset;
+} ml_l2_normalization_args;
+_Static_assert(sizeof(ml_l2_normalization_args) == 16u, "ml_l2_normalization_args");
+
+typedef struct ml_table_s16_args {
+    uint32_t count;
+} ml_table_s16_args;
+_Static_assert(sizeof(ml_table_s16_args) == 4u, "ml_table_s16_args");
+
 typedef struct ml_strided_copy_args {
     uint32_t run;
     uint32_t count[5];
@@ -826,6 +912,91 @@ int32_t ml_select(const void *args, void *const *operands);
 ml_status ml_add_n_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_add_n_s8(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_add_n_s8 {85u, 32u, 8u, 128u, 126u, 0u, 0u, 0u, ml_add_n_s8_check, ml_add_n_s8}
+
+/* plain_f32: operands input, output */
+ml_status ml_plain_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_plain_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_plain_f32 {86u, 8u, 2u, 2u, 0u, 0u, 10u, 0u, ml_plain_f32_check, ml_plain_f32}
+
+/* exponential_f32: operands input, output */
+ml_status ml_exponential_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_exponential_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_exponential_f32 {87u, 8u, 2u, 2u, 0u, 0u, 10u, 0u, ml_exponential_f32_check, ml_exponential_f32}
+
+/* logarithm_f32: operands input, output */
+ml_status ml_logarithm_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_logarithm_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_logarithm_f32 {88u, 8u, 2u, 2u, 0u, 0u, 10u, 0u, ml_logarithm_f32_check, ml_logarithm_f32}
+
+/* sine_f32: operands input, output */
+ml_status ml_sine_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_sine_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_sine_f32 {89u, 8u, 2u, 2u, 0u, 0u, 10u, 0u, ml_sine_f32_check, ml_sine_f32}
+
+/* root_f32: operands input, output */
+ml_status ml_root_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_root_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_root_f32 {90u, 8u, 2u, 2u, 0u, 0u, 10u, 0u, ml_root_f32_check, ml_root_f32}
+
+/* relu_f32: operands input, output */
+ml_status ml_relu_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_relu_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_relu_f32 {91u, 16u, 2u, 2u, 0u, 0u, 10u, 0u, ml_relu_f32_check, ml_relu_f32}
+
+/* lines_s16: operands input, output */
+ml_status ml_lines_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_lines_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_lines_s16 {92u, 44u, 2u, 2u, 0u, 0u, 5u, 0u, ml_lines_s16_check, ml_lines_s16}
+
+/* logistic_s16: operands input, table, output */
+ml_status ml_logistic_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_logistic_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_logistic_s16 {93u, 16u, 3u, 4u, 0u, 0u, 21u, 0u, ml_logistic_s16_check, ml_logistic_s16}
+
+/* prelu_s8: operands input, alpha, output */
+ml_status ml_prelu_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_prelu_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_prelu_s8 {94u, 108u, 3u, 4u, 0u, 0u, 0u, 0u, ml_prelu_s8_check, ml_prelu_s8}
+
+/* prelu_s16: operands input, alpha, output */
+ml_status ml_prelu_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_prelu_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_prelu_s16 {95u, 108u, 3u, 4u, 0u, 0u, 17u, 0u, ml_prelu_s16_check, ml_prelu_s16}
+
+/* prelu_f32: operands input, alpha, output */
+ml_status ml_prelu_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_prelu_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_prelu_f32 {96u, 72u, 3u, 4u, 0u, 0u, 42u, 0u, ml_prelu_f32_check, ml_prelu_f32}
+
+/* log_softmax_s8: operands input, table, output */
+ml_status ml_log_softmax_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_log_softmax_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_log_softmax_s8 {97u, 28u, 3u, 4u, 0u, 0u, 8u, 0u, ml_log_softmax_s8_check, ml_log_softmax_s8}
+
+/* log_softmax_f32: operands input, output */
+ml_status ml_log_softmax_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_log_softmax_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_log_softmax_f32 {98u, 8u, 2u, 2u, 0u, 0u, 10u, 0u, ml_log_softmax_f32_check, ml_log_softmax_f32}
+
+/* l2_normalization_s8: operands input, output */
+ml_status ml_l2_normalization_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_l2_normalization_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_l2_normalization_s8 {99u, 16u, 2u, 2u, 0u, 0u, 0u, 0u, ml_l2_normalization_s8_check, ml_l2_normalization_s8}
+
+/* l2_normalization_f32: operands input, output */
+ml_status ml_l2_normalization_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_l2_normalization_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_l2_normalization_f32 {100u, 16u, 2u, 2u, 0u, 0u, 10u, 0u, ml_l2_normalization_f32_check, ml_l2_normalization_f32}
+
+/* l2_pool_f32: operands input, output */
+ml_status ml_l2_pool_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_l2_pool_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_l2_pool_f32 {101u, 68u, 2u, 2u, 0u, 0u, 10u, 0u, ml_l2_pool_f32_check, ml_l2_pool_f32}
+
+/* table_s16: operands input, table, output */
+ml_status ml_table_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_table_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_table_s16 {102u, 4u, 3u, 4u, 0u, 0u, 21u, 0u, ml_table_s16_check, ml_table_s16}
 
 /* strided_copy: operands from, to */
 ml_status ml_strided_copy_check(const void *args, const ml_operand *operands);
