@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from sdk import numerics
 from sdk.graph import DType
-from sdk.lower import ABSENT, Lowering, Value
+from sdk.lower import ABSENT, Lowering
 from sdk.ops import convolution as conv
 from sdk.ops.base import Case, CaseGraph, Kernel, Op, View, read, write
 from sdk.program import Struct, embed, fields
@@ -27,10 +25,9 @@ ARGS_HYBRID = Struct(
 SLOTS_S8 = (
     read("input", DType.INT8),
     read("weights", DType.INT8),  # [kernel height][kernel width][outputs]
-    read("start", DType.INT32),  # accumulators' start values: bias and zero points folded
+    read("start", DType.INT32),  # the bias: how many taps an output has depends on where it lies
     write("output", DType.INT8),
     read("scales", DType.INT32),  # (multiplier, shift) pairs
-    read("padding", DType.INT8),  # a pixel of zero points; anything where no window reaches outside
 )
 DEPTHWISE_CONV_2D_S8 = Kernel("depthwise_conv_2d_s8", 15, "depthwise_conv_2d.c", ARGS_S8, SLOTS_S8)
 # For weights that have a zero point, which costs an addition each.
@@ -118,7 +115,7 @@ class DepthwiseConv2D(Op):
             raise view.unsupported(f"has no kernel for {view.dtypes()}")
 
     def _lower_quantized(self, view: View, low: Lowering, kernel: Kernel) -> None:
-        weights = conv.quantized_weights(view, summed=(0, 1, 2))
+        weights = conv.quantized_weights(view, summed=(0, 1, 2), fold=False)
         values = [
             low.value(view.input(0)),
             low.constant(weights.data),
@@ -126,9 +123,8 @@ class DepthwiseConv2D(Op):
             low.value(view.output()),
             low.constant(weights.scales),
         ]
-        if kernel is DEPTHWISE_CONV_2D_S8:
-            values.append(_padding(view, low))
-            kernel = DEPTHWISE_CONV_2D_S8_OFFSET if weights.args["weights_offset"] else kernel
+        if weights.args["weights_offset"]:
+            kernel = DEPTHWISE_CONV_2D_S8_OFFSET
         low.step(kernel, {"shape": _shape(view), "quantized": weights.args}, values)
 
     def _lower_hybrid(self, view: View, low: Lowering) -> None:
@@ -178,16 +174,6 @@ class DepthwiseConv2D(Op):
 def _shape(view: View) -> dict[str, Any]:
     _, height, width, outputs = view.input(1).shape
     return {"window": conv.window(view, (height, width)), "depth_multiplier": outputs // view.input(0).shape[3]}
-
-
-def _padding(view: View, low: Lowering) -> Value:
-    """A pixel of zero points. Pixels of all sizes are parts of the largest one, so that the program holds only that."""
-    x = view.input(0)
-    if conv.stays_inside(_shape(view)["window"]):
-        return low.value(x)
-    images = [t for t in low.graph.tensors.values() if t.dtype is x.dtype and len(t.shape) == 4 and t.data is None]
-    same = [t.shape[3] for t in images if t.quantization is not None and t.zero_point == x.zero_point]
-    return low.constant(np.full(max(same), x.zero_point, np.int8)).part(0, x.shape[3])
 
 
 def _case(shape: conv.CaseShape, numbers: conv.CaseNumbers, multiplier: int = 1) -> Case:

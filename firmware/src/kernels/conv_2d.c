@@ -127,8 +127,15 @@ static void group_s8(const conv_job *job, uint32_t group, const void *patch, voi
     int8_t *to = output;
     /* Weights that have a zero point (uint8 models) add the same to every output. */
     int32_t common = q->weights_offset != 0 ? q->weights_offset * ml_sum_s8(patch, taps) : 0;
-    for (uint32_t o = 0; o < a->shape.group_outputs; o++, weights += taps, scale += 2u * q->scale_stride) {
-        *to++ = (int8_t)ml_finish(q, *start++ + common + ml_dot_s8(patch, weights, taps), scale);
+    for (uint32_t left = a->shape.group_outputs, count; left != 0; left -= count) {
+        /* Two at a time; where one is left over, its products are taken twice. */
+        int32_t sums[2];
+        count = left >= 2 ? 2 : 1;
+        ml_dots_s8(patch, weights, weights + (count - 1u) * taps, taps, sums);
+        weights += count * taps;
+        for (uint32_t i = 0; i < count; i++, scale += 2u * q->scale_stride) {
+            *to++ = (int8_t)ml_finish(q, *start++ + common + sums[i], scale);
+        }
     }
 }
 

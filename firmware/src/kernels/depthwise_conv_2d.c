@@ -16,8 +16,7 @@ ml_status ml_depthwise_conv_2d_s8_check(const void *args, const ml_operand *oper
     const ml_depthwise_conv_2d_s8_args *a = args;
     const ml_window *w = &a->shape.window;
     bool sound = fits(&a->shape, operands, 1, 1) && ml_holds(&operands[2], 4, w->output_channels, 1, 1, 1) &&
-                 ml_scales_hold(&a->quantized, &operands[4], w->output_channels) &&
-                 ml_holds(&operands[5], 1, w->input_channels, 1, 1, 1);
+                 ml_scales_hold(&a->quantized, &operands[4], w->output_channels);
     return sound ? ML_OK : ML_ERR_OPERAND;
 }
 
@@ -25,30 +24,53 @@ ml_status ml_depthwise_conv_2d_s8_offset_check(const void *args, const ml_operan
     return ml_depthwise_conv_2d_s8_check(args, operands);
 }
 
-/* Where the inputs of one output pixel lie: the image, from the first channel that is wanted on, and the top left tap.
- */
+/* The taps of a window that lie inside the image along one axis: `count` from `first` on. */
+typedef struct span {
+    uint32_t first, count;
+} span;
+
+static span inside(uint32_t origin, uint32_t dilation, uint32_t kernel, uint32_t size) {
+    span s = {0, 0};
+    for (; s.first < kernel && origin >= size; origin += dilation) s.first++;
+    for (; s.first + s.count < kernel && origin < size; origin += dilation) s.count++;
+    return s;
+}
+
+/* The taps of one pixel that lie inside the image; steps are in elements. */
 typedef struct taps {
-    const int8_t *image;
-    const int8_t *padding;
-    uint32_t top;
-    uint32_t left;
+    uint32_t rows, columns;
+    uint32_t input, weight; /* of the first tap */
+    uint32_t input_row, input_step, weight_row, weight_step;
 } taps;
 
-/* The products of `count` (1 to 4) neighbouring output channels, whose input channels lie `step` apart, summed over the
- * window. */
-ML_INLINE void accumulate(const ml_window *w, const taps *t, const int8_t *weights, int32_t offset, uint32_t step,
-                          uint32_t count, int32_t *sums) {
+static taps taps_of(const ml_window *w, uint32_t top, uint32_t left) {
+    span y = inside(top, w->dilation_height, w->kernel_height, w->input_height);
+    span x = inside(left, w->dilation_width, w->kernel_width, w->input_width);
+    uint32_t row = top + y.first * w->dilation_height, column = left + x.first * w->dilation_width;
+    return (taps){
+        .rows = y.count,
+        .columns = x.count,
+        .input = (row * w->input_width + column) * w->input_channels,
+        .weight = (y.first * w->kernel_width + x.first) * w->output_channels,
+        .input_row = w->dilation_height * w->input_width * w->input_channels,
+        .input_step = w->dilation_width * w->input_channels,
+        .weight_row = w->kernel_width * w->output_channels,
+        .weight_step = w->output_channels,
+    };
+}
+
+/* The sums of `count` (1 or 4) neighbouring output channels, whose input channels lie `step` apart. */
+ML_INLINE void accumulate(const taps *t, const int8_t *input, const int8_t *weights, int32_t zero_point,
+                          int32_t weights_offset, uint32_t step, uint32_t count, int32_t *sums) {
     int32_t sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
-    uint32_t y = t->top;
-    for (uint32_t ky = 0; ky < w->kernel_height; ky++, y += w->dilation_height) {
-        uint32_t x = t->left;
-        for (uint32_t kx = 0; kx < w->kernel_width; kx++, x += w->dilation_width, weights += w->output_channels) {
-            const int8_t *input = ml_pixel(w, t->image, y, x, w->input_channels, t->padding);
-            sum0 += input[0] * (weights[0] + offset);
+    for (uint32_t y = 0; y < t->rows; y++, input += t->input_row, weights += t->weight_row) {
+        const int8_t *i = input, *w = weights;
+        for (uint32_t x = t->columns; x != 0; x--, i += t->input_step, w += t->weight_step) {
+            sum0 += (i[0] - zero_point) * (w[0] + weights_offset);
             if (count == 4) {
-                sum1 += *(input += step) * (weights[1] + offset);
-                sum2 += *(input += step) * (weights[2] + offset);
-                sum3 += *(input += step) * (weights[3] + offset);
+                sum1 += (i[step] - zero_point) * (w[1] + weights_offset);
+                sum2 += (i[2 * step] - zero_point) * (w[2] + weights_offset);
+                sum3 += (i[3 * step] - zero_point) * (w[3] + weights_offset);
             }
         }
     }
@@ -59,48 +81,42 @@ ML_INLINE void accumulate(const ml_window *w, const taps *t, const int8_t *weigh
 }
 
 /* One pixel. Output channels whose inputs are neighbours, or one and the same, are computed in fours. */
-ML_INLINE int8_t *pixel(const ml_depthwise_conv_2d_s8_args *a, void *const *operands, taps t, int32_t weights_offset,
-                        int8_t *output) {
+ML_INLINE int8_t *pixel(const ml_depthwise_conv_2d_s8_args *a, void *const *operands, const int8_t *image, taps t,
+                        int32_t weights_offset, int8_t *output) {
     const ml_window *w = &a->shape.window;
     const ml_quantized *q = &a->quantized;
-    const int8_t *weights = operands[1];
-    const int32_t *start = operands[2];
-    const int32_t *scale = operands[4];
+    const int32_t *start = operands[2], *scale = operands[4];
     uint32_t step = a->shape.depth_multiplier == 1;
-    for (const int8_t *end = output + w->output_channels; output != end;) {
+    const int8_t *weights = (const int8_t *)operands[1] + t.weight;
+    const int8_t *input = image + t.input;
+    for (const int8_t *end = output + w->output_channels; output != end; input++) {
         uint32_t left = step ? w->input_channels : a->shape.depth_multiplier;
-        while (left != 0) {
-            uint32_t count = left >= 4 ? 4 : 1;
+        for (uint32_t count; left != 0; left -= count, weights += count, input += step * count) {
             int32_t sums[4];
+            count = left >= 4 ? 4 : 1;
             if (count == 4) {
-                accumulate(w, &t, weights, weights_offset, step, 4, sums);
+                accumulate(&t, input, weights, q->input_zero_point, weights_offset, step, 4, sums);
             } else {
-                accumulate(w, &t, weights, weights_offset, step, 1, sums);
+                accumulate(&t, input, weights, q->input_zero_point, weights_offset, step, 1, sums);
             }
             for (uint32_t i = 0; i < count; i++, scale += 2u * q->scale_stride) {
                 *output++ = (int8_t)ml_finish(q, sums[i] + *start++, scale);
             }
-            left -= count;
-            weights += count;
-            t.image += step * count;
-            t.padding += step * count;
         }
-        t.image++;
-        t.padding++;
     }
     return output;
 }
 
 ML_INLINE int32_t depthwise_s8(const ml_depthwise_conv_2d_s8_args *a, void *const *operands, int32_t weights_offset) {
     const ml_window *w = &a->shape.window;
-    taps t = {operands[0], operands[5], 0, 0};
+    const int8_t *image = operands[0];
     int8_t *output = operands[3];
-    for (uint32_t b = 0; b < w->batches; b++, t.image += w->input_height * w->input_width * w->input_channels) {
-        t.top = 0u - w->pad_top;
-        for (uint32_t y = 0; y < w->output_height; y++, t.top += w->stride_height) {
-            t.left = 0u - w->pad_left;
-            for (uint32_t x = 0; x < w->output_width; x++, t.left += w->stride_width) {
-                output = pixel(a, operands, t, weights_offset, output);
+    for (uint32_t b = 0; b < w->batches; b++, image += w->input_height * w->input_width * w->input_channels) {
+        uint32_t top = 0u - w->pad_top;
+        for (uint32_t y = 0; y < w->output_height; y++, top += w->stride_height) {
+            uint32_t left = 0u - w->pad_left;
+            for (uint32_t x = 0; x < w->output_width; x++, left += w->stride_width) {
+                output = pixel(a, operands, image, taps_of(w, top, left), weights_offset, output);
             }
         }
     }

@@ -7,12 +7,36 @@
 static inline int32_t ml_dot_s8(const int8_t *x, const int8_t *w, uint32_t count) {
     int32_t sum = 0;
     for (; count >= 4; count -= 4, x += 4, w += 4) {
-        sum += x[0] * w[0] + x[1] * w[1] + x[2] * w[2] + x[3] * w[3];
+        sum += x[0] * w[0];
+        sum += x[1] * w[1];
+        sum += x[2] * w[2];
+        sum += x[3] * w[3];
     }
     for (; count != 0; count--) {
         sum += *x++ * *w++;
     }
     return sum;
+}
+
+/* The products of x with two rows of weights, which share the loads of x. */
+static inline void ml_dots_s8(const int8_t *x, const int8_t *v, const int8_t *w, uint32_t count, int32_t sums[2]) {
+    int32_t sum0 = 0, sum1 = 0;
+    for (; count >= 4; count -= 4, x += 4, v += 4, w += 4) {
+        sum0 += x[0] * v[0];
+        sum1 += x[0] * w[0];
+        sum0 += x[1] * v[1];
+        sum1 += x[1] * w[1];
+        sum0 += x[2] * v[2];
+        sum1 += x[2] * w[2];
+        sum0 += x[3] * v[3];
+        sum1 += x[3] * w[3];
+    }
+    for (; count != 0; count--, x++) {
+        sum0 += *x * *v++;
+        sum1 += *x * *w++;
+    }
+    sums[0] = sum0;
+    sums[1] = sum1;
 }
 
 static inline int32_t ml_sum_s8(const int8_t *x, uint32_t count) {
