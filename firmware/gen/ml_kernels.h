@@ -673,15 +673,15 @@ ml_status ml_conv_2d_hybrid_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_2d_hybrid(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_conv_2d_hybrid {13u, 72u, 8u, 152u, 84u, 0u, 10402u, 0u, ml_conv_2d_hybrid_check, ml_conv_2d_hybrid}
 
-/* depthwise_conv_2d_s8: operands input, weights, start, output, scales, padding */
+/* depthwise_conv_2d_s8: operands input, weights, start, output, scales */
 ml_status ml_depthwise_conv_2d_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_depthwise_conv_2d_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_depthwise_conv_2d_s8 {15u, 64u, 6u, 8u, 0u, 0u, 544u, 0u, ml_depthwise_conv_2d_s8_check, ml_depthwise_conv_2d_s8}
+#define ML_KERNEL_ENTRY_depthwise_conv_2d_s8 {15u, 64u, 5u, 8u, 0u, 0u, 544u, 0u, ml_depthwise_conv_2d_s8_check, ml_depthwise_conv_2d_s8}
 
-/* depthwise_conv_2d_s8_offset: operands input, weights, start, output, scales, padding */
+/* depthwise_conv_2d_s8_offset: operands input, weights, start, output, scales */
 ml_status ml_depthwise_conv_2d_s8_offset_check(const void *args, const ml_operand *operands);
 int32_t ml_depthwise_conv_2d_s8_offset(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_depthwise_conv_2d_s8_offset {16u, 64u, 6u, 8u, 0u, 0u, 544u, 0u, ml_depthwise_conv_2d_s8_offset_check, ml_depthwise_conv_2d_s8_offset}
+#define ML_KERNEL_ENTRY_depthwise_conv_2d_s8_offset {16u, 64u, 5u, 8u, 0u, 0u, 544u, 0u, ml_depthwise_conv_2d_s8_offset_check, ml_depthwise_conv_2d_s8_offset}
 
 /* depthwise_conv_2d_f32: operands input, weights, bias, output */
 ml_status ml_depthwise_conv_2d_f32_check(const void *args, const ml_operand *operands);
