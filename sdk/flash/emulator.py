@@ -63,16 +63,17 @@ class EmulatorTransport:
 
     def read(self, timeout_s: float) -> bytes:
         """See sdk.link.transport."""
-        deadline = time.monotonic() + timeout_s
+        deadline, slice_s = time.monotonic() + timeout_s, POKE_S
         with self._child.awake():
             while True:
                 left_s = deadline - time.monotonic()
-                data = self._line.read(min(left_s, POKE_S))
+                data = self._line.read(min(left_s, slice_s))
                 if data is None:
                     raise self._gone()
-                if data or left_s <= POKE_S:
+                if data or left_s <= slice_s:
                     return data
                 self._control.poke()
+                slice_s *= 2
 
     def write(self, data: bytes) -> None:
         """See sdk.link.transport."""
@@ -115,7 +116,7 @@ class _Control:
     def poke(self) -> None:
         """Makes QEMU look for bytes on the serial line, by a request that means nothing. It does not by itself when
         firmware has switched its receiver on: most of its serial ports forget to ask for that."""
-        self._send("query-name")
+        self.line.write(b'{"execute":"query-name"}')
         while data := self.line.read(0):  # the answers to earlier ones
             self._received = (self._received + data).rpartition(b"\n")[2]
 
