@@ -134,3 +134,12 @@ def sigmoid_table() -> Array:
     table: Array = np.floor(65536.0 / (1.0 + np.exp(-np.arange(256) / 24.0)) + 0.5).astype(np.uint16)
     table[list(_SIGMOID_UP)] += 1
     return np.asarray(table)
+
+
+def requantize(sums: Array, multiplier: int, shift: int) -> Array:
+    """int64 results of the device's ml_requantize for int32 `sums` (given as int64), rounded twice as there."""
+    scaled = wrap32(np.asarray(sums, np.int64) << max(shift, 0)).astype(np.int64)
+    high = (scaled * multiplier + (1 << 30)) >> 31
+    exponent = max(-shift, 0)
+    mask = (1 << exponent) - 1
+    return np.asarray((high >> exponent) + ((high & mask) > (mask >> 1) + (high < 0)))

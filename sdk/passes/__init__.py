@@ -10,13 +10,14 @@ from dataclasses import replace
 
 from sdk.graph import Graph
 from sdk.ops.base import Registry
-from sdk.passes import fold_constants, legacy_uint8, remove_dead
+from sdk.passes import dead_channels, fold_constants, legacy_uint8, remove_dead
 
 Pass = Callable[[Graph, Registry], Graph]
 
 PASSES: list[tuple[str, Pass]] = [
     ("fold-constants", fold_constants.run),
     ("legacy-uint8", legacy_uint8.run),
+    ("dead-channels", dead_channels.run),
     ("remove-dead", remove_dead.run),
 ]
 
