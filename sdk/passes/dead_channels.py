@@ -143,7 +143,7 @@ def _layer_image(layer: _Layer, source: Array | None) -> Array | None:
 
 
 def _convolve(layer: _Layer, x: Array) -> Array:
-    """int64 [height, width, outputs]: sums of products with `x` [height, width, inputs], beyond whose border are zeros."""
+    """int64 [height, width, outputs]: sums of products with `x` [height, width, inputs], which zeros surround."""
     node, (outputs, kernel_h, kernel_w, _) = layer.node, layer.weights.shape
     if node.op not in WINDOWED:
         return np.asarray(np.tensordot(x, layer.weights[:, 0, 0], axes=([2], [1])))
