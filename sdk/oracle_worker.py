@@ -87,19 +87,23 @@ def why_not_tflite_runtime(model: bytes) -> str | None:
 
     root = tflite.Model.GetRootAs(model, 0)
     graph = root.Subgraphs(0)
+    op, int8, int16 = tflite.BuiltinOperator, tflite.TensorType.INT8, tflite.TensorType.INT16
+    # By operator, input and its type.
     reasons = {
-        (
-            tflite.BuiltinOperator.SVDF,
-            SVDF_STATE_INPUT,
-        ): "it takes SVDF's int8 state for int16 and writes behind it",
-        (tflite.BuiltinOperator.UNIDIRECTIONAL_SEQUENCE_LSTM, 0): "its int8 LSTM rounds otherwise than tflite-micro's",
+        (op.SVDF, SVDF_STATE_INPUT, int8): "it takes SVDF's int8 state for int16 and writes behind it",
+        (op.UNIDIRECTIONAL_SEQUENCE_LSTM, 0, int8): "its int8 LSTM rounds otherwise than tflite-micro's",
+        (op.LOGISTIC, 0, int8): "its int8 LOGISTIC is a table of float32 results, tflite-micro's is fixed-point",
+        (op.SUM, 0, int8): "it forgets to compute the multiplier of an int8 SUM",
+        (op.SOFTMAX, 0, int16): "the tables of its int16 SOFTMAX are made in float64, tflite-micro's in float32",
     }
+    multiplied = "it multiplies scales in float32 where tflite-micro does in float64"
+    reasons |= {(each, 0, int16): multiplied for each in (op.MUL, op.RELU, op.LEAKY_RELU, op.ABS)}
     for i in range(graph.OperatorsLength()):
         operator = graph.Operators(i)
         code = root.OperatorCodes(operator.OpcodeIndex())
         number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-        for (builtin, position), reason in reasons.items():
-            if number == builtin and graph.Tensors(operator.Inputs(position)).Type() == tflite.TensorType.INT8:
+        for (builtin, position, dtype), reason in reasons.items():
+            if number == builtin and graph.Tensors(operator.Inputs(position)).Type() == dtype:
                 return reason
     return None
 

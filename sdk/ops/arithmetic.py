@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from sdk import fixed_point, numerics
@@ -286,9 +285,7 @@ def binary_case(
     if op in ("ADD", "SUB"):
         options["pot_scale_int16"] = False
     label = f"{list(a_shape)}-{list(b_shape)}-act{activation}-{list(scales)}"
-    case = g.case(f"{op}_{dtype.suffix}-{label}".replace(" ", ""), op, [a, b], [y], options, values)
-    # tflite-runtime multiplies the scales of a MUL in float32.
-    return replace(case, follows="tflite-micro") if (op, dtype) == ("MUL", DType.INT16) else case
+    return g.case(f"{op}_{dtype.suffix}-{label}".replace(" ", ""), op, [a, b], [y], options, values)
 
 
 OPS: list[Op] = [Add(), Multiply(), Extreme(), SquaredDifference()]

@@ -74,15 +74,11 @@ class Bound:
 
 @dataclass(frozen=True)
 class Case:
-    """One test of an operator: a graph, and inputs where random ones over the whole range would not do.
-
-    `follows` names the one oracle that the device equals where the two differ; the operator's file says why.
-    """
+    """One test of an operator: a graph, and inputs where random ones over the whole range would not do."""
 
     name: str
     graph: Graph
     inputs: Sequence[tuple[Array, ...]] = ()
-    follows: str = ""
 
 
 class View:

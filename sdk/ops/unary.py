@@ -98,7 +98,7 @@ def _in_f32(x: Tensor, y: Tensor, values: Int64, function: Any) -> Int64:
 
 
 class Sigmoid(Unary):
-    """LOGISTIC and TANH: 8-bit through Q4.27, int16 through the table that LSTM cells use too."""
+    """LOGISTIC and TANH: int8 through Q4.27, uint8 through float32, int16 through the table that LSTM cells use too."""
 
     names = ("LOGISTIC", "TANH")
     kernels = (lut.LUT_B8, LOGISTIC_S16, unary_f32.EXPONENTIAL)
@@ -118,6 +118,8 @@ class Sigmoid(Unary):
 
     def stored(self, view: View, x: Int64) -> Int64:
         """Follows reference_integer_ops::Logistic and Tanh (kernels/internal/reference/integer_ops)."""
+        if view.option("legacy_uint8"):
+            return _in_f32(view.input(0), view.output(), x, _logistic if view.node.op == "LOGISTIC" else np.tanh)
         integer_bits = 4
         multiplier, shift = numerics.quantize_multiplier(view.input(0).scale * (1 << (31 - integer_bits)))
         radius = math.floor(((1 << integer_bits) - 1) * (1 << (31 - integer_bits)) / 2.0**shift)
@@ -150,6 +152,12 @@ class Sigmoid(Unary):
             for exponent in (-11, -12, -13):
                 yield _case(op, DType.INT16, 2.0**exponent, 0, *_sigmoid_output(op, DType.INT16))
             yield unary_f32.case(op)
+
+
+def _logistic(x: Any) -> Any:
+    """As the oracle of uint8 models computes it, in float32."""
+    one = np.float32(1)
+    return one / (one + np.exp(-x).astype(np.float32))
 
 
 def _sigmoid_output(op: str, dtype: DType) -> tuple[float, int]:
