@@ -1,7 +1,7 @@
 """From a model's file to a device that runs it: load, lower, build, flash, open.
 
 board = load_board("mps2-an386")
-lowered = prepare(Path("model.tflite"), board)
+lowered = prepare(load("model.tflite"), board)
 with deployed(lowered, board) as target:
     target.device.run([pixels])
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from sdk.boards import Board
 from sdk.build import Image, build
@@ -19,8 +18,8 @@ from sdk.cache import Progress, silent
 from sdk.emit import emit
 from sdk.errors import LinkError
 from sdk.flash import flash
+from sdk.graph import Graph
 from sdk.link.device import Device
-from sdk.load import load
 from sdk.lower import Lowered, Target, check_fits, lower
 
 
@@ -32,10 +31,10 @@ class Deployed:
     device: Device
 
 
-def prepare(model: Path, board: Board) -> Lowered:
-    """The program of a .tflite file for `board`. ModelError, UnsupportedError; FitError where it is plain that no image
+def prepare(graph: Graph, board: Board) -> Lowered:
+    """The program of a loaded model for `board`. ModelError, UnsupportedError; FitError where it is plain that no image
     can hold it (whether the firmware fits beside it, its build tells)."""
-    lowered = lower(load(model), Target(board.profile))
+    lowered = lower(graph, Target(board.profile))
     check_fits(lowered, board.flash_bytes, board.program_ram_bytes)
     return lowered
 

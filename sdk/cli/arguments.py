@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sdk.graph import Graph
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     action = parser.add_argument("model", metavar="MODEL", help="a .tflite file")
     _complete_files(action, "tflite")
+    parser.add_argument(
+        "--shape",
+        action="append",
+        default=[],
+        metavar="NAME=SIZES",
+        help="another shape of an input, for a model that leaves one open: --shape input=1,96,96,3",
+    )
+
+
+def model_of(args: argparse.Namespace) -> Graph:
+    """The model that the arguments of `add_model` name, loaded."""
+    from sdk.load import load
+    from sdk.shapes import parse_shape, with_shapes
+
+    return with_shapes(load(args.model), dict(map(parse_shape, args.shape)))
 
 
 def add_board(parser: argparse._ActionsContainer, *, required: bool = True) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdk.cli.arguments import add_json, add_model
+from sdk.cli.arguments import add_json, add_model, model_of
 from sdk.cli.console import Console
 
 if TYPE_CHECKING:
@@ -33,10 +33,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.boards import all_boards
-    from sdk.load import load
     from sdk.report import fits, inspect
 
-    report = inspect(load(args.model))
+    report = inspect(model_of(args))
     fitted = fits(report, all_boards())
     size = Path(args.model).stat().st_size
     if console.as_json:

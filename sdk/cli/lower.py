@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdk.cli.arguments import add_board, add_folder, add_json, add_model
+from sdk.cli.arguments import add_board, add_folder, add_json, add_model, model_of
 from sdk.cli.console import Console
 
 if TYPE_CHECKING:
@@ -37,11 +37,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.emit import emit, write_files
-    from sdk.load import load
     from sdk.lower import check_fits, lower
 
     board, target = _target(args)
-    graph = load(args.model)
+    graph = model_of(args)
     lowered = lower(graph, target, watch=_watch(console) if console.verbose else None)
     if board is not None:
         check_fits(lowered, board.flash_bytes, board.program_ram_bytes)

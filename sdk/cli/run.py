@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdk.cli.arguments import add_board, add_count, add_inputs, add_json, add_model, add_port
+from sdk.cli.arguments import add_board, add_count, add_inputs, add_json, add_model, add_port, model_of
 from sdk.cli.console import Console
 from sdk.cli.samples import samples_of
 
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.deploy import deployed, prepare
 
     board = load_board(args.board)
-    lowered = prepare(Path(args.model), board)
+    lowered = prepare(model_of(args), board)
     samples = samples_of(args, lowered.inputs, COUNT, console)
     answers, ticks = [], []
     with deployed(lowered, board, port=args.port, progress=console.progress) as target:

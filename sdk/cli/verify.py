@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdk.cli.arguments import add_board, add_count, add_inputs, add_json, add_model, add_port
+from sdk.cli.arguments import add_board, add_count, add_inputs, add_json, add_model, add_port, model_of
 from sdk.cli.console import Console
 from sdk.cli.samples import samples_of
 from sdk.errors import VerifyError
@@ -50,13 +50,15 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.deploy import deployed, prepare
     from sdk.piecewise import reference_for
     from sdk.verify import verify
+    from sdk.write import write
 
     board = load_board(args.board)
-    lowered = prepare(Path(args.model), board)
+    graph = model_of(args)
+    lowered = prepare(graph, board)
     samples = samples_of(args, lowered.inputs, COUNT, console)
     console.progress("load the oracle")
     with (
-        reference_for(Path(args.model).read_bytes(), args.oracle) as oracle,
+        reference_for(write(graph) if args.shape else Path(args.model).read_bytes(), args.oracle) as oracle,
         deployed(lowered, board, port=args.port, progress=console.progress) as target,
     ):
         verdict = verify(
