@@ -98,15 +98,15 @@ def test_a_computed_begin_is_refused_as_unsupported() -> None:
 
 
 @pytest.mark.parametrize("index", [-1, 4, 2**31 - 1])
-def test_a_computed_index_out_of_range_is_an_error_on_the_device(index: int, device: Device) -> None:
+def test_a_computed_index_out_of_range_is_an_error_on_the_device(index: int, host: Device) -> None:
     g = CaseGraph()
     x, where, y = g.input((4, 3), DType.INT8, 0.5, 0), g.input((2,), DType.INT32), g.output((2, 3), DType.INT8, 0.5, 0)
     lowered = lower(g.case("gather", "GATHER", [x, where], [y], {"axis": 0, "batch_dims": 0}).graph)
-    device.load(lowered.block)
+    host.load(lowered.block)
     data = np.arange(12, dtype=np.int8).reshape(4, 3)
-    assert device.run([data, np.array([3, 0], np.int32)])[0].tolist() == [[9, 10, 11], [0, 1, 2]]
+    assert host.run([data, np.array([3, 0], np.int32)])[0].tolist() == [[9, 10, 11], [0, 1, 2]]
     with pytest.raises(DeviceError, match="ML_ERR_INDEX"):
-        device.run([data, np.array([3, index], np.int32)])
+        host.run([data, np.array([3, index], np.int32)])
 
 
 def test_constant_indices_that_are_evenly_spaced_need_no_table() -> None:

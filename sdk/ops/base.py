@@ -175,6 +175,10 @@ class Op(ABC):
         """The outputs as numpy computes them, for an operator that TensorFlow Lite does not have; else None."""
         return None
 
+    def unchanged(self, view: View) -> Tensor | None:
+        """The input that the node's one output is equal to in every bit, where shapes and scales do not matter."""
+        return None
+
     def fold(self, view: View, inputs: Sequence[Array]) -> Sequence[Array] | None:
         """The outputs for constant inputs, where that is exact on the host; None to leave it to the device."""
         return None

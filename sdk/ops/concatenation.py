@@ -32,16 +32,14 @@ class Concatenation(Movement):
 
     def lower(self, view: View, low: Lowering) -> None:
         changed = {}
-        for x in view.inputs:
-            if view.option("legacy_uint8") and not view.same_quantization(x, view.output()):
-                changed[x.id] = low.scratch(x.bytes)
-                table = low.constant(rescaled(lut.values_of(x.dtype), x, view.output()))
-                low.step(lut.LUT_B8, {"count": x.elements}, [low.value(x), table, changed[x.id]])
+        for x in _rescaled(view) if view.option("legacy_uint8") else []:
+            changed[x.id] = low.scratch(x.bytes)
+            table = low.constant(rescaled(lut.values_of(x.dtype), x, view.output()))
+            low.step(lut.LUT_B8, {"count": x.elements}, [low.value(x), table, changed[x.id]])
         self.add_moves(view, low, changed)
 
     def fold(self, view: View, inputs: Sequence[Array]) -> Sequence[Array] | None:
-        rescales = any(not view.same_quantization(x, view.output()) for x in view.inputs)
-        return None if rescales else super().fold(view, inputs)
+        return None if view.output().dtype is DType.UINT8 and _rescaled(view) else super().fold(view, inputs)
 
     def moves(self, view: View, x: Sequence[Array], y: Sequence[Array]) -> Iterator[Move]:
         axis = axis_of(view, view.option("axis"), y[0].ndim)
@@ -67,6 +65,12 @@ class Concatenation(Movement):
         yield _concatenation((1, 2, 2, 3), 3, (3, 2), DType.UINT8)
         for scales in ((0.5, 0.37, 0.5), (0.01, 2.0, 0.5), (0.5, 0.5, 0.5)):
             yield _concatenation((16, 16), 1, (16, 16, 2), DType.UINT8, scales)
+
+
+def _rescaled(view: View) -> list[Tensor]:
+    """The inputs that have another scale than the output, each once."""
+    inputs = {x.id: x for x in view.inputs if not view.same_quantization(x, view.output())}
+    return list(inputs.values())
 
 
 def rescaled(values: Array, x: Tensor, y: Tensor) -> Array:

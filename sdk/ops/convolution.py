@@ -53,12 +53,23 @@ def output_size(padding: int, size: int, kernel: int, stride: int, dilation: int
     return out, max(0, (out - 1) * stride + reach - size) // 2
 
 
+def paddings(padding: int, size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    """Padding (before, after) along one axis; as much behind as the last window reaches."""
+    out, before = output_size(padding, size, kernel, stride, dilation)
+    return before, max((out - 1) * stride + (kernel - 1) * dilation + 1 - size - before, 0)
+
+
+def steps(view: View) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Strides and dilations, each (height, width)."""
+    strides = view.option("stride_h"), view.option("stride_w")
+    return strides, (view.option("dilation_h_factor", 1), view.option("dilation_w_factor", 1))
+
+
 def window(view: View, kernel: Sequence[int]) -> dict[str, int]:
     """The `WINDOW` of a convolution of input 0 with a kernel of (height, width). ModelError where shapes do not fit."""
     x, y = view.input(0), view.output()
     check_images(view, x, y)
-    strides = view.option("stride_h"), view.option("stride_w")
-    dilations = view.option("dilation_h_factor", 1), view.option("dilation_w_factor", 1)
+    strides, dilations = steps(view)
     pads = check_window(view, x.shape[1:3], y.shape[1:3], kernel, strides, dilations)
     return window_values(view, x, (*kernel, *strides, *dilations, *pads))
 
@@ -79,14 +90,20 @@ def check_window(
     strides: Sequence[int],
     dilations: Sequence[int],
 ) -> list[int]:
-    """(top, left) padding of windows over `inputs`. ModelError unless they make `outputs` (where not None)."""
+    """(top, left) padding of windows over `inputs`. ModelError unless they make `outputs` (where not None).
+
+    The fuse-padding pass adds the option `explicit_padding`: (top, bottom, left, right), in place of `padding`.
+    """
     padding = view.option("padding")
     view.need(min(*strides, *dilations, *kernel) > 0, "its kernel, strides and dilations are not all positive")
     view.need(padding in (SAME, VALID), f"its padding {padding} is neither SAME nor VALID")
+    top, bottom, left, right = view.option("explicit_padding", (0, 0, 0, 0))
+    if "explicit_padding" in view.node.options:
+        padding, inputs = VALID, (inputs[0] + top + bottom, inputs[1] + left + right)
     axes = [output_size(padding, *axis) for axis in zip(inputs, kernel, strides, dilations, strict=True)]
     sizes = [size for size, _ in axes]
     view.need(outputs in (None, tuple(sizes)), f"its windows make an output of {sizes}, but it is {outputs}")
-    return [pad for _, pad in axes]
+    return [pad + explicit for (_, pad), explicit in zip(axes, (top, left), strict=True)]
 
 
 def window_values(view: View, x: Tensor, small: Sequence[int]) -> dict[str, int]:

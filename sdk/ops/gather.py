@@ -82,6 +82,10 @@ class Lookup(Movement):
     def form(self, view: View) -> Form:
         """The look-up that the node is. ModelError where its shapes do not fit."""
 
+    def known(self, view: View) -> bool:
+        form = self.form(view)
+        return form.indices.data is not None and form.share == form.outer
+
     def check(self, view: View) -> None:
         form = self.form(view)
         y = view.output()
@@ -110,7 +114,7 @@ class Lookup(Movement):
         self.check(view)
         if view.output().elements == 0:
             return
-        if form.indices.data is not None and form.share == form.outer and progression(_table(form)) is not None:
+        if self.known(view) and progression(_table(form)) is not None:
             super().lower(view, low)
             return
         self.add_gather(low, form, low.value(view.output()))
@@ -123,10 +127,6 @@ class Lookup(Movement):
         args |= {"index_words": words, "run": form.inner * form.x.dtype.bytes}
         values = [low.value(form.x), where, target]
         low.step(GATHER, args | {"dims": _padded(form.dims)}, values)
-
-    def fold(self, view: View, inputs: Sequence[Array]) -> Sequence[Array] | None:
-        form = self.form(view)
-        return super().fold(view, inputs) if form.share == form.outer else None
 
 
 def _table(form: Form) -> Array:
@@ -236,8 +236,8 @@ class EmbeddingLookup(Lookup):
         args = {"count": count, "flip": 0, "scale": form.x.scale, "offset": 0}
         low.step(DEQUANTIZE_B8, args, [rows, low.value(view.output())])
 
-    def fold(self, view: View, inputs: Sequence[Array]) -> Sequence[Array] | None:
-        return None if self._hybrid(view) else super().fold(view, inputs)
+    def known(self, view: View) -> bool:
+        return not self._hybrid(view) and super().known(view)
 
     def cases(self) -> Iterator[Case]:
         for shape in ((6, 4), (3, 2, 5)):

@@ -10,15 +10,17 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from sdk.errors import ModelError
 from sdk.graph import Array, DType, Tensor
-from sdk.lower import Lowering, Value
 from sdk.ops.base import Kernel, Op, View, read, write
 from sdk.program import ALIGNMENT, Field, Region, Struct, fields
+
+if TYPE_CHECKING:
+    from sdk.lower import Lowering, Value
 
 LOOPS = 5  # of the kernel, around the contiguous run
 
@@ -54,12 +56,16 @@ class Movement(Op):
     def moves(self, view: View, x: Sequence[Array], y: Sequence[Array]) -> Iterator[Move]:
         """The moves from inputs `x` to outputs `y`, which have the tensors' shapes but whose values mean nothing."""
 
+    def known(self, view: View) -> bool:
+        """Whether `moves` can say what the node does: not before all that it needs is constant."""
+        return all(view.input(index).data is not None for index in self.parameters if view.has(index))
+
     def check(self, view: View) -> None:
         for index in self.moved:
             a = view.input(index)
             for b in view.outputs:
                 view.need(a.dtype is b.dtype, f"it makes {b.dtype.numpy_name} of {a.dtype.numpy_name}")
-        if all(view.input(index).data is not None for index in self.parameters if view.has(index)):
+        if self.known(view):
             self._moves(view, _stand_ins(view))
 
     def lower(self, view: View, low: Lowering) -> None:
@@ -74,7 +80,19 @@ class Movement(Op):
             for target, source in moves:
                 places.copy(target, source)
 
+    def unchanged(self, view: View) -> Tensor | None:
+        if not self.known(view):
+            return None
+        arrays = x, y = _stand_ins(view)
+        moves = self._moves(view, arrays)
+        if len(moves) != 1 or len(y) != 1 or not _whole(moves[0][0], y[0]):
+            return None
+        same = (tensor for array, tensor in zip(x, view.inputs, strict=True) if _whole(moves[0][1], array))
+        return next(same, None)
+
     def fold(self, view: View, inputs: Sequence[Array]) -> Sequence[Array] | None:
+        if not self.known(view):
+            return None
         arrays = _stand_ins(view)
         for target, source in self._moves(view, arrays):
             target[...] = source
@@ -191,10 +209,13 @@ def _alias(view: View, low: Lowering, arrays: Arrays, moves: Sequence[Move]) -> 
     if len(moves) != len(y) or not all(_whole(target, out) for (target, _), out in zip(moves, y, strict=True)):
         return False
     found = []
+    made = view.graph.producers()
     for (_, source), tensor in zip(moves, view.outputs, strict=True):
         base = next((i for i, array in enumerate(x) if _offset(source, array) is not None), None)
         if base is None or not source.flags.c_contiguous:
             return False
+        if view.inputs[base].variable and view.inputs[base].id not in made:
+            return False  # operators that take a variable also write it
         offset = _offset(source, x[base])
         assert offset is not None
         value = low.value(view.inputs[base]).part(offset, source.nbytes)

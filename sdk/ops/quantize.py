@@ -102,6 +102,10 @@ class Quantize(Op):
         }
         low.step(RESCALE, args, [low.value(x), low.value(y)], in_place=[(0, 1)] if y.dtype is x.dtype else [])
 
+    def unchanged(self, view: View) -> Tensor | None:
+        x, y = view.input(0), view.output()
+        return x if x.dtype is y.dtype and view.same_quantization(x, y) else None
+
     def fold(self, view: View, inputs: Sequence[Array]) -> Sequence[Array] | None:
         x, y = view.input(0), view.output()
         return [_quantized(inputs[0], y) if x.dtype is DType.FLOAT32 else _requantized(inputs[0], x, y)]

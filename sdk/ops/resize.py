@@ -86,11 +86,14 @@ class ResizeNearest(Movement):
         part = x[0][:, rows.slice, columns.slice]
         yield y[0].reshape(shape), np.broadcast_to(part[:, :, None, :, None], shape)
 
+    def known(self, view: View) -> bool:
+        return all(progression(table) is not None for table in self._tables(view))
+
     def lower(self, view: View, low: Lowering) -> None:
-        tables = self._tables(view)
-        if all(progression(table) is not None for table in tables):
+        if self.known(view):
             super().lower(view, low)
             return
+        tables = self._tables(view)
         x, y = view.input(0), view.output()
         args = _args(view) | {"run": x.shape[3] * x.dtype.bytes}
         low.step(NEAREST, args, [low.value(x), *map(low.constant, tables), low.value(y)])

@@ -10,14 +10,25 @@ from dataclasses import replace
 
 from sdk.graph import Graph
 from sdk.ops.base import Registry
-from sdk.passes import dead_channels, fold_constants, legacy_uint8, remove_dead
+from sdk.passes import (
+    dead_channels,
+    fold_constants,
+    fuse_activations,
+    fuse_padding,
+    legacy_uint8,
+    remove_dead,
+    remove_identities,
+)
 
 Pass = Callable[[Graph, Registry], Graph]
 
 PASSES: list[tuple[str, Pass]] = [
     ("fold-constants", fold_constants.run),
     ("legacy-uint8", legacy_uint8.run),
-    ("dead-channels", dead_channels.run),
+    ("remove-identities", remove_identities.run),
+    ("fuse-activations", fuse_activations.run),
+    ("dead-channels", dead_channels.run),  # knows no explicit padding
+    ("fuse-padding", fuse_padding.run),
     ("remove-dead", remove_dead.run),
 ]
 
