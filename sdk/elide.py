@@ -73,7 +73,7 @@ class _Elision:
 
     def _backward(self, copy: int) -> bool:
         source, target = self.drafts[copy].values
-        if not _like_a_buffer(target) or not self._whole(source) or self.drafts[copy].watched:
+        if not _like_a_buffer(target) or not self._whole(source):
             return False
         uses = self._uses(source)
         writers = [i for i in uses if self._writes(i, source)]

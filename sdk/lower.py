@@ -239,7 +239,9 @@ class Lowering:
             op.lower(view, self)
             macs = op.macs(view)
             self.macs += macs
-            if len(self.steps) > before and not self.calls:
+            # After the last step of a loop its outputs are those of any round.
+            looped = any(end == len(self.steps) for _, end in self.loops)
+            if len(self.steps) > before and not self.calls and not looped:
                 outputs = [tensor for tensor in view.outputs if tensor.source is not None and tensor.id in self.values]
                 self.steps[-1].watched = tuple((tensor, self.values[tensor.id]) for tensor in outputs)
             # A node's MACs belong to its last step unless the operator has spread them itself.

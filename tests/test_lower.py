@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from sdk.boards import load_board
 from sdk.build import build
 from sdk.emit import emit_empty
 from sdk.flash import flash
-from sdk.graph import DType, Graph, Node
+from sdk.graph import Array, DType, Graph, Node, Tensor
 from sdk.link.device import Device
 from sdk.load import load_bytes
 from sdk.lower import Lowered, lower
@@ -28,6 +28,7 @@ from sdk.write import write
 CALLS = 10
 WIDTH = 4
 SHAPE = (1, WIDTH)
+ROUNDS = 3  # of a loop, at most
 INITIAL = 1  # the subgraph that CALL_ONCE runs
 
 
@@ -91,9 +92,43 @@ class Body:
         self.add("IF", [condition, value], [y], then_subgraph_index=subgraphs[0], else_subgraph_index=subgraphs[1])
         return y
 
+    def part(self, flags: int, start: int, count: int) -> int:
+        begin, size = (self.g.constant(np.array([n]), DType.INT32) for n in (start, count))
+        y = self.g.tensor((count,), DType.BOOL)
+        self.add("SLICE", [flags, begin, size], [y])
+        return y
+
+    def joined(self, a: int, b: int, count: int) -> int:
+        y = self.g.tensor((count,), DType.BOOL)
+        self.add("CONCATENATION", [a, b], [y], axis=0, fused_activation_function=0)
+        return y
+
+    def loop(self, flags: int, value: int, subgraphs: tuple[int, int]) -> int:
+        """A round for each true flag before the first false one; the last of ROUNDS + 1 flags is false."""
+        no = self.g.constant(np.zeros(1, bool), DType.BOOL)
+        carried = self.joined(flags, no, ROUNDS + 1)
+        outputs = [self.g.tensor((ROUNDS + 1,), DType.BOOL), self.vector()]
+        self.add("WHILE", [carried, value], outputs, cond_subgraph_index=subgraphs[0], body_subgraph_index=subgraphs[1])
+        return outputs[1]
+
     def graph(self, inputs: Sequence[int], outputs: Sequence[int], subgraphs: dict[int, Graph] | None = None) -> Graph:
         graph = self.g.case_of(self.nodes, "body").graph
         return replace(graph, inputs=tuple(inputs), outputs=tuple(outputs), subgraphs=subgraphs or {})
+
+
+def first_flag() -> Graph:
+    """The condition of a loop."""
+    body = Body()
+    flags, value = body.g.tensor((ROUNDS + 1,), DType.BOOL), body.vector()
+    return body.graph([flags, value], [body.part(flags, 0, 1)])
+
+
+def round_of(statements: Callable[[Body, int], int]) -> Graph:
+    """A round of a loop: moves the flags on by one, and the vector by `statements`."""
+    body = Body()
+    flags, value = body.g.tensor((ROUNDS + 1,), DType.BOOL), body.vector()
+    moved = body.joined(body.part(flags, 1, ROUNDS), body.part(flags, ROUNDS, 1), ROUNDS + 1)
+    return body.graph([flags, value], [moved, statements(body, value)])
 
 
 def initializer(names: Sequence[str]) -> Graph:
@@ -115,7 +150,7 @@ def check(native: Device, graph: Graph) -> Lowered:
     model = write(graph)
     lowered = lower(load_bytes(model))
     rng = np.random.default_rng(0)
-    sets = [tuple(_random(graph.tensor(i).dtype, rng) for i in graph.inputs) for _ in range(CALLS)]
+    sets = [tuple(_random(graph.tensor(i), rng) for i in graph.inputs) for _ in range(CALLS)]
     native.load(lowered.block)
     with Oracle(model) as oracle:
         verdict = verify(native, lowered, oracle, sets, layers=True)
@@ -123,10 +158,10 @@ def check(native: Device, graph: Graph) -> Lowered:
     return lowered
 
 
-def _random(dtype: DType, rng: np.random.Generator) -> np.ndarray:
-    if dtype is DType.BOOL:
-        return rng.integers(0, 2, 1).astype(bool)
-    return rng.integers(-9, 9, SHAPE).astype(np.float32)
+def _random(tensor: Tensor, rng: np.random.Generator) -> Array:
+    if tensor.dtype is DType.BOOL:
+        return rng.integers(0, 2, tensor.shape).astype(bool)
+    return rng.integers(-9, 9, tensor.shape).astype(np.float32)
 
 
 def copies(lowered: Lowered) -> int:
@@ -191,6 +226,32 @@ def test_the_copy_stays_where_it_may_be_skipped(native: Device) -> None:
     assert copies(lowered) == 1 + 2  # the assignment's, and those to the output of IF
 
 
+def test_a_loop_keeps_the_copies_of_what_it_carries(native: Device) -> None:
+    def swap(inner: Body, value: int) -> int:
+        old = inner.read("a")
+        inner.assign("a", inner.turned(value))
+        return old
+
+    body, subgraphs = started(["a"])
+    flags = body.g.tensor((ROUNDS,), DType.BOOL)
+    x = body.g.tensor(SHAPE, DType.FLOAT32)
+    y = body.loop(flags, body.read("a"), (2, 3))
+    z = body.spliced(y, body.turned(x), 3)
+    body.assign("a", body.turned(x))
+    check(native, body.graph([flags, x], [z, y], subgraphs | {2: first_flag(), 3: round_of(swap)}))
+
+
+def test_a_loop_reads_a_variable_where_it_lies(native: Device) -> None:
+    body, subgraphs = started(["a"])
+    flags = body.g.tensor((ROUNDS,), DType.BOOL)
+    x = body.g.tensor(SHAPE, DType.FLOAT32)
+    y = body.loop(flags, body.turned(x), (2, 3))
+    body.assign("a", body.turned(y))
+    mixed = round_of(lambda inner, value: inner.spliced(inner.read("a"), inner.turned(value), 1))
+    lowered = check(native, body.graph([flags, x], [y], subgraphs | {2: first_flag(), 3: mixed}))
+    assert copies(lowered) == 4  # the flags' and the vector's, into the loop and into its next round
+
+
 def test_a_buffer_of_two_steps_is_copied(native: Device) -> None:
     body, _ = started([])
     x = body.g.tensor(SHAPE, DType.FLOAT32)
@@ -239,49 +300,56 @@ def test_a_branch_that_may_be_skipped_keeps_its_copies(native: Device) -> None:
     check(native, body.graph([condition, x], [y, z], subgraphs | {2: taken(True), 3: taken(False)}))
 
 
-@dataclass(frozen=True)
-class Script:
-    """Random statements: (kind, variable, operand, operand), operands counting back from the newest vector."""
-
-    statements: tuple[tuple[str, str, int, int], ...]
-
-    def run(self, body: Body, vectors: list[int], condition: int | None, branches: tuple[int, int]) -> list[int]:
-        for kind, name, i, j in self.statements:
-            a, b = vectors[-1 - i % len(vectors)], vectors[-1 - j % len(vectors)]
-            if kind == "read":
-                vectors.append(body.read(name))
-            elif kind == "assign":
-                body.assign(name, a)
-            elif kind == "turn":
-                vectors.append(body.turned(a))
-            elif kind == "splice":
-                vectors.append(body.spliced(a, b, j % (WIDTH + 1)))
-            elif condition is not None:
-                vectors.append(body.branch(condition, a, branches))
-        return vectors
+# Random statements: (kind, variable, operand, operand), operands counting back from the newest vector.
+Script = list[tuple[str, str, int, int]]
+Call = Callable[[Body, str, int], int]
 
 
-names = st.sampled_from("ab")
-kinds = st.sampled_from(["read", "read", "assign", "assign", "turn", "turn", "splice", "branch"])
-scripts = st.lists(st.tuples(kinds, names, st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=12).map(
-    lambda rows: Script(tuple(rows))
-)
+def perform(script: Script, body: Body, x: int, call: Call | None = None) -> list[int]:
+    """Adds the statements to `body`; returns `x` and all vectors made of it."""
+    vectors = [x, body.turned(x)]
+    for kind, name, i, j in script:
+        a, b = vectors[-1 - i % len(vectors)], vectors[-1 - j % len(vectors)]
+        if kind == "read":
+            vectors.append(body.read(name))
+        elif kind == "assign":
+            body.assign(name, a)
+        elif kind == "turn":
+            vectors.append(body.turned(a))
+        elif kind == "splice":
+            vectors.append(body.spliced(a, b, j % (WIDTH + 1)))
+        elif call is not None:
+            vectors.append(call(body, kind, a))
+    return vectors
 
 
-@settings(max_examples=40, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(main=scripts, then=scripts, otherwise=scripts)
-def test_random_programs_keep_their_state(native: Device, main: Script, then: Script, otherwise: Script) -> None:
-    branches = {}
-    for index, script in ((2, then), (3, otherwise)):
-        inner = Body()
-        x = inner.g.tensor(SHAPE, DType.FLOAT32)
-        branches[index] = inner.graph([x], script.run(inner, [x, inner.turned(x)], None, (0, 0))[-1:])
+kinds = st.sampled_from(["read", "read", "assign", "assign", "turn", "turn", "splice", "branch", "loop"])
+statements = st.tuples(kinds, st.sampled_from("ab"), st.integers(0, 4), st.integers(0, 4))
+scripts = st.lists(statements, min_size=1, max_size=12)
+
+
+def branch_of(script: Script) -> Graph:
+    body = Body()
+    x = body.vector()
+    return body.graph([x], perform(script, body, x)[-1:])
+
+
+@settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(main=scripts, then=scripts, otherwise=scripts, again=scripts)
+def test_random_programs_keep_their_state(
+    native: Device, main: Script, then: Script, otherwise: Script, again: Script
+) -> None:
     body, subgraphs = started("ab")
-    condition = body.g.tensor((1,), DType.BOOL)
-    x = body.g.tensor(SHAPE, DType.FLOAT32)
-    vectors = main.run(body, [x, body.turned(x)], condition, (2, 3))
-    outputs = [body.turned(vectors[-1]), body.read("a")]
-    check(native, body.graph([condition, x], outputs, subgraphs | branches))
+    condition, flags = body.g.tensor((1,), DType.BOOL), body.g.tensor((ROUNDS,), DType.BOOL)
+    x = body.vector()
+
+    def call(body: Body, kind: str, value: int) -> int:
+        return body.branch(condition, value, (2, 3)) if kind == "branch" else body.loop(flags, value, (4, 5))
+
+    vectors = perform(main, body, x, call)
+    subgraphs |= {2: branch_of(then), 3: branch_of(otherwise), 4: first_flag()}
+    subgraphs |= {5: round_of(lambda inner, value: perform(again, inner, value)[-1])}
+    check(native, body.graph([condition, flags, x], [body.turned(vectors[-1]), body.read("a")], subgraphs))
 
 
 def test_outputs_last_where_an_inference_ends_early(native: Device) -> None:
