@@ -129,7 +129,9 @@ def random_inputs(graph: Graph, count: int) -> Iterator[tuple[Array, ...]]:
 def _random(graph: Graph, tensor_id: int, rng: np.random.Generator) -> Array:
     tensor = graph.tensor(tensor_id)
     if tensor.dtype is DType.FLOAT32:
-        return rng.normal(size=tensor.shape).astype(np.float32)
+        values = rng.normal(size=tensor.shape).astype(np.float32)
+        # Numbers that become indices must be some: both oracles refuse negative ones.
+        return np.abs(values) if any(node.op == "GATHER" for node in graph.nodes) else values
     if tensor.dtype is DType.BOOL:
         return rng.integers(0, 2, tensor.shape).astype(bool)
     limits = np.iinfo(tensor.dtype.numpy)

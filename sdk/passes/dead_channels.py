@@ -75,7 +75,7 @@ def run(graph: Graph, registry: Registry) -> Graph:
 def _layer(view: View) -> _Layer | None:
     """The node as a layer; None if it is another operator, or one that this pass leaves alone."""
     node = view.node
-    if node.op not in (*WINDOWED, "FULLY_CONNECTED") or len(view.node.inputs) < 2:
+    if node.op not in (*WINDOWED, "FULLY_CONNECTED") or len(node.inputs) < 2 or "explicit_padding" in node.options:
         return None
     x, stored, y = view.input(0), view.input(1), view.output()
     bias = view.input(2) if view.has(2) else None
@@ -92,7 +92,7 @@ def _layer(view: View) -> _Layer | None:
         data = data[:, None, None, :]
         if x.shape[-1] != data.shape[3]:
             return None
-    elif data.shape[3] != x.shape[3] or "explicit_padding" in node.options:
+    elif data.shape[3] != x.shape[3]:
         return None  # groups
     float32 = stored.source_offset != 0 or (node.op == "FULLY_CONNECTED" and not stored.quantization.per_channel)
     scales = numerics.convolution_multipliers(x, stored, y, product_in_float32=float32)
