@@ -35,6 +35,7 @@ SVDF_STATE_INPUT = 4
 ARENA_LIMIT_BYTES = 1 << 30
 NOISE_CHARS = 300  # how much of a library's own messages an error repeats
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+M_MMAP_THRESHOLD = -3  # malloc.h of glibc
 
 
 def read_message(stream: IO[bytes]) -> Any:
@@ -282,6 +283,8 @@ def _said(noise: IO[bytes]) -> str:
 def _serve(which: str, requests: IO[bytes], replies: IO[bytes], noise: IO[bytes]) -> None:
     """The life of a forked process: answers until its parent closes the pipe or dies."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # Arenas, of 1 MiB and more, come fresh from the system, always: what an operator leaves unwritten is 0 then.
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
     os.dup2(noise.fileno(), 1)
     os.dup2(noise.fileno(), 2)
     model = Model(which)
