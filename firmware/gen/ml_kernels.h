@@ -628,6 +628,93 @@ typedef struct ml_lstm_f32_args {
 } ml_lstm_f32_args;
 _Static_assert(sizeof(ml_lstm_f32_args) == 24u, "ml_lstm_f32_args");
 
+typedef struct ml_window_function_args {
+    uint32_t rows;
+    uint32_t size;
+    uint32_t shift;
+} ml_window_function_args;
+_Static_assert(sizeof(ml_window_function_args) == 12u, "ml_window_function_args");
+
+typedef struct ml_fft_auto_scale_args {
+    uint32_t count;
+} ml_fft_auto_scale_args;
+_Static_assert(sizeof(ml_fft_auto_scale_args) == 4u, "ml_fft_auto_scale_args");
+
+typedef struct ml_energy_args {
+    uint32_t bins;
+    uint32_t start;
+    uint32_t end;
+} ml_energy_args;
+_Static_assert(sizeof(ml_energy_args) == 12u, "ml_energy_args");
+
+typedef struct ml_fft_args {
+    uint32_t rows;
+    uint32_t length;
+    uint32_t points;
+    uint8_t radices[16];
+} ml_fft_args;
+_Static_assert(sizeof(ml_fft_args) == 28u, "ml_fft_args");
+
+typedef struct ml_filter_bank_args {
+    uint32_t bins;
+    uint32_t weights;
+    uint32_t bands;
+} ml_filter_bank_args;
+_Static_assert(sizeof(ml_filter_bank_args) == 12u, "ml_filter_bank_args");
+
+typedef struct ml_square_root_args {
+    uint32_t count;
+} ml_square_root_args;
+_Static_assert(sizeof(ml_square_root_args) == 4u, "ml_square_root_args");
+
+typedef struct ml_spectral_subtraction_args {
+    uint32_t count;
+    uint32_t smoothing[2];
+    uint32_t keeping[2];
+    uint32_t least;
+    uint32_t clamping;
+    uint32_t smoothing_bits;
+    uint32_t fraction;
+} ml_spectral_subtraction_args;
+_Static_assert(sizeof(ml_spectral_subtraction_args) == 36u, "ml_spectral_subtraction_args");
+
+typedef struct ml_pcan_args {
+    uint32_t count;
+    uint32_t shift;
+} ml_pcan_args;
+_Static_assert(sizeof(ml_pcan_args) == 8u, "ml_pcan_args");
+
+typedef struct ml_filter_bank_log_args {
+    uint32_t count;
+    uint32_t correction_bits;
+    uint32_t scale;
+} ml_filter_bank_log_args;
+_Static_assert(sizeof(ml_filter_bank_log_args) == 12u, "ml_filter_bank_log_args");
+
+typedef struct ml_framer_args {
+    uint32_t rows;
+    uint32_t frames;
+    uint32_t step;
+    uint32_t size;
+    uint32_t past;
+} ml_framer_args;
+_Static_assert(sizeof(ml_framer_args) == 20u, "ml_framer_args");
+
+typedef struct ml_stacker_args {
+    uint32_t size;
+    uint32_t past;
+    uint32_t step;
+} ml_stacker_args;
+_Static_assert(sizeof(ml_stacker_args) == 12u, "ml_stacker_args");
+
+typedef struct ml_overlap_add_args {
+    uint32_t rows;
+    uint32_t frames;
+    uint32_t step;
+    uint32_t size;
+} ml_overlap_add_args;
+_Static_assert(sizeof(ml_overlap_add_args) == 16u, "ml_overlap_add_args");
+
 typedef struct ml_cast_integer_args {
     uint32_t count;
     uint32_t input_type;
@@ -1102,6 +1189,96 @@ int32_t ml_circular_buffer(const void *args, void *const *operands);
 ml_status ml_lstm_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_lstm_f32(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_lstm_f32 {236u, 24u, 6u, 56u, 0u, 0u, 2730u, 0u, ml_lstm_f32_check, ml_lstm_f32}
+
+/* window_function_s16: operands input, weights, output */
+ml_status ml_window_function_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_window_function_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_window_function_s16 {270u, 12u, 3u, 4u, 0u, 0u, 21u, 0u, ml_window_function_s16_check, ml_window_function_s16}
+
+/* fft_auto_scale_s16: operands input, output, scale_bits */
+ml_status ml_fft_auto_scale_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_fft_auto_scale_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_fft_auto_scale_s16 {271u, 4u, 3u, 6u, 0u, 0u, 37u, 0u, ml_fft_auto_scale_s16_check, ml_fft_auto_scale_s16}
+
+/* energy_s16: operands input, output */
+ml_status ml_energy_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_energy_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_energy_s16 {272u, 12u, 2u, 2u, 0u, 0u, 9u, 0u, ml_energy_s16_check, ml_energy_s16}
+
+/* rfft_s16: operands input, output, twiddles, turns */
+ml_status ml_rfft_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_rfft_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_rfft_s16 {273u, 28u, 4u, 2u, 0u, 0u, 85u, 0u, ml_rfft_s16_check, ml_rfft_s16}
+
+/* rfft_s32: operands input, output, twiddles, turns */
+ml_status ml_rfft_s32_check(const void *args, const ml_operand *operands);
+int32_t ml_rfft_s32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_rfft_s32 {274u, 28u, 4u, 2u, 0u, 0u, 170u, 0u, ml_rfft_s32_check, ml_rfft_s32}
+
+/* rfft_f32: operands input, output, twiddles, turns */
+ml_status ml_rfft_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_rfft_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_rfft_f32 {275u, 28u, 4u, 2u, 0u, 0u, 170u, 0u, ml_rfft_f32_check, ml_rfft_f32}
+
+/* irfft_s16: operands input, output, twiddles, turns, scratch */
+ml_status ml_irfft_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_irfft_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_irfft_s16 {276u, 28u, 5u, 18u, 0u, 0u, 341u, 0u, ml_irfft_s16_check, ml_irfft_s16}
+
+/* irfft_s32: operands input, output, twiddles, turns, scratch */
+ml_status ml_irfft_s32_check(const void *args, const ml_operand *operands);
+int32_t ml_irfft_s32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_irfft_s32 {277u, 28u, 5u, 18u, 0u, 0u, 682u, 0u, ml_irfft_s32_check, ml_irfft_s32}
+
+/* irfft_f32: operands input, output, twiddles, turns, scratch */
+ml_status ml_irfft_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_irfft_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_irfft_f32 {278u, 28u, 5u, 18u, 0u, 0u, 682u, 0u, ml_irfft_f32_check, ml_irfft_f32}
+
+/* filter_bank: operands input, weights, bands, output */
+ml_status ml_filter_bank_check(const void *args, const ml_operand *operands);
+int32_t ml_filter_bank(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_filter_bank {279u, 12u, 4u, 8u, 0u, 0u, 214u, 0u, ml_filter_bank_check, ml_filter_bank}
+
+/* square_root_u64: operands input, scale_bits, output */
+ml_status ml_square_root_u64_check(const void *args, const ml_operand *operands);
+int32_t ml_square_root_u64(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_square_root_u64 {280u, 4u, 3u, 4u, 0u, 0u, 43u, 0u, ml_square_root_u64_check, ml_square_root_u64}
+
+/* spectral_subtraction: operands input, output, noise */
+ml_status ml_spectral_subtraction_check(const void *args, const ml_operand *operands);
+int32_t ml_spectral_subtraction(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_spectral_subtraction {281u, 36u, 3u, 6u, 0u, 0u, 42u, 0u, ml_spectral_subtraction_check, ml_spectral_subtraction}
+
+/* pcan: operands input, noise, gains, output */
+ml_status ml_pcan_check(const void *args, const ml_operand *operands);
+int32_t ml_pcan(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_pcan {282u, 8u, 4u, 8u, 0u, 0u, 154u, 0u, ml_pcan_check, ml_pcan}
+
+/* filter_bank_log: operands input, table, output */
+ml_status ml_filter_bank_log_check(const void *args, const ml_operand *operands);
+int32_t ml_filter_bank_log(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_filter_bank_log {283u, 12u, 3u, 4u, 0u, 0u, 22u, 0u, ml_filter_bank_log_check, ml_filter_bank_log}
+
+/* framer_s16: operands input, output, valid, past, missing */
+ml_status ml_framer_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_framer_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_framer_s16 {284u, 20u, 5u, 30u, 20u, 0u, 581u, 0u, ml_framer_s16_check, ml_framer_s16}
+
+/* stacker_s16: operands input, output, valid, past, clock */
+ml_status ml_stacker_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_stacker_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_stacker_s16 {285u, 12u, 5u, 30u, 0u, 0u, 581u, 0u, ml_stacker_s16_check, ml_stacker_s16}
+
+/* overlap_add_s16: operands input, output, state */
+ml_status ml_overlap_add_s16_check(const void *args, const ml_operand *operands);
+int32_t ml_overlap_add_s16(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_overlap_add_s16 {286u, 16u, 3u, 6u, 0u, 0u, 21u, 0u, ml_overlap_add_s16_check, ml_overlap_add_s16}
+
+/* overlap_add_f32: operands input, output, state */
+ml_status ml_overlap_add_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_overlap_add_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_overlap_add_f32 {287u, 16u, 3u, 6u, 0u, 0u, 42u, 0u, ml_overlap_add_f32_check, ml_overlap_add_f32}
 
 /* cast_integer: operands input, output */
 ml_status ml_cast_integer_check(const void *args, const ml_operand *operands);
