@@ -94,8 +94,10 @@ def _in_f32(x: Tensor, y: Tensor, values: Int64, function: Any) -> Int64:
     real = f32(x.scale) * values.astype(f32)
     with np.errstate(over="ignore"):  # infinity is what the oracle gets, too
         exact = np.asarray(function(real.astype(np.float64))).astype(f32)
-    scaled = (exact * (f32(1) / f32(y.scale))).astype(np.float64)
-    return fixed_point.wide(np.trunc(scaled + np.copysign(0.5, scaled)).astype(f32) + f32(y.zero_point))
+        scaled = (exact * (f32(1) / f32(y.scale))).astype(np.float64)
+    rounded = np.trunc(scaled + np.copysign(0.5, scaled)).astype(f32) + f32(y.zero_point)
+    # Beyond int32, where the oracle's conversion is not defined, the largest result is.
+    return fixed_point.wide(np.clip(rounded.astype(np.float64), fixed_point.INT32_MIN, fixed_point.INT32_MAX))
 
 
 class Sigmoid(Unary):
