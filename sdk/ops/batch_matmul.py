@@ -62,6 +62,7 @@ class BatchMatMul(Op):
     names = ("BATCH_MATMUL",)
     kernels = tuple(KERNELS.values())
     types = ("int8", "int16", "float32")
+    limits = "at most 5 dimensions"
     bound = conv.FLOAT_BOUND
 
     def check(self, view: View) -> None:

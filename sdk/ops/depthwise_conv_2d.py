@@ -83,7 +83,15 @@ class DepthwiseConv2D(Op):
         DEPTHWISE_CONV_2D_F32,
         DEPTHWISE_CONV_2D_HYBRID,
     )
-    types = ("int8", "uint8", "int16 with int8 weights", "float32", "float32 with int8 weights")
+    types = (
+        "int8",
+        "int8 with int4 weights",
+        "uint8",
+        "int16 with int8 weights",
+        "float32",
+        "float32 with int8 weights",
+    )
+    limits = "quantized weights and biases are constants"
     bound = conv.FLOAT_BOUND
 
     def check(self, view: View) -> None:

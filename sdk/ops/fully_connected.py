@@ -76,7 +76,15 @@ FULLY_CONNECTED_S16 = Kernel(
 class FullyConnected(Op):
     names = ("FULLY_CONNECTED",)
     kernels = (FULLY_CONNECTED_S8, FULLY_CONNECTED_S16, FULLY_CONNECTED_F32, CONV_2D_HYBRID)
-    types = ("int8", "uint8", "int16 with int8 weights", "float32", "float32 with int8 weights")
+    types = (
+        "int8",
+        "int8 with int4 weights",
+        "uint8",
+        "int16 with int8 weights",
+        "float32",
+        "float32 with int8 weights",
+    )
+    limits = "quantized weights and biases are constants; no shuffled weights"
     bound = conv.FLOAT_BOUND
 
     def check(self, view: View) -> None:

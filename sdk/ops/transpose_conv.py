@@ -62,7 +62,8 @@ SHAPE, WEIGHTS, X, BIAS = range(4)
 class TransposeConv(Op):
     names = ("TRANSPOSE_CONV",)
     kernels = (TRANSPOSE_CONV_S8, TRANSPOSE_CONV_S16, TRANSPOSE_CONV_F32)
-    types = ("int8", "uint8", "int16 with int8 weights", "float32")
+    types = ("int8", "int8 with int4 weights", "uint8", "int16 with int8 weights", "float32")
+    limits = "quantized weights and biases are constants; the output has the size that the file gives it"
     bound = conv.FLOAT_BOUND
 
     def check(self, view: View) -> None:
