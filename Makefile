@@ -15,7 +15,7 @@ demo: tools ## classify handwritten digits on an emulated Cortex-M4 and check ev
 	@$(python) examples/digits/demo.py
 
 test: lint ## run linters and all tests
-	@$(python) -m pytest -q -n 2
+	@$(python) -m pytest -q -n 2 --dist loadgroup
 
 lint: tools ## check style, types and generated files
 	@.venv/bin/ruff check --quiet
