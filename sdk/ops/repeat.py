@@ -1,4 +1,4 @@
-"""TILE, BROADCAST_TO, FILL: the same elements several times."""
+"""TILE, BROADCAST_TO, FILL, ZEROS_LIKE: the same elements several times."""
 
 from __future__ import annotations
 
@@ -67,6 +67,23 @@ class Fill(Movement):
             yield g.case(f"{dtype.suffix}-{len(shape)}d", "FILL", [dims, value], [y])
 
 
+class ZerosLike(Movement):
+    names = ("ZEROS_LIKE",)
+    moved = ()
+
+    def moves(self, view: View, x: Sequence[Array], y: Sequence[Array]) -> Iterator[Move]:
+        view.need(x[0].shape == y[0].shape, f"it makes {list(y[0].shape)} of {list(x[0].shape)}")
+        yield y[0], np.broadcast_to(np.zeros((), y[0].dtype), y[0].shape)
+
+    def cases(self) -> Iterator[Case]:
+        for dtype in (DType.INT8, DType.INT32, DType.INT64, DType.FLOAT32):
+            g = CaseGraph()
+            scale = 0.5 if dtype is DType.INT8 else None
+            x = g.input((2, 3, 5), dtype, scale)
+            y = g.output((2, 3, 5), dtype, scale)
+            yield g.case(dtype.suffix, "ZEROS_LIKE", [x], [y])
+
+
 def _case(op: str, before: Sequence[int], after: Sequence[int], numbers: Sequence[int], dtype: DType) -> Case:
     g = CaseGraph()
     scale = 0.5 if dtype in (DType.INT8, DType.UINT8, DType.INT16) else None
@@ -75,4 +92,4 @@ def _case(op: str, before: Sequence[int], after: Sequence[int], numbers: Sequenc
     return g.case(f"{dtype.suffix}-{'x'.join(map(str, before))}-{'x'.join(map(str, after))}", op, inputs, [y])
 
 
-OPS = [Tile(), BroadcastTo(), Fill()]
+OPS = [Tile(), BroadcastTo(), Fill(), ZerosLike()]

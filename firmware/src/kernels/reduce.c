@@ -1,8 +1,5 @@
-/* The walk of reduce.h, and the reductions of each operator. */
+/* The walk of reduce.h. */
 #include "reduce.h"
-
-#include "elements.h"
-#include "ml_kernels.h"
 
 ml_status ml_reduce_check(const uint32_t *shape, const ml_operand *operands, uint32_t in_bytes, uint32_t out_bytes) {
     const ml_reduce_shape *s = (const ml_reduce_shape *)shape;
@@ -26,77 +23,37 @@ ml_status ml_reduce_check(const uint32_t *shape, const ml_operand *operands, uin
     return inside ? ML_OK : ML_ERR_OPERAND;
 }
 
-void ml_reduce(const uint32_t *shape, const void *args, void *const *operands, uint32_t in_bytes, ml_reduce_one one) {
+/* One result: all runs along the innermost reduced dimension. */
+static void reduce_one(const ml_reduce_shape *s, const uint8_t *first, uint32_t bytes, ml_reduction *r,
+                       const ml_reducer *reducer) {
+    r->seen = 0;
+    for (uint32_t i0 = 0; i0 < s->reduced[0]; i0++) {
+        for (uint32_t i1 = 0; i1 < s->reduced[1]; i1++) {
+            uint32_t at = i0 * s->reduced_strides[0] + i1 * s->reduced_strides[1];
+            for (uint32_t i2 = 0; i2 < s->reduced[2]; i2++, at += s->reduced_strides[2]) {
+                reducer->take(r, first + (size_t)at * bytes, s->reduced[3], s->reduced_strides[3]);
+                r->seen += s->reduced[3];
+            }
+        }
+    }
+}
+
+int32_t ml_reduce(const uint32_t *shape, const void *args, void *const *operands, uint32_t in_bytes,
+                  const ml_reducer *reducer) {
     const ml_reduce_shape *s = (const ml_reduce_shape *)shape;
     const uint8_t *input = operands[0];
+    ml_reduction r = {.args = args};
     uint32_t index = 0;
     for (uint32_t i0 = 0; i0 < s->kept[0]; i0++) {
         for (uint32_t i1 = 0; i1 < s->kept[1]; i1++) {
             for (uint32_t i2 = 0; i2 < s->kept[2]; i2++) {
                 uint32_t at = i0 * s->kept_strides[0] + i1 * s->kept_strides[1] + i2 * s->kept_strides[2];
                 for (uint32_t i3 = 0; i3 < s->kept[3]; i3++, at += s->kept_strides[3]) {
-                    one(args, s, input + (size_t)at * in_bytes, operands[1], index++);
+                    reduce_one(s, input + (size_t)at * in_bytes, in_bytes, &r, reducer);
+                    reducer->store(&r, operands[1], index++);
                 }
             }
         }
     }
-}
-
-/* output = clamp(requantize(start + sum of the input) + offset): MEAN and SUM of quantized integers. */
-ML_INLINE void sum_integers(const void *args, const ml_reduce_shape *shape, const void *first, void *output,
-                            uint32_t index, uint32_t type) {
-    const ml_reduce_sum_args *a = args;
-    int32_t sum = a->start;
-    ML_EACH_REDUCED(shape, at) { sum += ml_load_integer(first, type, at); }
-    int32_t value = ml_requantize(sum, a->multiplier, a->shift) + a->offset;
-    ml_store_integer(output, type, index, ml_clamp(value, a->low, a->high));
-}
-
-static void sum_s8(const void *args, const ml_reduce_shape *shape, const void *first, void *output, uint32_t index) {
-    sum_integers(args, shape, first, output, index, ML_S8);
-}
-
-static void sum_s16(const void *args, const ml_reduce_shape *shape, const void *first, void *output, uint32_t index) {
-    sum_integers(args, shape, first, output, index, ML_S16);
-}
-
-static void sum_f32(const void *args, const ml_reduce_shape *shape, const void *first, void *output, uint32_t index) {
-    const ml_reduce_sum_f32_args *a = args;
-    const float *x = first;
-    float sum = 0.0f;
-    ML_EACH_REDUCED(shape, at) { sum += x[at]; }
-    ((float *)output)[index] = sum / a->divisor;
-}
-
-ml_status ml_reduce_sum_s8_check(const void *args, const ml_operand *operands) {
-    const ml_reduce_sum_args *a = args;
-    return ml_reduce_check(a->shape, operands, 1, 1);
-}
-
-int32_t ml_reduce_sum_s8(const void *args, void *const *operands) {
-    const ml_reduce_sum_args *a = args;
-    ml_reduce(a->shape, args, operands, 1, sum_s8);
-    return 0;
-}
-
-ml_status ml_reduce_sum_s16_check(const void *args, const ml_operand *operands) {
-    const ml_reduce_sum_args *a = args;
-    return ml_reduce_check(a->shape, operands, 2, 2);
-}
-
-int32_t ml_reduce_sum_s16(const void *args, void *const *operands) {
-    const ml_reduce_sum_args *a = args;
-    ml_reduce(a->shape, args, operands, 2, sum_s16);
-    return 0;
-}
-
-ml_status ml_reduce_sum_f32_check(const void *args, const ml_operand *operands) {
-    const ml_reduce_sum_f32_args *a = args;
-    return ml_reduce_check(a->shape, operands, 4, 4);
-}
-
-int32_t ml_reduce_sum_f32(const void *args, void *const *operands) {
-    const ml_reduce_sum_f32_args *a = args;
-    ml_reduce(a->shape, args, operands, 4, sum_f32);
     return 0;
 }
