@@ -232,11 +232,13 @@ typedef struct ml_reduce_sum_args {
 } ml_reduce_sum_args;
 _Static_assert(sizeof(ml_reduce_sum_args) == 88u, "ml_reduce_sum_args");
 
-typedef struct ml_reduce_sum_f32_args {
+typedef struct ml_reduce_f32_args {
     uint32_t shape[16];
+    uint32_t operation;
+    float start;
     float divisor;
-} ml_reduce_sum_f32_args;
-_Static_assert(sizeof(ml_reduce_sum_f32_args) == 68u, "ml_reduce_sum_f32_args");
+} ml_reduce_f32_args;
+_Static_assert(sizeof(ml_reduce_f32_args) == 76u, "ml_reduce_f32_args");
 
 typedef struct ml_softmax_args {
     uint32_t rows;
@@ -470,6 +472,39 @@ typedef struct ml_table_s16_args {
     uint32_t count;
 } ml_table_s16_args;
 _Static_assert(sizeof(ml_table_s16_args) == 4u, "ml_table_s16_args");
+
+typedef struct ml_reduce_integers_args {
+    uint32_t shape[16];
+    uint32_t type;
+    uint32_t operation;
+    int32_t start;
+} ml_reduce_integers_args;
+_Static_assert(sizeof(ml_reduce_integers_args) == 76u, "ml_reduce_integers_args");
+
+typedef struct ml_arg_args {
+    uint32_t shape[16];
+    uint32_t type;
+    uint32_t operation;
+    uint32_t wide;
+} ml_arg_args;
+_Static_assert(sizeof(ml_arg_args) == 76u, "ml_arg_args");
+
+typedef struct ml_cumsum_args {
+    uint32_t outer;
+    uint32_t depth;
+    uint32_t inner;
+    uint32_t exclusive;
+    uint32_t reverse;
+    uint32_t left_shift;
+    int32_t start;
+    int32_t input_offset;
+    int32_t multiplier;
+    int32_t shift;
+    int32_t offset;
+    int32_t low;
+    int32_t high;
+} ml_cumsum_args;
+_Static_assert(sizeof(ml_cumsum_args) == 52u, "ml_cumsum_args");
 
 typedef struct ml_strided_copy_args {
     uint32_t run;
@@ -895,10 +930,10 @@ ml_status ml_reduce_sum_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_reduce_sum_s16(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_reduce_sum_s16 {64u, 88u, 2u, 2u, 0u, 0u, 5u, 0u, ml_reduce_sum_s16_check, ml_reduce_sum_s16}
 
-/* reduce_sum_f32: operands input, output */
-ml_status ml_reduce_sum_f32_check(const void *args, const ml_operand *operands);
-int32_t ml_reduce_sum_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_reduce_sum_f32 {65u, 68u, 2u, 2u, 0u, 0u, 10u, 0u, ml_reduce_sum_f32_check, ml_reduce_sum_f32}
+/* reduce_f32: operands input, output */
+ml_status ml_reduce_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_reduce_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_reduce_f32 {65u, 76u, 2u, 2u, 0u, 0u, 10u, 0u, ml_reduce_f32_check, ml_reduce_f32}
 
 /* softmax_s8: operands input, table, output */
 ml_status ml_softmax_s8_check(const void *args, const ml_operand *operands);
@@ -1084,6 +1119,31 @@ int32_t ml_l2_pool_f32(const void *args, void *const *operands);
 ml_status ml_table_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_table_s16(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_table_s16 {102u, 4u, 3u, 4u, 0u, 0u, 21u, 0u, ml_table_s16_check, ml_table_s16}
+
+/* reduce_integers: operands input, output */
+ml_status ml_reduce_integers_check(const void *args, const ml_operand *operands);
+int32_t ml_reduce_integers(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_reduce_integers {103u, 76u, 2u, 2u, 0u, 0u, 0u, 0u, ml_reduce_integers_check, ml_reduce_integers}
+
+/* arg_integers: operands input, output */
+ml_status ml_arg_integers_check(const void *args, const ml_operand *operands);
+int32_t ml_arg_integers(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_arg_integers {104u, 76u, 2u, 2u, 0u, 0u, 8u, 0u, ml_arg_integers_check, ml_arg_integers}
+
+/* arg_f32: operands input, output */
+ml_status ml_arg_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_arg_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_arg_f32 {105u, 76u, 2u, 2u, 0u, 0u, 10u, 0u, ml_arg_f32_check, ml_arg_f32}
+
+/* cumsum_s8: operands input, output */
+ml_status ml_cumsum_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_cumsum_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_cumsum_s8 {106u, 52u, 2u, 2u, 0u, 0u, 0u, 0u, ml_cumsum_s8_check, ml_cumsum_s8}
+
+/* cumsum_f32: operands input, output */
+ml_status ml_cumsum_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_cumsum_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_cumsum_f32 {107u, 52u, 2u, 2u, 0u, 0u, 10u, 0u, ml_cumsum_f32_check, ml_cumsum_f32}
 
 /* strided_copy: operands from, to */
 ml_status ml_strided_copy_check(const void *args, const ml_operand *operands);
