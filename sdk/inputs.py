@@ -120,7 +120,7 @@ class _Reader:
         """The values of all inputs, from a file that holds all of them; None if it holds one."""
         suffix = path.suffix.lower()
         if suffix == ".npz":
-            return [_split(array, spec, path) for array, spec in zip(self._archive(path), self.specs, strict=True)]
+            return [split(array, spec, path) for array, spec in zip(self._archive(path), self.specs, strict=True)]
         if suffix in {".npy", ".wav"} or suffix in IMAGES:
             return None
         return [[array] for array in self._raw(path)]
@@ -128,13 +128,13 @@ class _Reader:
     def _single(self, path: Path, spec: TensorSpec) -> list[Array]:
         suffix = path.suffix.lower()
         if suffix == ".npy":
-            return _split(_load(path)[""], spec, path)
+            return split(load_arrays(path)[""], spec, path)
         if suffix == ".wav":
             return _sound(path, spec)
         return [self._image(path, spec)]
 
     def _archive(self, path: Path) -> list[Array]:
-        arrays = _load(path)
+        arrays = load_arrays(path)
         names = [spec.name for spec in self.specs]
         if set(arrays) == set(names):
             return [arrays[name] for name in names]
@@ -166,10 +166,10 @@ class _Reader:
     def _image(self, path: Path, spec: TensorSpec) -> Array:
         height, width, channels = _image_shape(spec, path)
         pixels = _pixels(path, height, width, channels)
-        low, high = self.image_range or _whole_range(spec)
+        low, high = self.image_range or whole_range(spec)
         self._say(f"images become {width}x{height} {_MODES[channels]}; black is {low:g}, white is {high:g}")
         real = low + pixels.astype(np.float64) * ((high - low) / 255.0)
-        return _stored(real, spec).reshape(spec.shape)
+        return stored(real, spec).reshape(spec.shape)
 
 
 def _list(specs: Sequence[TensorSpec]) -> str:
@@ -194,7 +194,7 @@ def _bytes(path: Path) -> bytes:
         raise InputError(f"cannot read the input {path}: {error.strerror}", "Check the path.") from error
 
 
-def _load(path: Path) -> Mapping[str, Array]:
+def load_arrays(path: Path) -> Mapping[str, Array]:
     """The arrays of an .npy (under the name '') or .npz file."""
     try:
         with path.open("rb") as file:  # numpy leaves a damaged .npz open
@@ -217,7 +217,7 @@ def _damaged(path: Path, error: Exception) -> InputError:
     )
 
 
-def _split(array: Array, spec: TensorSpec, path: Path) -> list[Array]:
+def split(array: Array, spec: TensorSpec, path: Path) -> list[Array]:
     """The samples of one input in `array`: it has the input's shape, one dimension more, or another batch size."""
     if array.dtype.newbyteorder("=") != spec.dtype.numpy:
         raise InputError(
@@ -285,7 +285,7 @@ def _pixels(path: Path, height: int, width: int, channels: int) -> Array:
     return np.asarray(resized, np.uint8).reshape(height, width, channels)
 
 
-def _whole_range(spec: TensorSpec) -> tuple[float, float]:
+def whole_range(spec: TensorSpec) -> tuple[float, float]:
     """The real values of the smallest and the largest number that an input stores; 0 to 1 for float."""
     if spec.dtype is DType.FLOAT32:
         return 0.0, 1.0
@@ -297,14 +297,14 @@ def _whole_range(spec: TensorSpec) -> tuple[float, float]:
     return scale * (int(limits.min) - spec.zero_point), scale * (int(limits.max) - spec.zero_point)
 
 
-def _stored(real: Array, spec: TensorSpec) -> Array:
+def stored(real: Array, spec: TensorSpec) -> Array:
     """Real values as the input stores them: quantized by its scale, rounded to nearest, clipped to its type."""
     if spec.dtype is DType.FLOAT32:
         return real.astype(np.float32)
     limits = np.iinfo(spec.dtype.numpy)
     values = np.rint(real / (spec.scale or 1.0)) + spec.zero_point
-    stored: Array = values.clip(int(limits.min), int(limits.max)).astype(spec.dtype.numpy)
-    return stored
+    result: Array = values.clip(int(limits.min), int(limits.max)).astype(spec.dtype.numpy)
+    return result
 
 
 def _sound(path: Path, spec: TensorSpec) -> list[Array]:

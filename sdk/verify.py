@@ -112,18 +112,22 @@ def verify(
     *,
     timeout_s: float | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    on_outputs: Callable[[Sequence[Array], Sequence[Array]], None] | None = None,
 ) -> Verdict:
     """Runs each set of inputs on `device`, which has `lowered` opened, and in `oracle`, and compares.
 
     Both start from their initial state and keep it from one set to the next. `timeout_s`: patience with an inference,
-    or with a step under `layers`. `on_progress(done, all)` is called after each set.
+    or with a step under `layers`. After each set `on_outputs` is given the device's outputs and the oracle's, and
+    `on_progress(done, all)` is called.
     """
     device.reset_state()
     oracle.reset()
     comparison = _Comparison()
     for number, inputs in enumerate(inputs_list):
         comparison.input = number
-        _compare_one(device, lowered, oracle, inputs, layers, timeout_s, comparison)
+        results = _compare_one(device, lowered, oracle, inputs, layers, timeout_s, comparison)
+        if on_outputs is not None:
+            on_outputs(*results)
         if on_progress is not None:
             on_progress(number + 1, len(inputs_list))
     return Verdict(
@@ -144,8 +148,9 @@ def _compare_one(
     layers: bool,
     timeout_s: float | None,
     comparison: _Comparison,
-) -> None:
-    """One set of inputs: intermediate tensors as they are made, then the outputs."""
+) -> tuple[Sequence[Array], Sequence[Array]]:
+    """One set of inputs: intermediate tensors as they are made, then the outputs, which are returned: the device's and
+    the oracle's."""
     expected = oracle.run(inputs)
 
     def look(result: StepResult) -> None:
@@ -163,6 +168,7 @@ def _compare_one(
         outputs = device.run(inputs, timeout_s=timeout_s)
     for got, want, bound, spec in zip(outputs, expected.outputs, lowered.bounds, lowered.outputs, strict=True):
         comparison.add(got, want, bound, f"'{spec.name}'", None, "")
+    return outputs, expected.outputs
 
 
 def _read(device: Device, watch: Watch) -> Array:

@@ -13,28 +13,29 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").rglob("*.md")])
-COMMANDS = sorted(
+# Each block on its own; the commands of one block come in order, and find what those before them have written.
+BLOCKS = sorted(
     {
-        line.removeprefix("$ ")
+        tuple(line.removeprefix("$ ") for line in block.splitlines() if line.startswith("$ "))
         for page in PAGES
         for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL)
-        for line in block.splitlines()
-        if line.startswith("$ ")
     }
 )
 PYTHON = [(page, block) for page in PAGES for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_commands_run(command: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("commands", BLOCKS, ids=" && ".join)
+def test_commands_run(commands: tuple[str, ...], tmp_path: Path) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    # Commands read files of the checkout and write below `build/`, which here is a temporary folder.
-    words = [word.replace("build/", f"{tmp_path}/") for word in shlex.split(command)]
-    result = subprocess.run(
-        words, cwd=ROOT, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.strip()
+    assert commands
+    for command in commands:
+        # Commands read files of the checkout and write below `build/`, which here is a temporary folder.
+        words = [word.replace("build/", f"{tmp_path}/") for word in shlex.split(command)]
+        result = subprocess.run(
+            words, cwd=ROOT, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.strip()
 
 
 @pytest.mark.parametrize(("page", "block"), PYTHON, ids=[page.name for page, _ in PYTHON])

@@ -4,10 +4,16 @@ scikit-learn ships 1797 handwritten digits of 8 x 8 pixels, each pixel an intege
 test set of "Optical Recognition of Handwritten Digits" (E. Alpaydin, C. Kaynak, UCI Machine Learning Repository,
 1998). 400 of them, drawn once by a fixed seed and balanced over the ten classes, are held out: neither training nor
 calibration ever sees them.
+
+    python examples/digits/data.py --npz FILE
+
+writes the held-out digits, for `sdk verify --dataset FILE`: float32 images in 0..1, which fit both models, and labels.
 """
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,3 +58,18 @@ def held_out(count: int = HELD_OUT_COUNT) -> tuple[NDArray[np.int8], NDArray[np.
         raise ValueError(f"{count} held-out digits were asked for; there are 1 to {HELD_OUT_COUNT}.")
     _, _, images, labels = split()
     return quantize(images[:count]), labels[:count]
+
+
+def main() -> None:
+    """Writes the held-out digits."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--npz", type=Path, required=True, metavar="FILE", help="where to write")
+    path: Path = parser.parse_args().npz
+    _, _, images, labels = split()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, images=images, labels=labels)
+    print(f"wrote {path}: {len(labels)} digits")
+
+
+if __name__ == "__main__":
+    main()

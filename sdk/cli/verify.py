@@ -10,20 +10,28 @@ from typing import TYPE_CHECKING, Any
 from sdk.cli.arguments import add_board, add_count, add_inputs, add_json, add_model, add_port, model_of
 from sdk.cli.console import Console
 from sdk.cli.samples import samples_of
-from sdk.errors import VerifyError
+from sdk.errors import UsageError, VerifyError
 
 if TYPE_CHECKING:
+    from sdk.dataset import Scores
+    from sdk.lower import Lowered
     from sdk.verify import Difference, Verdict
 
 SUMMARY = "check on a board that a model computes what the reference computes"
 DETAILS = """Flashes the model, sends it inputs and compares every output with TensorFlow Lite's reference kernels: \
 integers bit for bit, float32 within the operator's bound. Exit code 11 if they differ.
---json prints ok, compared, mismatches (both in values) and first_difference (null if there is none)."""
+--json prints ok, compared, mismatches (both in values) and first_difference (null if there is none).
+
+--dataset takes labelled samples: an .npz with x and y (or images and labels, inputs and labels, x_test and y_test), a \
+folder with a subfolder for each class, or a .csv of file,label. The class is the index of the first output's largest \
+value. Both accuracies are printed, and each sample whose class differs between device and oracle; that too is exit \
+code 11. --json adds samples, device_accuracy, oracle_accuracy (of 1) and disagreements."""
 EXAMPLES = (
     "sdk verify model.tflite --board mps2-an386",
     "sdk verify model.tflite --board mps2-an386 --layers          # every tensor between the operators too",
     "sdk verify model.tflite --board native --inputs a.png b.png --json",
     "sdk verify model.tflite --board native --count 100 --seed 7",
+    "sdk verify model.tflite --board mps2-an386 --dataset test.npz --count 1000",
 )
 COUNT = 5
 
@@ -34,6 +42,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_port(parser)
     add_inputs(parser)
     add_count(parser, COUNT)
+    parser.add_argument(
+        "--dataset", type=Path, metavar="PATH", help="labelled samples: .npz, .csv or a folder of folders; see above"
+    )
     parser.add_argument(
         "--layers", action="store_true", help="compare every intermediate tensor, and name the first step that differs"
     )
@@ -55,7 +66,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
     board = load_board(args.board)
     graph = model_of(args)
     lowered = prepare(graph, board)
-    samples = samples_of(args, lowered.inputs, COUNT, console)
+    scores = _labelled(args, lowered, console) if args.dataset else None
+    if scores is not None:
+        samples = [each.sample for each in scores.labelled]
+    else:
+        samples = samples_of(args, lowered.inputs, COUNT, console)
     console.progress("load the oracle")
     with (
         reference_for(write(graph) if args.shape else Path(args.model).read_bytes(), args.oracle) as oracle,
@@ -68,23 +83,59 @@ def run(args: argparse.Namespace, console: Console) -> int:
             [sample.arrays for sample in samples],
             args.layers,
             on_progress=lambda done, count: console.progress(f"[{done}/{count}] compared"),
+            on_outputs=None if scores is None else scores.add,
         )
         reference = oracle.name
-    _say(verdict, f"{Path(args.model).name} on {board.id} against {reference}", args.layers, console)
+    ok = verdict.ok and (scores is None or not scores.disagreements)
+    _say(verdict, ok, f"{Path(args.model).name} on {board.id} against {reference}", args.layers, console)
+    if scores is not None:
+        _say_scores(scores, lowered, console)
     about = {"model": args.model, "board": board.id, "oracle": reference, "layers": args.layers}
-    console.result({**_json(verdict), **about})
-    return 0 if verdict.ok else VerifyError.exit_code
+    console.result({**_json(verdict, ok), **(_scores_json(scores) if scores is not None else {}), **about})
+    return 0 if ok else VerifyError.exit_code
 
 
-def _say(verdict: Verdict, what: str, layers: bool, console: Console) -> None:
+def _labelled(args: argparse.Namespace, lowered: Lowered, console: Console) -> Scores:
+    """What --dataset names, to be scored."""
+    from sdk.dataset import Scores, read_dataset
+
+    if args.inputs:
+        raise UsageError("--inputs and --dataset were both given", "Give one of them.")
+    if not lowered.outputs:
+        raise UsageError("the model has no outputs, so it gives no class", "Verify it without --dataset.")
+    image_range = tuple(args.image_range) if args.image_range else None
+    console.progress("read the data set")
+    return Scores(read_dataset(args.dataset, lowered.inputs, lowered.outputs[0], image_range, args.count, console.note))
+
+
+def _say_scores(scores: Scores, lowered: Lowered, console: Console) -> None:
+    count = len(scores.labelled)
+    for name, right in (("device", scores.device_right), ("oracle", scores.oracle_right)):
+        console.say(f"{name:<6}  {right:,} of {count:,} right, {right / count:.2%}")
+    found = scores.disagreements
+    console.say(f"{len(found):,} of {count:,} classes differ (the largest value of '{lowered.outputs[0].name}')")
+    rows = [[each.sample, str(each.label), str(each.device), str(each.oracle)] for each in found]
+    console.table(["sample", ">label", ">device", ">oracle"], rows)
+
+
+def _scores_json(scores: Scores) -> dict[str, Any]:
+    count = len(scores.labelled)
+    return {
+        "samples": count,
+        "device_accuracy": scores.device_right / count,
+        "oracle_accuracy": scores.oracle_right / count,
+        "disagreements": [vars(each) for each in scores.disagreements],
+    }
+
+
+def _say(verdict: Verdict, ok: bool, what: str, layers: bool, console: Console) -> None:
     times = "once" if verdict.inputs == 1 else f"{verdict.inputs} times"
     values = f"{verdict.compared:,} values of {'every tensor' if layers else 'the outputs'}, run {times}"
+    console.say(f"ok: {what}" if ok else f"DIFFERENT: {what}")
     if verdict.ok:
-        console.say(f"ok: {what}")
         error = f"within the bounds, at most {verdict.max_abs_error:.3g} apart" if verdict.max_abs_error else "equal"
         console.say(f"{values}: {error}")
         return
-    console.say(f"DIFFERENT: {what}")
     console.say(f"{values}: {verdict.mismatches:,} differ")
     if verdict.first_difference is not None:
         console.say(f"first: {verdict.first_difference}")
@@ -92,10 +143,10 @@ def _say(verdict: Verdict, what: str, layers: bool, console: Console) -> None:
         console.say("`--layers` names the first step that differs.")
 
 
-def _json(verdict: Verdict) -> dict[str, Any]:
+def _json(verdict: Verdict, ok: bool) -> dict[str, Any]:
     first = verdict.first_difference
     return {
-        "ok": verdict.ok,
+        "ok": ok,
         "compared": verdict.compared,
         "mismatches": verdict.mismatches,
         "first_difference": None if first is None else _difference(first),
