@@ -184,7 +184,7 @@ def test_verify_says_what_differs(run_json: Callable[..., tuple[int, Any]], monk
     weights = other.tensors[1].data
     assert weights is not None
     wrong = write(dense()).replace(weights.astype(np.int8).tobytes(), weights.astype(np.int8)[::-1].tobytes())
-    monkeypatch.setattr("sdk.oracle.Oracle", lambda _model, which: Oracle(wrong, which))
+    monkeypatch.setattr("sdk.piecewise.Oracle", lambda _model, which: Oracle(wrong, which))
     code, verdict = run_json("verify", "models/sound.tflite", "--board", "native")
     assert code == 11
     assert verdict["ok"] is False
