@@ -77,7 +77,7 @@ class UnidirectionalSequenceLstm(Op):
     kernels = (LSTM_S8, LSTM_S16, LSTM_F32)
     types = ("int8", "int16 with int8 weights", "float32")
     limits = "four gates with tanh; no peepholes, projection or layer normalization; no dynamic-range (hybrid) form"
-    bound = Bound(1e-5, 1e-5, "sums in another order, and exponentials that differ by an ulp, in a feedback that damps")
+    bound = Bound(1e-5, 1e-5, "sums in another order, and gates that differ by an ulp or two, in a feedback that damps")
 
     def check(self, view: View) -> None:
         x, y = view.input(0), view.output()

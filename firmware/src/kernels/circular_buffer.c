@@ -1,5 +1,5 @@
-/* CIRCULAR_BUFFER: window [slots][slot_bytes], oldest first, moves on by the input; every `period`-th time the next step
- * follows, else `target`. */
+/* CIRCULAR_BUFFER: window [slots][slot_bytes], oldest first, moves on by the input; every `period`-th time the next
+ * step follows, else `target`. */
 #include "ml_kernels.h"
 
 ml_status ml_circular_buffer_check(const void *args, const ml_operand *operands) {

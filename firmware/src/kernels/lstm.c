@@ -15,7 +15,9 @@ enum { FORGET, INPUT, CANDIDATE, OUTPUT };
 
 static bool shapes_fit(const ml_operand *operands, uint32_t batches, uint32_t steps, uint32_t inputs, uint32_t units,
                        const uint8_t bytes[3]) {
-    return inputs <= UINT32_MAX - units && ml_holds(&operands[0], bytes[0], batches, steps, inputs, 1) &&
+    /* Without steps and units nothing would bound the batches. */
+    return steps != 0 && units != 0 && inputs <= UINT32_MAX - units &&
+           ml_holds(&operands[0], bytes[0], batches, steps, inputs, 1) &&
            ml_holds(&operands[1], bytes[1], units, GATES, inputs + units, 1) &&
            ml_holds(&operands[3], bytes[0], batches, units, 1, 1) &&
            ml_holds(&operands[4], bytes[2], batches, units, 1, 1) &&
@@ -139,11 +141,6 @@ ml_status ml_lstm_f32_check(const void *args, const ml_operand *operands) {
     return fits ? ML_OK : ML_ERR_OPERAND;
 }
 
-static float sigmoid_f32(float x) { return 1.0f / (1.0f + ml_exp_f32(-x)); }
-
-/* Within 2e-7: near 0 that is less exact than float32 could be, but gates and states are of the size of 1. */
-static float tanh_f32(float x) { return 1.0f - 2.0f / (1.0f + ml_exp_f32(2.0f * x)); }
-
 static float dot_f32(const float *x, const float *w, uint32_t count) {
     float sum = 0.0f;
     for (uint32_t i = 0; i < count; i++) {
@@ -161,10 +158,10 @@ static void step_f32(const ml_lstm_f32_args *a, void *const *operands, const flo
         for (uint32_t gate = 0; gate < GATES; gate++, weights += a->inputs + a->units) {
             gates[gate] = dot_f32(x, weights, a->inputs) + *bias++ + dot_f32(h, weights + a->inputs, a->units);
         }
-        float added = sigmoid_f32(gates[INPUT]) * tanh_f32(gates[CANDIDATE]);
-        float state = sigmoid_f32(gates[FORGET]) * cell[unit] + added;
+        float added = ml_logistic_f32(gates[INPUT]) * ml_tanh_f32(gates[CANDIDATE]);
+        float state = ml_logistic_f32(gates[FORGET]) * cell[unit] + added;
         cell[unit] = ml_clamp_f32(state, -a->clip, a->clip);
-        y[unit] = sigmoid_f32(gates[OUTPUT]) * tanh_f32(cell[unit]);
+        y[unit] = ml_logistic_f32(gates[OUTPUT]) * ml_tanh_f32(cell[unit]);
     }
 }
 

@@ -8,7 +8,7 @@
 
 static ml_status check_shapes(const ml_operand *operands, uint32_t batches, uint32_t inputs, uint32_t units,
                               uint32_t rank, uint32_t memory, uint32_t input_bytes, uint32_t state_bytes) {
-    bool fits = memory != 0 && ml_holds(&operands[0], input_bytes, batches, inputs, 1, 1) &&
+    bool fits = memory != 0 && units != 0 && ml_holds(&operands[0], input_bytes, batches, inputs, 1, 1) &&
                 ml_holds(&operands[1], input_bytes, units, rank, inputs, 1) &&
                 ml_holds(&operands[2], state_bytes, units, rank, memory, 1) &&
                 ml_holds(&operands[3], state_bytes, batches, units, rank, memory) &&
