@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import tflite
+
 from sdk.graph import DType
 from sdk.ops.base import View
 
 INT32_MAX = (1 << 31) - 1
+# Numbers of the types that the option T names.
+TYPE_CODES = {
+    DType.INT16: tflite.TensorType.INT16,
+    DType.INT32: tflite.TensorType.INT32,
+    DType.FLOAT32: tflite.TensorType.FLOAT32,
+}
 
 
 def option(view: View, name: str, least: int = 0, most: int = INT32_MAX) -> int:
@@ -18,6 +26,15 @@ def option(view: View, name: str, least: int = 0, most: int = INT32_MAX) -> int:
         f"its option {name} is {value!r}, not a whole number from {least} to {most}",
     )
     return int(value)
+
+
+def element_type(view: View, types: Sequence[DType]) -> DType:
+    """The type that the option T names. UnsupportedError if it is none of `types`."""
+    code = option(view, "T")
+    for dtype in types:
+        if TYPE_CODES[dtype] == code:
+            return dtype
+    raise view.unsupported(f"has the type number {code}, none of {', '.join(dtype.numpy_name for dtype in types)}")
 
 
 def need_types(view: View, inputs: Sequence[DType], outputs: Sequence[DType]) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import tflite
 
 from sdk.graph import Array, DType
 from sdk.lower import Lowering
@@ -22,8 +21,7 @@ from sdk.program import Field, Struct, fields
 STAGES = 16
 # length: real numbers of a row, of the input of RFFT (zeros follow up to 2 * points) or of the output of IRFFT
 ARGS = Struct("ml_fft_args", (*fields("I", "rows", "length", "points"), Field("radices", "B", STAGES)))
-TYPE_CODES = {tflite.TensorType.INT16: DType.INT16, tflite.TensorType.INT32: DType.INT32}
-TYPE_CODES |= {tflite.TensorType.FLOAT32: DType.FLOAT32}
+TYPES = (DType.INT16, DType.INT32, DType.FLOAT32)
 
 
 def _kernel(name: str, number: int, dtype: DType, *scratch: Any) -> Kernel:
@@ -32,10 +30,8 @@ def _kernel(name: str, number: int, dtype: DType, *scratch: Any) -> Kernel:
     return Kernel(f"{name}_{dtype.suffix}", number, "fft.c", ARGS, slots)
 
 
-RFFT = {dtype: _kernel("rfft", 273 + i, dtype) for i, dtype in enumerate(TYPE_CODES.values())}
-IRFFT = {
-    dtype: _kernel("irfft", 276 + i, dtype, write("scratch", dtype)) for i, dtype in enumerate(TYPE_CODES.values())
-}
+RFFT = {dtype: _kernel("rfft", 273 + i, dtype) for i, dtype in enumerate(TYPES)}
+IRFFT = {dtype: _kernel("irfft", 276 + i, dtype, write("scratch", dtype)) for i, dtype in enumerate(TYPES)}
 
 
 class _Fourier(Op):
@@ -45,9 +41,7 @@ class _Fourier(Op):
 
     def check_rows(self, view: View) -> tuple[int, int, int, int, int]:
         """(rows, numbers of a row, points) of the input, and (rows, numbers of a row) of the output."""
-        dtype = TYPE_CODES.get(view.option("T", None))
-        if dtype is None:
-            raise view.unsupported(f"has the type number {view.option('T', None)}, none of int16, int32, float32")
+        dtype = audio.element_type(view, TYPES)
         audio.need_types(view, [dtype], [dtype])
         length = audio.option(view, "fft_length", 1, 1 << 24)
         if length < 4 or length % 2 or _radices(length // 2) is None:
@@ -165,9 +159,8 @@ def _case(op: str, dtype: DType, before: tuple[int, ...], after: tuple[int, ...]
             values.append((rng.integers(-size, size, before, endpoint=True).astype(dtype.numpy),))
     values.append((np.full(before, 32767).astype(dtype.numpy),))
     values.append((np.full(before, -32768).astype(dtype.numpy),))
-    code = next(code for code, each in TYPE_CODES.items() if each is dtype)
     name = f"{dtype.suffix}-{'x'.join(map(str, before))}-{length}"
-    return g.case(name, op, [x], [y], {"T": code, "fft_length": length}, values)
+    return g.case(name, op, [x], [y], {"T": audio.TYPE_CODES[dtype], "fft_length": length}, values)
 
 
 OPS: list[Op] = [Rfft(), Irfft()]

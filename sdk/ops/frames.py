@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-import tflite
 
 from sdk.graph import DType, Tensor
 from sdk.lower import ABSENT, Lowering
@@ -57,7 +56,6 @@ OVERLAP_ADD = {
     )
     for dtype, number in ((DType.INT16, 286), (DType.FLOAT32, 287))
 }
-TYPE_CODES = {tflite.TensorType.INT16: DType.INT16, tflite.TensorType.FLOAT32: DType.FLOAT32}
 KEEPS = "an output that is not valid keeps its last value"
 
 
@@ -187,9 +185,7 @@ class OverlapAdd(Op):
     bound = Bound(0.0, 0.0, "the oracle's additions in the oracle's order")
 
     def check(self, view: View) -> None:
-        dtype = TYPE_CODES.get(view.option("T", None))
-        if dtype is None:
-            raise view.unsupported(f"has the type number {view.option('T', None)}, none of int16 and float32")
+        dtype = audio.element_type(view, tuple(OVERLAP_ADD))
         audio.need_types(view, [dtype], [dtype])
         shape = view.input().shape
         view.need(len(shape) >= 2, f"its input {list(shape)} is no row of frames")
@@ -204,14 +200,14 @@ class OverlapAdd(Op):
         low.step(OVERLAP_ADD[x.dtype], args, [low.value(x), low.value(y), state])
 
     def cases(self) -> Iterator[Case]:
-        for (code, dtype), (size, step), frames in itertools.product(
-            TYPE_CODES.items(), ((1, 1), (4, 4), (7, 3), (480, 320), (9, 1)), (1, 3)
+        for dtype, (size, step), frames in itertools.product(
+            OVERLAP_ADD, ((1, 1), (4, 4), (7, 3), (480, 320), (9, 1)), (1, 3)
         ):
             for outer in ((), (2, 3)) if size == 7 else ((),):
                 g = CaseGraph()
                 x, y = g.input((*outer, frames, size), dtype), g.output((*outer, frames * step), dtype)
                 name = f"{dtype.suffix}-{'x'.join(map(str, (*outer, frames, size)))}-step{step}"
-                options = {"T": code, "frame_step": step}
+                options = {"T": audio.TYPE_CODES[dtype], "frame_step": step}
                 yield _stream(g, name, "CUSTOM:SignalOverlapAdd", [x], [y], options)
 
 
