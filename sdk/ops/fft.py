@@ -143,7 +143,7 @@ def _tables(points: int, dtype: DType, sign: float) -> tuple[Array, Array]:
     return pairs[0], pairs[1]
 
 
-_LENGTHS = (4, 6, 8, 10, 12, 16, 18, 24, 30, 50, 64, 96, 120, 150, 256, 480, 512)
+_LENGTHS = (4, 6, 8, 10, 16, 18, 24, 50, 120, 512)
 
 
 def _case(op: str, dtype: DType, before: tuple[int, ...], after: tuple[int, ...], length: int) -> Case:
