@@ -29,8 +29,8 @@ format: tools ## rewrite the sources in the project's style
 	@.venv/bin/ruff format --quiet
 	@.venv/bin/clang-format -i $(c_files)
 
-bench: tools ## measure the benchmark models on the emulated boards
-	@$(python) benchmarks/run.py
+bench: tools ## measure the example model on an emulated board
+	@.venv/bin/sdk bench examples/digits/digits_int8.tflite --board mps2-an386
 
 clean: ## remove everything that make has put into this directory
 	@rm -rf .venv build dist .pio .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -36,7 +36,7 @@ WARNINGS = "-Wall -Wextra -Wconversion -Wshadow -Wmissing-prototypes -Werror"
 # a * b + c, which rounds once instead of twice: the oracle rounds twice.
 # Sums wrap as the oracle's do. Constants that the linker merges would be counted to several parts of the image.
 C_FLAGS = (
-    "-std=c11 -fwrapv -ffp-contract=off -fno-merge-constants -ffunction-sections -fdata-sections -fno-common "
+    "-std=c11 -fwrapv -ffp-contract=off -ffunction-sections -fdata-sections -fno-common "
     f"-fno-unwind-tables -fno-asynchronous-unwind-tables {WARNINGS}"
 )
 FAST, SMALL = "-O2", "-Os"  # kernels; all else
@@ -181,6 +181,7 @@ def _compile_flags(board: Board, extra_includes: Sequence[Path]) -> str:
         [
             *board.flags,
             *C_FLAGS.split(),
+            *(["-fno-merge-constants"] if "gcc" in board.compiler else []),  # clang does not know it
             *freestanding,
             *(f"-D{name}={value}" for name, value in defines.items()),
             *(f"-I{folder.absolute()}" for folder in includes),

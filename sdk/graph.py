@@ -206,6 +206,9 @@ class Graph:
         for tensor_id in (*self.inputs, *self.outputs):
             if tensor_id not in self.tensors:
                 raise ModelError(f"graph '{self.name}' names tensor {tensor_id}, which does not exist")
+        for tensor_id in self.inputs:
+            if self.tensors[tensor_id].data is not None:
+                raise ModelError(f"input {self.tensors[tensor_id].label} is a constant")
         for node in self.nodes:
             self._check_node(node, made)
             made.update(node.outputs)

@@ -71,7 +71,7 @@ def load_bytes(data: bytes, name: str = "model") -> Graph:
     """The main graph of a model's bytes; `name` is what messages call it."""
     if len(data) < 8 or data[4:8] != b"TFL3":
         what = "is empty" if not data else "is not a .tflite file (its bytes 4 to 7 are not 'TFL3')"
-        raise ModelError(f"the model {name} {what}", "Give a TensorFlow Lite model; `sdk convert` makes one.")
+        raise ModelError(f"the model {name} {what}", "Give a TensorFlow Lite model.")
     try:
         graph = _Reader(data, name).graph()
     except ModelError as error:

@@ -217,6 +217,9 @@ class Lowering:
         if index not in self.root.subgraphs:
             raise ModelError(f"there is no subgraph {index}")
         graph = self.root.subgraphs[index]
+        wanted = [graph.tensor(i).bytes for i in graph.inputs]
+        if wanted != [value.bytes for value in arguments]:
+            raise ModelError(f"subgraph {index} takes inputs of {wanted} bytes, not what it is called with")
         if index in self.calls:
             raise UnsupportedError(
                 f"subgraph {index} calls itself", "Recursion cannot run on a microcontroller; unroll it."
@@ -324,6 +327,9 @@ def check_operators(graph: Graph, registry: Registry) -> None:
 
 def _finish(graph: Graph, low: Lowering, registry: Registry) -> Lowered:
     lowered = low.graph
+    for tensor in map(lowered.tensor, lowered.outputs):
+        if tensor.data is not None:  # outputs are aligned for the application
+            low.alias(tensor, low.constant(tensor.data, ALIGNMENT))
     outputs = [low.value(lowered.tensor(i)) for i in lowered.outputs]
     inputs = [low.value(lowered.tensor(i)) for i in lowered.inputs]
     if any(draft.target == END for draft in low.steps):
@@ -388,6 +394,9 @@ def _merge_in_place(low: Lowering, inputs: Sequence[Value], outputs: Sequence[Va
             if not whole or b.buffer in written or merged[a.buffer] == merged[b.buffer]:
                 continue
             root = merged[a.buffer]
+            others = [v for k, v in enumerate(draft.values) if k not in (source, target) and v.region is Region.ARENA]
+            if any(merged[other.buffer] == root and other != a for other in others):
+                continue  # a part of the same bytes, read elsewhere than it would be written
             group = [i for i, r in enumerate(merged) if r == root]
             if max(last[i] for i in group) > index or low.buffer_bytes[b.buffer] > low.buffer_bytes[root]:
                 continue
@@ -427,8 +436,9 @@ def _first_uses(low: Lowering) -> list[int]:
         for value in low.steps[index].values:
             if value.region is Region.ARENA:
                 first[value.buffer] = index
-    for tensor_id in low.root.inputs:
-        first[low.values[tensor_id].buffer] = -1
+    for value in (low.values[tensor_id] for tensor_id in low.root.inputs):
+        if value.region is Region.ARENA:
+            first[value.buffer] = -1
     return first
 
 

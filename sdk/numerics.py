@@ -81,7 +81,9 @@ def activation_range(activation: int, y: Tensor) -> tuple[int, int]:
     low, high = ZERO_POINT_RANGE[y.dtype]
 
     def stored(real: float) -> int:
-        return y.zero_point + round_half_away(float(np.float32(real) / np.float32(y.scale)))
+        with np.errstate(over="ignore"):
+            steps = float(np.float32(real) / np.float32(y.scale))
+        return y.zero_point + round_half_away(min(max(steps, -1e9), 1e9))
 
     if activation == RELU:
         return max(low, stored(0.0)), high

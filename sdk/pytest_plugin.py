@@ -1,7 +1,7 @@
 """pytest fixtures for tests on hardware, emulators and the host alike.
 
     pytest --board mps2-an386
-    pytest --board esp32 --port /dev/ttyUSB0
+    pytest --board native --board microbit
 
     def test_model(flashed, oracle):
         device = flashed("model.tflite")

@@ -4,12 +4,13 @@
  * place, from flash or RAM, and never trusted: ml_open() checks every offset, size and count before anything is used.
  *
  *   static ml_session session;
- *   static _Alignas(16) uint8_t arena[MODEL_ARENA_BYTES];
+ *   static _Alignas(16) uint8_t arena[ML_MODEL_ARENA_BYTES];
  *
- *   ml_status status = ml_open(&session, model, MODEL_BYTES);
+ *   ml_status status = ml_open(&session, ml_model, ml_model_bytes);
  *   if (status == ML_OK) status = ml_start(&session, &(ml_memory){.arena = arena, .arena_bytes = sizeof arena});
+ *   if (status != ML_OK) return status;
  *   memcpy(ml_input(&session, 0), pixels, ...);
- *   if (status == ML_OK) status = ml_invoke(&session);
+ *   status = ml_invoke(&session);
  *   const int8_t *scores = ml_output(&session, 0);
  *
  * No allocation, no recursion, no global state: two sessions may run side by side, one session is not re-entrant.

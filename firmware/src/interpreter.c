@@ -16,12 +16,17 @@ static const void *at(const ml_session *session, uint32_t offset) {
 
 static bool is_open(const ml_session *session) { return (session->flags & FLAG_OPEN) != 0; }
 
+#define EMPTY_LIMIT 65536u
+
 bool ml_holds(const ml_operand *operand, uint32_t element_bytes, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
-    /* A factor of 0 does not hide the overflow of the others: no kernel has a use for an empty tensor. */
+    /* A factor of 0 must not hide the others: loops over an empty tensor would take for ever. */
     uint32_t bytes;
-    return !__builtin_mul_overflow(a, element_bytes, &bytes) && !__builtin_mul_overflow(b, bytes, &bytes) &&
-           !__builtin_mul_overflow(c, bytes, &bytes) && !__builtin_mul_overflow(d, bytes, &bytes) &&
-           bytes <= operand->bytes;
+    bool small = !__builtin_mul_overflow(ML_MAX(a, 1u), element_bytes, &bytes) &&
+                 !__builtin_mul_overflow(ML_MAX(b, 1u), bytes, &bytes) &&
+                 !__builtin_mul_overflow(ML_MAX(c, 1u), bytes, &bytes) &&
+                 !__builtin_mul_overflow(ML_MAX(d, 1u), bytes, &bytes);
+    bool empty = a == 0 || b == 0 || c == 0 || d == 0;
+    return small && bytes <= (empty ? EMPTY_LIMIT : operand->bytes);
 }
 
 /* Whether `count` records of `size` bytes at `offset` lie in a block of `limit` bytes, aligned to 4. */
@@ -67,14 +72,30 @@ static ml_status check_header(const ml_header *header, uint32_t program_bytes) {
     return sound ? ML_OK : ML_ERR_BOUNDS;
 }
 
+/* Whether the dimensions, of elements of the tensor's type, come to its bytes: applications walk by them. */
+static bool dims_match(const ml_session *session, const ml_tensor_record *tensor) {
+    static const uint8_t element_bytes[] = {1, 1, 2, 4, 8, 4, 1, 2, 4, 8}; /* by ml_dtype */
+    if (tensor->dtype >= sizeof element_bytes) {
+        return false;
+    }
+    const uint32_t *dims = at(session, tensor->dims);
+    uint32_t bytes = element_bytes[tensor->dtype];
+    for (uint32_t i = 0; i < tensor->rank; i++) {
+        if (__builtin_mul_overflow(bytes, dims[i], &bytes)) {
+            return false;
+        }
+    }
+    return bytes == tensor->bytes;
+}
+
 static ml_status check_tensor(const ml_session *session, const ml_tensor_record *tensor, bool input) {
     const ml_header *header = header_of(session);
     uint32_t region = tensor->ref >> 28;
     bool sound = span_fits(header, tensor->ref, tensor->bytes) && region != ML_REGION_NONE &&
-                 tensor->rank <= ML_MAX_RANK && !(input && region == ML_REGION_PROGRAM) && (tensor->ref & 3u) == 0 &&
+                 tensor->rank <= ML_MAX_RANK && !(input && region == ML_REGION_PROGRAM) && (tensor->ref & 15u) == 0 &&
                  table_fits(header->bytes, tensor->dims, tensor->rank, 4) && tensor->name <= header->bytes &&
                  tensor->name_bytes != 0 && tensor->name_bytes <= header->bytes - tensor->name;
-    if (!sound) {
+    if (!sound || !dims_match(session, tensor)) {
         return ML_ERR_BOUNDS;
     }
     const char *name = at(session, tensor->name);

@@ -1,5 +1,5 @@
 /* What a chip family must provide to carry the server: five functions and, from its linker script, the memory map.
- * docs/porting.md walks through a new one. */
+ * The ports in firmware/ports are examples. */
 #ifndef ML_PORT_H
 #define ML_PORT_H
 

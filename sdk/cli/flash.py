@@ -15,7 +15,7 @@ DETAILS = """Ends when the board has answered and holds the model. An emulated b
 the next time; `sdk monitor` shows what is on it."""
 EXAMPLES = (
     "sdk flash model.tflite --board mps2-an386",
-    "sdk flash model.tflite --board microbit --port /dev/ttyACM0",
+    "sdk flash model.tflite --board microbit",
 )
 
 

@@ -95,7 +95,11 @@ class FullyConnected(Op):
         rows = x.elements // inputs
         view.need(y.elements == rows * outputs, f"its output {list(y.shape)} is not {rows} rows of {outputs}")
         if view.has(2):
-            view.need(view.input(2).elements == outputs, f"its bias does not have {outputs} values")
+            bias, allowed = view.input(2), conv.BIAS_TYPES.get(x.dtype, ())
+            view.need(bias.elements == outputs, f"its bias does not have {outputs} values")
+            view.need(bias.dtype in allowed, f"its bias is {bias.dtype.numpy_name}, which does not fit its input")
+        if weights.quantization is not None and weights.quantization.per_channel:
+            view.need(weights.quantization.axis == 0, "its weights have scales along the inputs, not the outputs")
         if view.option("weights_format"):
             raise view.unsupported("has shuffled weights, a format of the phone runtime")
 

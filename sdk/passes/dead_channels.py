@@ -83,7 +83,11 @@ def _layer(view: View) -> _Layer | None:
     if not constant or (x.dtype, stored.dtype, y.dtype) != (DType.INT8,) * 3 or stored.quantization is None:
         return None
     assert stored.data is not None
+    legacy = stored.source_offset != 0
     zero = stored.quantization.zero_point[0]
+    uses_zero = legacy or (node.op == "FULLY_CONNECTED" and not stored.quantization.per_channel)
+    if (any(stored.quantization.zero_point) and not uses_zero) or 0 in (*x.shape, *stored.shape, *y.shape):
+        return None
     data = stored.data.astype(np.int64) - zero
     depthwise = node.op == "DEPTHWISE_CONV_2D"
     if depthwise:

@@ -11,12 +11,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from sdk.errors import UnsupportedError
 from sdk.graph import DType, Graph, Node, Quantization, Tensor
 from sdk.ops.base import Registry
 
 SHIFT = 128
 # They convert between types themselves, or treat bytes as plain numbers.
-KEEP = {"QUANTIZE", "CAST", "DEQUANTIZE"}
+KEEP = {"QUANTIZE", "CAST", "DEQUANTIZE", "IF", "WHILE"}
 
 
 def run(graph: Graph, registry: Registry) -> Graph:
@@ -24,6 +25,11 @@ def run(graph: Graph, registry: Registry) -> Graph:
     shifted = _candidates(graph)
     if not shifted:
         return graph
+    for node in graph.nodes:
+        if node.op in ("IF", "WHILE") and shifted.intersection((*node.inputs, *node.outputs)):
+            raise UnsupportedError(
+                f"{node.label} passes tensors quantized to uint8 to its subgraphs", "Quantize the model to int8."
+            )
     table = {i: _shift(graph.tensor(i)) for i in shifted}
     nodes: list[Node] = []
     ends: dict[int, Tensor] = {}
@@ -34,7 +40,7 @@ def run(graph: Graph, registry: Registry) -> Graph:
             ends[fresh] = replace(table.pop(tensor_id), id=fresh)
             renamed[tensor_id] = fresh
             fresh += 1
-    nodes += [Node("QUANTIZE", (i,), (renamed[i],)) for i in graph.inputs if i in renamed]
+    nodes += [Node("QUANTIZE", (i,), (renamed[i],)) for i in dict.fromkeys(graph.inputs) if i in renamed]
     for node in graph.nodes:
         inputs = tuple(None if i is None else renamed.get(i, i) for i in node.inputs)
         options = node.options if node.op in KEEP else {**node.options, "legacy_uint8": True}
@@ -42,7 +48,7 @@ def run(graph: Graph, registry: Registry) -> Graph:
             replace(node, inputs=inputs, outputs=tuple(renamed.get(i, i) for i in node.outputs), options=options)
         )
     made = {i for node in graph.nodes for i in node.outputs}
-    nodes += [Node("QUANTIZE", (renamed[i],), (i,)) for i in graph.outputs if i in renamed and i in made]
+    nodes += [Node("QUANTIZE", (renamed[i],), (i,)) for i in dict.fromkeys(graph.outputs) if i in renamed and i in made]
     return graph.with_nodes(nodes, [*table.values(), *ends.values()])
 
 
