@@ -468,14 +468,24 @@ def _spec(graph: Graph, tensor_id: int, position: int, output: bool, operand: Op
 
 
 def _float_bounds(graph: Graph, registry: Registry) -> dict[int, tuple[float, float]]:
-    """(absolute, relative) bound of each float32 tensor: its operator's, or that of what it was made from if larger."""
+    """(absolute, relative) bound of each float32 tensor: its operator's, or that of what it was made from if larger.
+    IF and WHILE have the bounds of what their subgraphs compute."""
     bounds: dict[int, tuple[float, float]] = {}
     for node in graph.nodes:
-        own = registry.op(node).bound
-        made_from = [bounds[i] for i in node.inputs if i in bounds]
-        bound = max(own.absolute, *(a for a, _ in made_from), 0.0), max(own.relative, *(r for _, r in made_from), 0.0)
+        own = _own_bounds(node, graph, registry) + [bounds[i] for i in node.inputs if i in bounds]
+        bound = max(absolute for absolute, _ in own), max(relative for _, relative in own)
         bounds |= {i: bound for i in node.outputs if graph.tensor(i).dtype is DType.FLOAT32}
     return bounds
+
+
+def _own_bounds(node: Node, graph: Graph, registry: Registry) -> list[tuple[float, float]]:
+    bound = registry.op(node).bound
+    found = [(bound.absolute, bound.relative)]
+    for name, index in node.options.items():
+        if name.endswith("subgraph_index") and index in graph.subgraphs:
+            inner = replace(graph.subgraphs[index], subgraphs={})
+            found += [each for other in inner.nodes for each in _own_bounds(other, inner, registry)]
+    return found
 
 
 def _info(draft: Draft, bounds: Mapping[int, tuple[float, float]], place: Callable[[Value], Operand]) -> StepInfo:

@@ -294,7 +294,8 @@ def test_clang_compiles_the_firmware() -> None:
     command = re.search(r"^  command = \S+ (.*) \$options ", rules, re.MULTILINE)
     assert command
     sources = " ".join(str(source.path) for source in firmware_sources(native))
-    line = f"clang {command[1].replace(' -fno-merge-constants', '')} -I{shlex.quote(str(image.elf.parent))} -fsyntax-only {sources}"
+    flags = command[1].replace(" -fno-merge-constants", "")
+    line = f"clang {flags} -I{shlex.quote(str(image.elf.parent))} -fsyntax-only {sources}"
     result = subprocess.run(line, shell=True, cwd=image.elf.parents[2], capture_output=True, text=True, check=False)
     if result.returncode == 127:
         pytest.skip("clang is missing")

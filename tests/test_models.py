@@ -1,4 +1,4 @@
-"""The small models of tests/models, as TensorFlow's converter makes them, layer by layer on the host and in emulation."""
+"""The models of tests/models, as TensorFlow's converter makes them: layer by layer, on the host and in emulation."""
 
 from __future__ import annotations
 
