@@ -137,7 +137,7 @@ class Draft:
 class Lowering:
     """What an operator's `lower` works with: it turns tensors into values and adds steps."""
 
-    def __init__(self, graph: Graph, target: Target, registry: Registry) -> None:
+    def __init__(self, graph: Graph, target: Target, registry: Registry, *, assembling: bool = False) -> None:
         self.root = graph
         self.graph = graph  # the graph whose nodes are being lowered: the root or a subgraph
         self.target = target
@@ -153,6 +153,8 @@ class Lowering:
         self.calls: list[int] = []
         self.loops: list[tuple[int, int]] = []
         self.node: Node | None = None
+        self.assembling = assembling  # whether operators may `reserve`
+        self.reserved = False  # whether one did
 
     def value(self, tensor: Tensor) -> Value:
         """Where `tensor` lies; a constant's data joins the program as it is."""
@@ -168,6 +170,19 @@ class Lowering:
     def alias(self, tensor: Tensor, value: Value) -> None:
         """Lets `tensor` be the same bytes as `value`: a view, which costs no step."""
         self.values[tensor.id] = value
+
+    def reserve(self, tensor: Tensor, value: Value) -> None:
+        """Lets the node that makes `tensor` write it to `value`, a part of what a later node puts together of it.
+
+        Does nothing where the tensor has its place already, where its bytes may stay in the state, and where an output
+        would lie at an odd place. The node may still decide otherwise.
+        """
+        maker = self.graph.producers().get(tensor.id)
+        odd = tensor.id in self.graph.outputs and value.offset % ALIGNMENT
+        if odd or tensor.id in self.values or maker is None or maker.op == "READ_VARIABLE":
+            return
+        self.values[tensor.id] = value
+        self.reserved = True
 
     def scratch(self, count: int) -> Value:
         """`count` bytes of the arena for the next step alone; their content is undefined."""
@@ -234,6 +249,9 @@ class Lowering:
 
     def add_nodes(self) -> None:
         """Adds the steps of all nodes of the current graph."""
+        # What is put together of parts that are put together themselves comes first.
+        for node in reversed(self.graph.nodes if self.assembling else ()):
+            self.registry.op(node).reserve(View(self.graph, node), self)
         for node in self.graph.nodes:
             view = View(self.graph, node)
             op = self.registry.op(node)
@@ -306,11 +324,21 @@ def lower(
     registry = registry or shipped_registry()
     check_operators(graph, registry)
     lowered = passes.run_all(graph, registry, watch)
-    low = Lowering(lowered, target, registry)
-    for tensor_id in lowered.inputs:
-        low.value(lowered.tensor(tensor_id))
-    low.add_nodes()
-    return _finish(graph, low, registry)
+    results = []
+    for assembling in (True, False):
+        low = Lowering(lowered, target, registry, assembling=assembling)
+        for tensor_id in lowered.inputs:
+            low.value(lowered.tensor(tensor_id))
+        low.add_nodes()
+        results.append(_finish(graph, low, registry))
+        if not low.reserved:
+            break
+    return _better(results)
+
+
+def _better(results: Sequence[Lowered]) -> Lowered:
+    """Parts that are made where they are needed spare copies, but their buffer lives from the first part on."""
+    return min(results, key=lambda result: (result.program.arena_bytes, len(result.block)))
 
 
 def check_operators(graph: Graph, registry: Registry) -> None:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any
+
 import numpy as np
 import pytest
 
 from sdk.errors import DeviceError, ModelError, UnsupportedError
 from sdk.graph import DType, Graph, Node
 from sdk.link.device import Device
+from sdk.load import load_bytes
 from sdk.lower import lower
 from sdk.ops import registry
 from sdk.ops.base import CaseGraph
+from sdk.oracle import Oracle
 from sdk.passes import run_all
+from sdk.verify import verify
+from sdk.write import write
+
+LOWER = sys.modules["sdk.lower"]  # the package has a function of that name
 
 
 def split(rows: int, columns: int, parts: int, axis: int = 0) -> Graph:
@@ -122,3 +134,125 @@ def test_constant_indices_that_are_evenly_spaced_need_no_table() -> None:
     assert steps([0, 1, 3]) == ["gather"]
     with pytest.raises(ModelError, match="an index is outside"):
         steps([0, 8])
+
+
+@dataclass
+class Vectors:
+    """A graph of int8 matrices with one scale, written node by node."""
+
+    g: CaseGraph = field(default_factory=CaseGraph)
+    nodes: list[Node] = field(default_factory=list)
+
+    def input(self, *shape: int) -> int:
+        return self.g.input(shape, DType.INT8, 0.5, 0)
+
+    def shape(self, tensor: int) -> tuple[int, ...]:
+        return self.g.tensors[tensor].shape
+
+    def add(self, op: str, inputs: Sequence[int], *shapes: Sequence[int], **options: Any) -> list[int]:
+        outputs = [self.g.tensor(shape, DType.INT8, 0.5, 0) for shape in shapes]
+        self.nodes.append(Node(op, tuple(inputs), tuple(outputs), options, len(self.nodes)))
+        return outputs
+
+    def double(self, x: int) -> int:
+        options = {"fused_activation_function": 0, "pot_scale_int16": False}
+        return self.add("ADD", [x, x], self.shape(x), **options)[0]
+
+    def concatenate(self, axis: int, *parts: int) -> int:
+        shape = list(self.shape(parts[0]))
+        shape[axis] = sum(self.shape(part)[axis] for part in parts)
+        return self.add("CONCATENATION", parts, shape, axis=axis, fused_activation_function=0)[0]
+
+    def reshape(self, x: int, *shape: int) -> int:
+        return self.add("RESHAPE", [x, self.g.constant(np.array(shape), DType.INT32)], shape, new_shape=shape)[0]
+
+    def graph(self, *outputs: int) -> Graph:
+        self.g.output_ids += dict.fromkeys(outputs)
+        return self.g.case_of(self.nodes, "vectors").graph
+
+
+@pytest.fixture
+def assembled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lowering takes the program whose parts are made in place, even where it is not the smaller one."""
+    monkeypatch.setattr(LOWER, "_better", lambda results: results[0])
+
+
+@pytest.mark.usefixtures("assembled")
+def test_parts_are_made_where_they_are_put_together() -> None:
+    v = Vectors()
+    a, b = v.double(v.input(2, 5)), v.double(v.input(1, 5))
+    assert kernels(v.graph(v.concatenate(0, a, b))) == ["add_s8"] * 2
+
+
+@pytest.mark.usefixtures("assembled")
+def test_parts_of_parts_are_made_in_place_by_way_of_views() -> None:
+    v = Vectors()
+    inner = v.reshape(v.concatenate(0, v.double(v.input(2, 5)), v.double(v.input(1, 5))), 5, 3)
+    assert kernels(v.graph(v.concatenate(0, inner, v.double(v.input(2, 3))))) == ["add_s8"] * 3
+
+
+@pytest.mark.usefixtures("assembled")
+def test_parts_that_lie_scattered_or_are_inputs_are_copied() -> None:
+    v = Vectors()
+    a, b = v.double(v.input(2, 5)), v.double(v.input(2, 3))
+    assert kernels(v.graph(v.concatenate(1, a, b))).count("strided_copy") == 2
+    v = Vectors()
+    x = v.input(2, 5)
+    assert kernels(v.graph(v.concatenate(0, x, v.double(x)))) == ["add_s8", "strided_copy"]
+
+
+def test_parts_are_copied_where_their_place_would_lie_idle_for_long() -> None:
+    v = Vectors()
+    x = v.input(1, 64)
+    early = v.double(x)
+    wide = v.double(v.concatenate(0, *[x] * 64))
+    narrow = v.add("SLICE", [wide, *(v.g.constant(np.array(n), DType.INT32) for n in ((0, 0), (1, 64)))], (1, 64))[0]
+    late = v.concatenate(0, *[v.double(narrow)] * 64, early)
+    lowered = lower(v.graph(late))
+    assert lowered.program.arena_bytes < 2 * 64 * 64 + 1024
+
+
+def random_graph(seed: int) -> Graph:
+    """Up to a dozen nodes that take apart, put together and compute; some outputs are used further."""
+    rng = np.random.default_rng(seed)
+    v = Vectors()
+    pool = [v.input(*shape) for shape in ((2, 4), (1, 8), (4, 4))]
+    for _ in range(12):
+        x = pool[rng.integers(len(pool))]
+        rows, columns = v.shape(x)
+        kind = rng.choice(["double", "double", "join", "join", "split", "reshape", "transpose", "pad"])
+        axis = int(rng.integers(2))
+        if kind == "join":
+            fitting = [t for t in pool if v.shape(t)[1 - axis] == v.shape(x)[1 - axis]]
+            pool.append(v.concatenate(axis, x, *(fitting[i] for i in rng.integers(len(fitting), size=2))))
+        elif kind == "split" and (rows, columns)[axis] % 2 == 0:
+            part = (rows // 2, columns) if axis == 0 else (rows, columns // 2)
+            inputs = [v.g.constant(np.array(axis), DType.INT32), x]
+            pool += v.add("SPLIT", inputs, part, part, num_splits=2)
+        elif kind == "reshape":
+            pool.append(v.reshape(x, rows * columns, 1) if axis else v.reshape(x, 1, rows * columns))
+        elif kind == "transpose":
+            pool += v.add("TRANSPOSE", [x, v.g.constant(np.array([1, 0]), DType.INT32)], (columns, rows))
+        elif kind == "pad":
+            pads = v.g.constant(np.array([[axis, 0], [0, 1 - axis]]), DType.INT32)
+            pool += v.add("PAD", [x, pads], (rows + axis, columns + 1 - axis))
+        else:
+            pool.append(v.double(x))
+    made = [t for t in pool[3:] if rng.random() < 0.3]
+    return v.graph(*made, pool[-1]) if pool[-1] > 2 else v.graph(v.double(x))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_graphs_of_views_and_parts_are_exact(seed: int, host: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = random_graph(seed)
+    model = write(graph)
+    rng = np.random.default_rng(seed)
+    shapes = [graph.tensor(i).shape for i in graph.inputs]
+    sets = [[rng.integers(-128, 128, shape).astype(np.int8) for shape in shapes] for _ in range(2)]
+    with Oracle(model) as oracle:
+        for choice in (0, -1):  # with parts in place, and with copies
+            monkeypatch.setattr(LOWER, "_better", itemgetter(choice))
+            lowered = lower(load_bytes(model))
+            host.load(lowered.block)
+            verdict = verify(host, lowered, oracle, sets, layers=True)
+            assert verdict.ok, verdict.first_difference

@@ -163,6 +163,9 @@ class Op(ABC):
     def lower(self, view: View, low: Lowering) -> None:
         """Adds the steps that compute the node's outputs."""
 
+    def reserve(self, view: View, low: Lowering) -> None:  # noqa: B027
+        """Before any node is lowered: `low.reserve`s places in the node's outputs for inputs that are parts of them."""
+
     @abstractmethod
     def cases(self) -> Iterator[Case]:
         """The operator's tests: the product of its options, types and edge shapes."""

@@ -38,6 +38,10 @@ class Concatenation(Movement):
             low.step(lut.LUT_B8, {"count": x.elements}, [low.value(x), table, changed[x.id]])
         self.add_moves(view, low, changed)
 
+    def reserve(self, view: View, low: Lowering) -> None:
+        if not (view.option("legacy_uint8") and _rescaled(view)):
+            super().reserve(view, low)
+
     def fold(self, view: View, inputs: Sequence[Array]) -> Sequence[Array] | None:
         return None if view.output().dtype is DType.UINT8 and _rescaled(view) else super().fold(view, inputs)
 

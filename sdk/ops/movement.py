@@ -29,7 +29,7 @@ STRIDED_COPY_ARGS = Struct(
     (
         *fields("I", "run"),  # contiguous bytes
         Field("count", "I", LOOPS),  # outermost first; 1 for loops that are not used
-        Field("to_step", "i", LOOPS),  # bytes
+        Field("to_step", "I", LOOPS),  # bytes
         Field("from_step", "i", LOOPS),
         *fields("I", "from_start"),  # bytes; not 0 where a step is negative
     ),
@@ -67,6 +67,20 @@ class Movement(Op):
                 view.need(a.dtype is b.dtype, f"it makes {b.dtype.numpy_name} of {a.dtype.numpy_name}")
         if self.known(view):
             self._moves(view, _stand_ins(view))
+
+    def reserve(self, view: View, low: Lowering) -> None:
+        """Where the output consists of whole inputs, those that are contiguous in it can be made there."""
+        if len(view.node.outputs) > 1 or not self.known(view):
+            return
+        y = view.output()
+        arrays = inputs, outputs = _stand_ins(view)
+        parts = _parts(self._moves(view, arrays), inputs, outputs[0])
+        if len(parts) == 1 and y.id not in low.values:
+            return  # a view, which passes on what is reserved for it and nothing else
+        for target, source in parts:
+            offset = _offset(target, outputs[0])
+            if offset is not None and target.flags.c_contiguous:
+                low.reserve(view.inputs[source], low.value(y).part(offset, target.nbytes))
 
     def lower(self, view: View, low: Lowering) -> None:
         self.add_moves(view, low, {})
@@ -200,6 +214,17 @@ def _whole(part: Array, base: Array) -> bool:
     return _offset(part, base) == 0 and part.nbytes == base.nbytes and part.flags.c_contiguous
 
 
+def _parts(moves: Sequence[Move], inputs: Sequence[Array], output: Array) -> list[tuple[Array, int]]:
+    """(view of the output, number of the input) of each move; none unless all take whole inputs, and none overlaps."""
+    found = []
+    for target, source in moves:
+        whole = next((i for i, array in enumerate(inputs) if _whole(source, array)), None)
+        if whole is None:
+            return []
+        found.append((target, whole))
+    return found if sum(target.nbytes for target, _ in found) == output.nbytes else []
+
+
 def _alias(view: View, low: Lowering, arrays: Arrays, moves: Sequence[Move]) -> bool:
     """Makes every output a view of an input where each is one contiguous part of one. False if that cannot be.
 
@@ -261,6 +286,8 @@ class _Places:
     def __init__(self, view: View, low: Lowering, arrays: Arrays, changed: Mapping[int, Value]) -> None:
         self.low = low
         self.changed = changed
+        used = {*view.graph.outputs, *view.graph.consumers()}
+        self.unused = [array for array, tensor in zip(arrays[1], view.outputs, strict=True) if tensor.id not in used]
         tensors = [*view.outputs, *view.inputs]
         self.known = [(array, tensor) for array, tensor in zip([*arrays[1], *arrays[0]], tensors, strict=True)]
 
@@ -272,7 +299,9 @@ class _Places:
         return None
 
     def copy(self, target: Array, source: Array) -> None:
-        """Adds the steps that copy `source` to `target`."""
+        """Adds the steps that copy `source` to `target`, unless nothing ever reads it."""
+        if any(_offset(target, array) is not None for array in self.unused):
+            return
         place = self._find(target)
         assert place is not None
         origin = self._find(source)
@@ -297,6 +326,8 @@ def add_copy(low: Lowering, origin: tuple[Value, int], place: tuple[Value, int],
     back = -sum(reach for reach in reaches if reach < 0)
     source = origin[0].part(origin[1] - back, back + run + sum(reach for reach in reaches if reach > 0))
     target = place[0].part(place[1], run + sum((loop.count - 1) * loop.to for loop in loops))
+    if source == target and not loops:  # made in its place
+        return
     low.step(STRIDED_COPY, _args(run, loops, back), [source, target])
 
 

@@ -12,33 +12,25 @@
 typedef uint16_t __attribute__((may_alias)) half;
 typedef uint32_t __attribute__((may_alias)) word;
 
-/* Whether runs of `run` bytes at `start` and all that the steps reach lie in `operand`. Counts are at most its bytes.
- */
-static bool spans(const ml_operand *operand, uint32_t start, uint32_t run, const uint32_t *count, const int32_t *step) {
-    int64_t low = start;
-    int64_t high = (int64_t)start + run;
-    for (uint32_t i = 0; i < LOOPS; i++) {
-        int64_t reach = (int64_t)step[i] * (count[i] - 1u);
-        low += ML_MIN(reach, 0);
-        high += ML_MAX(reach, 0);
-    }
-    return low >= 0 && high <= operand->bytes;
-}
-
-/* Whether the copy lies in both operands, with `to` starting anywhere from 0 to `to_start`. */
+/* Whether the copy lies in both operands, with `to` starting anywhere up to `to_start`. */
 static ml_status check_copy(const ml_strided_copy_args *a, const ml_operand *from, const ml_operand *to,
                             uint32_t to_start) {
     uint64_t moved = a->run;
+    uint64_t to_end = (uint64_t)to_start + a->run;
+    int64_t low = a->from_start;
+    int64_t high = low + a->run;
     for (uint32_t i = 0; i < LOOPS; i++) {
         moved *= a->count[i];
-        /* Nothing is written twice, so this bounds the time, and the numbers in spans(). */
+        /* Nothing is written twice, so this bounds the time; it bounds the sums below as well. */
         if (moved == 0 || moved > to->bytes) {
             return ML_ERR_ARGUMENT;
         }
+        int64_t turns = a->count[i] - 1u;
+        to_end += (uint64_t)turns * a->to_step[i];
+        low += turns * ML_MIN(a->from_step[i], 0);
+        high += turns * ML_MAX(a->from_step[i], 0);
     }
-    bool fits = spans(from, a->from_start, a->run, a->count, a->from_step) &&
-                spans(to, 0, a->run, a->count, a->to_step) && spans(to, to_start, a->run, a->count, a->to_step);
-    return fits ? ML_OK : ML_ERR_OPERAND;
+    return low >= 0 && high <= from->bytes && to_end <= to->bytes ? ML_OK : ML_ERR_OPERAND;
 }
 
 ml_status ml_strided_copy_check(const void *args, const ml_operand *operands) {
@@ -46,9 +38,9 @@ ml_status ml_strided_copy_check(const void *args, const ml_operand *operands) {
 }
 
 /* The innermost loop. Runs of one element move through a register, longer ones through memmove. */
-static void copy_row(uint8_t *to, const uint8_t *from, uint32_t count, uint32_t run, int32_t to_step,
+static void copy_row(uint8_t *to, const uint8_t *from, uint32_t count, uint32_t run, uint32_t to_step,
                      int32_t from_step) {
-    uint32_t loose = (uint32_t)(uintptr_t)to | (uint32_t)(uintptr_t)from | (uint32_t)to_step | (uint32_t)from_step;
+    uint32_t loose = (uint32_t)(uintptr_t)to | (uint32_t)(uintptr_t)from | to_step | (uint32_t)from_step;
     if (run == 1 && to_step == 1 && from_step == 0) {
         memset(to, *from, count);
     } else if (run == 1) {
@@ -81,7 +73,7 @@ static void copy(const ml_strided_copy_args *a, const uint8_t *from, uint8_t *to
             bool carry = ++index[i] == a->count[i];
             uint32_t turns = carry ? 1u - a->count[i] : 1u;
             index[i] = carry ? 0 : index[i];
-            to_at += turns * (uint32_t)a->to_step[i];
+            to_at += turns * a->to_step[i];
             from_at += turns * (uint32_t)a->from_step[i];
         } while (index[i] == 0);
     }
