@@ -509,7 +509,7 @@ _Static_assert(sizeof(ml_cumsum_args) == 52u, "ml_cumsum_args");
 typedef struct ml_strided_copy_args {
     uint32_t run;
     uint32_t count[5];
-    int32_t to_step[5];
+    uint32_t to_step[5];
     int32_t from_step[5];
     uint32_t from_start;
 } ml_strided_copy_args;
@@ -558,7 +558,7 @@ _Static_assert(sizeof(ml_resize_bilinear_args) == 24u, "ml_resize_bilinear_args"
 typedef struct ml_strided_copy_at_args {
     uint32_t run;
     uint32_t count[5];
-    int32_t to_step[5];
+    uint32_t to_step[5];
     int32_t from_step[5];
     uint32_t from_start;
     uint32_t rank;
