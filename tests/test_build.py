@@ -215,15 +215,14 @@ def test_kernel_that_does_not_exist() -> None:
 def test_program_larger_than_flash(tmp_path: Path) -> None:
     """The error says how much is missing: with exactly that much more, the image fits."""
     block = os.urandom(20_000)
-    size = quickly(load_board("mps2-an386"), with_block(block)).flash_bytes
     small = own_board(tmp_path, flash=16_384)
     with pytest.raises(FitError, match="bytes of flash more than the 16,384") as error:
         quickly(small, with_block(block))
     number = re.search(r"needs ([\d,]+) bytes of", error.value.message)
     assert number
     missing = int(number[1].replace(",", ""))
-    assert size - 16_384 <= missing <= size - 16_384 + 16
-    assert quickly(own_board(tmp_path, flash=16_384 + missing), with_block(block)).flash_bytes == size
+    assert missing > len(block) - 16_384
+    quickly(own_board(tmp_path, flash=16_384 + missing), with_block(block))
     with pytest.raises(FitError, match="needs 1 bytes of"):
         quickly(own_board(tmp_path, flash=16_384 + missing - 1), with_block(block))
 
