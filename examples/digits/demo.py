@@ -12,7 +12,6 @@ import argparse
 import sys
 from pathlib import Path
 
-import data
 import numpy as np
 
 import sdk
@@ -37,6 +36,9 @@ def main() -> int:
 
 def demo(board: sdk.Board, count: int) -> int:
     """Lowers, builds, flashes, runs and reports."""
+    say("digits", f"{count} that the model has never seen, from scikit-learn")
+    import data  # scikit-learn takes seconds to load: the reader sees why
+
     images, labels = data.held_out(count)
     lowered = sdk.lower(sdk.load(MODEL), sdk.Target(profile=board.profile))
     say("lower", f"{MODEL.name}: {len(lowered.steps)} steps, {lowered.macs:,} multiply-accumulates")
