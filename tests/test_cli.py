@@ -485,7 +485,7 @@ def test_signals_leave_nothing_behind(here: Path, target: str, sent: signal.Sign
         time.sleep(0.3)
         # A terminal sends Ctrl-C to all that the command has started.
         os.killpg(process.pid, sent) if sent is signal.SIGINT else process.send_signal(sent)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=120)
     assert process.returncode == code, err
     assert "Traceback" not in err
     assert out == ""
@@ -500,7 +500,7 @@ def command_line(pid: int) -> str:
         return ""
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 240) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
