@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +14,13 @@ from sdk.emit import emit_empty
 from sdk.flash import flash
 from sdk.link.device import Device
 from sdk.ops import registry
+
+
+def pytest_configure() -> None:
+    """Lets Ctrl-C through: a shell starts background jobs with SIGINT ignored, and children inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        with contextlib.suppress(ValueError):  # not the main thread
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
