@@ -61,13 +61,6 @@ class DType(Enum):
     def on_device(self) -> bool:
         return self.number < 100
 
-    @staticmethod
-    def from_numpy(dtype: np.dtype[Any]) -> DType:
-        for member in DType:
-            if member.on_device and member.numpy == dtype:
-                return member
-        raise ModelError(f"no tensor type for numpy's {dtype}")
-
 
 @dataclass(frozen=True)
 class Quantization:

@@ -27,7 +27,6 @@ class Target:
     """What lowering needs to know of a board."""
 
     profile: Profile = Profile.portable
-    optimize: str = "balanced"
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
-
-import numpy as np
 
 from sdk.errors import ModelError
 from sdk.graph import DType
@@ -368,12 +366,3 @@ class Constants:
             self._known[key] = len(self.data)
             self.data += data
         return Operand(Region.PROGRAM, self._known[key], len(data))
-
-
-def array_bytes(values: Sequence[int] | np.ndarray[Any, Any], dtype: str) -> bytes:
-    """Little-endian bytes of `values`, which must fit `dtype` (ValueError if one does not)."""
-    wide = np.asarray(values)
-    narrow = wide.astype(np.dtype(dtype).newbyteorder("<"))
-    if not np.array_equal(wide, narrow):
-        raise ValueError(f"a value does not fit {dtype}")
-    return narrow.tobytes()
