@@ -109,7 +109,8 @@ class Oracle:
     def close(self) -> None:
         """Lets the library free the model."""
         if self._worker.alive:
-            self._call("drop")
+            with contextlib.suppress(ToolError):  # a process that has ended holds nothing
+                self._call("drop")
 
 
 class _Worker:
@@ -138,6 +139,7 @@ class _Worker:
             oracle_worker.write_message(self._process.stdin, (key, timeout_s, command, *arguments))
             kind, value = oracle_worker.read_message(self._process.stdout)
         except (EOFError, OSError, ValueError) as error:
+            self.stop()
             raise ToolError(f"the process of the oracle {self.name} has ended", "Load the model again.") from error
         except BaseException:
             self.stop()  # Ctrl-C: the answer would be taken for that of the next request

@@ -33,6 +33,7 @@ ELEMENT_BYTES = 8
 OUTPUTS_SLOT = 8  # of the field `outputs` in the vtable of a SubGraph (schema.fbs): its third
 SVDF_STATE_INPUT = 4
 ARENA_LIMIT_BYTES = 1 << 30
+MESSAGE_LIMIT_BYTES = 1 << 32  # a longer one comes from a process that has overwritten its memory
 NOISE_CHARS = 300  # how much of a library's own messages an error repeats
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 M_MMAP_THRESHOLD = -3  # malloc.h of glibc
@@ -43,7 +44,7 @@ def read_message(stream: IO[bytes]) -> Any:
     data = stream.read(LENGTH.size)
     if len(data) == LENGTH.size:
         size = LENGTH.unpack(data)[0]
-        data = stream.read(size)
+        data = stream.read(size) if size <= MESSAGE_LIMIT_BYTES else b""
         if len(data) == size:
             return pickle.loads(data)
     raise EOFError
@@ -257,7 +258,7 @@ class Child:
                 self.end()
                 return "slow", f"takes longer than {timeout_s:g} s{_said(self._noise)}"
             kind, value = read_message(self._from)
-        except (EOFError, BrokenPipeError):
+        except Exception:  # noqa: BLE001 - a library that has overwritten its memory may answer with anything
             return "crashed", f"crashes with {self.end()}{_said(self._noise)}"
         return kind, value
 
