@@ -11,7 +11,7 @@ from sdk.graph import Array, DType
 from sdk.lower import Lowering
 from sdk.ops.base import Case, CaseGraph, Kernel, View, read, write
 from sdk.ops.control import COPY, add_copy
-from sdk.ops.movement import STRIDED_COPY, STRIDED_COPY_ARGS, Move, Movement, copy_args
+from sdk.ops.movement import STRIDED_COPY, STRIDED_COPY_ARGS, Move, Movement, copy_args, integers
 from sdk.program import Field, Struct, fields
 
 STARTS = 6  # dimensions
@@ -53,7 +53,7 @@ class DynamicUpdateSlice(Movement):
 
     def moves(self, view: View, x: Sequence[Array], y: Sequence[Array]) -> Iterator[Move]:
         yield y[0], x[0]
-        starts = view.constant(2).reshape(-1).tolist()
+        starts = integers(view, 2)
         boxes = zip(starts, x[0].shape, x[1].shape, strict=True)
         places = [min(max(start, 0), size - part) for start, size, part in boxes]
         yield y[0][tuple(slice(a, a + n) for a, n in zip(places, x[1].shape, strict=True))], x[1]

@@ -17,7 +17,7 @@ import numpy as np
 from sdk.graph import Array, DType, Tensor
 from sdk.lower import Lowering, Value
 from sdk.ops.base import Bound, Case, CaseGraph, Kernel, Op, View, read, write
-from sdk.ops.movement import STRIDED_COPY, Move, Movement, axis_of, progression
+from sdk.ops.movement import STRIDED_COPY, Move, Movement, axis_of, integers, progression
 from sdk.ops.quantize import DEQUANTIZE_B8
 from sdk.program import Field, Struct, fields
 
@@ -114,6 +114,7 @@ class Lookup(Movement):
         self.check(view)
         if view.output().elements == 0:
             return
+        view.need(form.places > 0, f"it takes elements of {list(form.x.shape)}, which has none")
         if self.known(view) and progression(_table(form)) is not None:
             super().lower(view, low)
             return
@@ -263,9 +264,16 @@ class ScatterNd(Op):
         shape = (*indices.shape[:-1], *y.shape[depth:])
         view.need(updates.shape == shape, f"its updates are {list(updates.shape)}, not {list(shape)}")
         check_indices(view, indices, y.shape[:depth])
+        if view.input(2).data is not None:
+            view.need(
+                tuple(integers(view, 2)) == y.shape, f"its output {list(y.shape)} has not the shape that it names"
+            )
 
     def lower(self, view: View, low: Lowering) -> None:
         indices, updates, y = view.input(0), view.input(1), view.output()
+        self.check(view)
+        if y.elements == 0:
+            return
         if y.dtype not in (DType.INT8, DType.INT32, DType.INT64, DType.FLOAT32) or view.option("legacy_uint8"):
             raise view.unsupported(f"has no kernel for {view.dtypes()}")
         dims = y.shape[: indices.shape[-1]]

@@ -87,6 +87,7 @@ class Movement(Op):
 
     def add_moves(self, view: View, low: Lowering, changed: Mapping[int, Value]) -> None:
         """Adds the steps of all moves, or makes views; `changed` has what to take in place of input tensors, by id."""
+        self.check(view)  # again: there may be more constants now, and other types
         arrays = _stand_ins(view)
         moves = self._moves(view, arrays)
         if changed or not _alias(view, low, arrays, moves):
@@ -179,11 +180,18 @@ def zero(tensor: Tensor) -> Array:
     return np.array(0 if tensor.quantization is None else tensor.zero_point, tensor.dtype.numpy)
 
 
+def integers(view: View, index: int) -> list[int]:
+    """The values of a constant input of int32 or int64, flattened."""
+    data = view.constant(index)
+    view.need(data.dtype in (np.int32, np.int64), f"its {view.input(index).label} is {data.dtype}, not int32 or int64")
+    return [int(value) for value in data.reshape(-1)]
+
+
 def number(view: View, index: int) -> int:
     """The value of an input that is one constant number."""
-    data = view.constant(index)
-    view.need(data.size == 1, f"its {view.input(index).label} is not one number")
-    return int(data.reshape(()))
+    data = integers(view, index)
+    view.need(len(data) == 1, f"its {view.input(index).label} is not one number")
+    return data[0]
 
 
 def _stand_ins(view: View) -> Arrays:

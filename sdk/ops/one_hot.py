@@ -11,7 +11,7 @@ import numpy as np
 from sdk.graph import DType
 from sdk.lower import Lowering
 from sdk.ops.base import Case, CaseGraph, Kernel, Op, View, read, write
-from sdk.ops.movement import axis_of
+from sdk.ops.movement import axis_of, number
 from sdk.program import Struct, fields
 
 ONE_HOT = Kernel(
@@ -37,11 +37,13 @@ class OneHot(Op):
         shape = list(indices.shape)
         axis = axis_of(view, view.option("axis"), len(shape) + 1)
         view.need(axis < len(y.shape), f"its output {list(y.shape)} has no dimension {axis}")
-        shape.insert(axis, y.shape[axis])
+        shape.insert(axis, y.shape[axis] if view.input(1).data is None else number(view, 1))
         view.need(list(y.shape) == shape, f"its output is {list(y.shape)}, not {shape}")
 
     def lower(self, view: View, low: Lowering) -> None:
         indices, y = view.input(0), view.output()
+        self.check(view)
+        number(view, 1)
         axis = axis_of(view, view.option("axis"), len(y.shape))
         if y.elements == 0:
             return

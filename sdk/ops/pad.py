@@ -9,17 +9,17 @@ import numpy as np
 
 from sdk.graph import Array, DType
 from sdk.ops.base import Case, CaseGraph, View
-from sdk.ops.movement import Move, Movement, zero
+from sdk.ops.movement import Move, Movement, integers, zero
 
 REFLECT, SYMMETRIC = range(2)  # MirrorPadMode
 
 
 def paddings(view: View) -> list[tuple[int, int]]:
     """(before, after) of each dimension. ModelError where there are not as many as dimensions, or one is negative."""
-    data = view.constant(1)
+    data = integers(view, 1)
     rank = len(view.input(0).shape)
-    view.need(data.size == 2 * rank, f"its paddings have {data.size} values for {rank} dimensions")
-    pairs = [(int(before), int(after)) for before, after in data.reshape(rank, 2)]
+    view.need(len(data) == 2 * rank, f"its paddings have {len(data)} values for {rank} dimensions")
+    pairs = list(zip(data[::2], data[1::2], strict=True))
     view.need(all(min(pair) >= 0 for pair in pairs), f"its paddings {pairs} are negative")
     return pairs
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from sdk.graph import Array, DType
 from sdk.ops.base import Case, CaseGraph, View
-from sdk.ops.movement import Move, Movement
+from sdk.ops.movement import Move, Movement, integers
 
 
 class Tile(Movement):
@@ -17,7 +17,7 @@ class Tile(Movement):
     parameters = (1,)
 
     def moves(self, view: View, x: Sequence[Array], y: Sequence[Array]) -> Iterator[Move]:
-        times = view.constant(1).reshape(-1).tolist()
+        times = integers(view, 1)
         view.need(
             len(times) == x[0].ndim and min(times, default=0) >= 0, f"it repeats {x[0].ndim} dimensions {times} times"
         )
@@ -51,10 +51,13 @@ class BroadcastTo(Movement):
 
 class Fill(Movement):
     names = ("FILL",)
+    parameters = (0,)
     moved = (1,)
 
     def moves(self, view: View, x: Sequence[Array], y: Sequence[Array]) -> Iterator[Move]:
         view.need(x[1].size == 1, f"it fills with {x[1].size} values")
+        fits = tuple(integers(view, 0)) == y[0].shape
+        view.need(fits, f"its output {list(y[0].shape)} has not the shape that it names")
         yield y[0], np.broadcast_to(x[1].reshape(()), y[0].shape)
 
     def cases(self) -> Iterator[Case]:

@@ -15,7 +15,7 @@ import numpy as np
 from sdk.graph import Array, DType
 from sdk.lower import Lowering
 from sdk.ops.base import Bound, Case, CaseGraph, Kernel, Op, View, read, write
-from sdk.ops.movement import STRIDED_COPY, Move, Movement, progression
+from sdk.ops.movement import STRIDED_COPY, Move, Movement, integers, progression
 from sdk.program import Struct, fields
 
 NEAREST = Kernel(
@@ -48,8 +48,7 @@ def sizes(view: View) -> list[tuple[int, int]]:
     view.need(x.dtype is y.dtype, f"it makes {y.dtype.numpy_name} of {x.dtype.numpy_name}")
     images = len(x.shape) == len(y.shape) == 4 and x.shape[0] == y.shape[0] and x.shape[3] == y.shape[3]
     view.need(images and x.elements > 0 and y.elements > 0, f"it makes images {list(y.shape)} of {list(x.shape)}")
-    size = view.input(1).data
-    fits = size is None or size.reshape(-1).tolist() == list(y.shape[1:3])
+    fits = view.input(1).data is None or integers(view, 1) == list(y.shape[1:3])
     view.need(fits, f"its output is {list(y.shape)}, which is not the size that it names")
     return list(zip(x.shape[1:3], y.shape[1:3], strict=True))
 
@@ -90,6 +89,7 @@ class ResizeNearest(Movement):
         return all(progression(table) is not None for table in self._tables(view))
 
     def lower(self, view: View, low: Lowering) -> None:
+        integers(view, 1)
         if self.known(view):
             super().lower(view, low)
             return
@@ -134,6 +134,7 @@ class ResizeBilinear(Op):
 
     def lower(self, view: View, low: Lowering) -> None:
         x, y = view.input(0), view.output()
+        integers(view, 1)
         kernel = {DType.INT8: BILINEAR_S8, DType.INT16: BILINEAR_S16, DType.FLOAT32: BILINEAR_F32}.get(x.dtype)
         if view.option("legacy_uint8"):
             kernel = BILINEAR_U8

@@ -50,6 +50,7 @@ class ReverseSequence(Op):
 
     def lower(self, view: View, low: Lowering) -> None:
         x, lengths = view.input(0), view.input(1)
+        self.check(view)
         time, batch = self._axes(view)
         first, second = sorted((time, batch))
         if x.elements == 0:

@@ -8,7 +8,7 @@ import numpy as np
 
 from sdk.graph import Array, DType
 from sdk.ops.base import Case, CaseGraph, View
-from sdk.ops.movement import Move, Movement
+from sdk.ops.movement import Move, Movement, integers
 
 
 class Shape(Movement):
@@ -40,7 +40,7 @@ class BroadcastArgs(Movement):
     parameters = (0, 1)
 
     def moves(self, view: View, x: Sequence[Array], y: Sequence[Array]) -> Iterator[Move]:
-        shapes = [tuple(view.constant(i).reshape(-1).tolist()) for i in (0, 1)]
+        shapes = [tuple(integers(view, i)) for i in (0, 1)]
         yield y[0], np.array(np.broadcast_shapes(*shapes), x[0].dtype)
 
     def cases(self) -> Iterator[Case]:
@@ -62,6 +62,7 @@ class Range(Movement):
         dtype = y[0].dtype
         view.need(delta != 0, "its delta is 0")
         count = max(int(np.ceil((limit - start) / delta)), 0)
+        view.need(count == y[0].size, f"it makes {count} numbers for an output {list(y[0].shape)}")
         # The reference adds delta again and again, which rounds a float32 each time.
         yield y[0], np.cumsum(np.array([start, *[delta] * (count - 1)], dtype)[:count], dtype=dtype)
 

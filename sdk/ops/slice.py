@@ -10,7 +10,7 @@ import numpy as np
 
 from sdk.graph import Array, DType, Graph, Node
 from sdk.ops.base import Case, CaseGraph, View
-from sdk.ops.movement import Move, Movement, along, axis_of, number
+from sdk.ops.movement import Move, Movement, along, axis_of, integers, number
 
 
 class Slice(Movement):
@@ -18,10 +18,10 @@ class Slice(Movement):
     parameters = (1, 2)
 
     def moves(self, view: View, x: Sequence[Array], y: Sequence[Array]) -> Iterator[Move]:
-        begins, sizes = view.constant(1).reshape(-1), view.constant(2).reshape(-1)
+        begins, sizes = integers(view, 1), integers(view, 2)
         view.need(len(begins) == len(sizes) == x[0].ndim, f"its begin or size has not {x[0].ndim} values")
         parts = []
-        for axis, (begin, size, limit) in enumerate(zip(begins.tolist(), sizes.tolist(), x[0].shape, strict=True)):
+        for axis, (begin, size, limit) in enumerate(zip(begins, sizes, x[0].shape, strict=True)):
             end = limit if size == -1 else begin + size
             view.need(0 <= begin <= end <= limit, f"it takes {begin} to {end} of the {limit} along dimension {axis}")
             parts.append(slice(begin, end))
@@ -79,6 +79,7 @@ class StridedSlice(Movement):
         yield _strided((2, 3, 4), (0, 1), (0, 3), (1, 1), DType.INT8, ellipsis=1)
         yield _strided((2, 3), (0, 0, 1), (0, 2, 3), (1, 1, 1), DType.FLOAT32, new=1)
         yield _strided((2, 3), (0, 0, 0, 1), (0, 2, 0, 3), (1, 1, 1, 1), DType.INT8, new=5)
+        yield _strided((9, 3), (2, 0), (4, 2), (2, 1), DType.INT8, offset=True)
         yield _strided((2, 3, 2, 2, 3), (0, 2, 0, 1, 0), (2, 0, 2, 2, 3), (1, -1, 1, 1, 2), DType.INT8)
 
 
@@ -94,17 +95,18 @@ def _strided(
     shrink: int = 0,
     ellipsis: int = 0,
     new: int = 0,
+    offset: bool = False,
 ) -> Case:
     """A slice; `begin` to `new` are masks, the output's shape what numpy makes of them."""
     g = CaseGraph()
     x = g.input(shape, dtype, *_quantized(dtype))
     bounds = [g.constant(np.array(each), DType.INT32) for each in (bounds_from, bounds_to, steps)]
     options = {"begin_mask": begin, "end_mask": end, "shrink_axis_mask": shrink}
-    options |= {"ellipsis_mask": ellipsis, "new_axis_mask": new, "offset": False}
+    options |= {"ellipsis_mask": ellipsis, "new_axis_mask": new, "offset": offset}
     node = Node("STRIDED_SLICE", (x, *bounds), (), options)
     sliced = np.empty(shape)[(*strided(View(Graph("", dict(enumerate(g.tensors)), (), (), ()), node), shape), ...)]
     y = g.output(sliced.shape, dtype, *_quantized(dtype))
-    name = f"{dtype.suffix}-{bounds_from}-{bounds_to}-{steps}-{begin}-{end}-{shrink}-{ellipsis}-{new}"
+    name = f"{dtype.suffix}-{bounds_from}-{bounds_to}-{steps}-{begin}-{end}-{shrink}-{ellipsis}-{new}-{offset:d}"
     return g.case(name, "STRIDED_SLICE", [x, *bounds], [y], options)
 
 
@@ -113,7 +115,7 @@ def strided(view: View, shape: Sequence[int]) -> tuple[Any, ...]:
 
     Follows StridedSliceStartForAxis and StridedSliceEndForAxis (lite/kernels/internal/strided_slice_logic.h).
     """
-    begins, ends, steps = (view.constant(i).reshape(-1).tolist() for i in (1, 2, 3))
+    begins, ends, steps = (integers(view, i) for i in (1, 2, 3))
     view.need(len(begins) == len(ends) == len(steps), "its begin, end and strides have different lengths")
     new, ellipsis = view.option("new_axis_mask"), view.option("ellipsis_mask")
     count = len(begins)
@@ -130,9 +132,7 @@ def strided(view: View, shape: Sequence[int]) -> tuple[Any, ...]:
             result.append(None)
         else:
             masks = [bool(view.option(f"{name}_mask") >> i & 1) for name in ("begin", "end", "shrink_axis")]
-            view.need(steps[i] != 0, "it has a stride of 0")
-            end = begins[i] + ends[i] if view.option("offset") else ends[i]
-            result.append(_range(view, shape[axis], (begins[i], end, steps[i]), *masks))
+            result.append(_range(view, shape[axis], (begins[i], ends[i], steps[i]), *masks))
             axis += 1
     return tuple(result)
 
@@ -142,13 +142,17 @@ def _range(
 ) -> slice | int:
     """One dimension: its mask bits, then negative bounds counted from the end, then clamping."""
     begin, end, step = bounds
+    view.need(step != 0, "it has a stride of 0")
     low, high = (0, size) if step > 0 else (-1, size - 1)
     begin = min(max(begin + size if begin < 0 else begin, low), high)
     if from_start:
         begin = 0 if step > 0 else size - 1
     if shrink:
-        view.need(0 <= begin < size, f"it takes element {bounds[0]} of {size}")
+        view.need(0 <= begin < size and step > 0, f"it takes element {bounds[0]} of {size}, with a stride of {step}")
         return begin
+    if view.option("offset"):  # the end is a length
+        end += begin
+        view.need(low <= end <= high, f"it takes {begin} to {end} of {size}")
     end = min(max(end + size if end < 0 else end, low), high)
     if to_end:
         end = size if step > 0 else -1
@@ -188,7 +192,7 @@ class SplitV(Movement):
 
     def moves(self, view: View, x: Sequence[Array], y: Sequence[Array]) -> Iterator[Move]:
         axis = axis_of(view, number(view, 2), x[0].ndim)
-        sizes = view.constant(1).reshape(-1).tolist()
+        sizes = integers(view, 1)
         made = [out.shape[axis] if out.ndim == x[0].ndim else 0 for out in y]
         fits = len(sizes) == len(made) and all(size in (-1, got) for size, got in zip(sizes, made, strict=True))
         view.need(fits, f"its outputs have the sizes {made}, not {sizes}")

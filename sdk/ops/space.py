@@ -9,7 +9,7 @@ import numpy as np
 
 from sdk.graph import Array, DType
 from sdk.ops.base import Case, CaseGraph, View
-from sdk.ops.movement import Move, Movement, zero
+from sdk.ops.movement import Move, Movement, integers, zero
 
 
 class SpaceDepth(Movement):
@@ -66,11 +66,12 @@ class SpaceBatch(Movement):
     @staticmethod
     def _blocks(view: View, wide: Array, deep: Array) -> tuple[list[int], Array]:
         """(block shape, edges): edges are (before, after) of each blocked dimension."""
-        block = view.constant(1).reshape(-1).tolist()
+        block = integers(view, 1)
         count = len(block)
         view.need(wide.ndim == deep.ndim > count > 0, f"it blocks {count} of {wide.ndim} dimensions")
-        view.need(view.input(2).elements == 2 * count, f"it has not two edges for each of {count} dimensions")
-        edges = view.constant(2).reshape(count, 2)
+        numbers = integers(view, 2)
+        view.need(len(numbers) == 2 * count, f"it has not two edges for each of {count} dimensions")
+        edges = np.array(numbers).reshape(count, 2)
         view.need(min(block) > 0 and bool(np.all(edges >= 0)), f"its block {block} or an edge is negative")
         sizes = [n + int(sum(edge)) for n, edge in zip(wide.shape[1:], edges.tolist(), strict=False)]
         shape = (wide.shape[0] * int(np.prod(block)), *(n // b for n, b in zip(sizes, block, strict=True)))

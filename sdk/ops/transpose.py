@@ -9,7 +9,7 @@ import numpy as np
 
 from sdk.graph import Array, DType
 from sdk.ops.base import Case, CaseGraph, View
-from sdk.ops.movement import Move, Movement, axis_of
+from sdk.ops.movement import Move, Movement, axis_of, integers
 
 
 class Transpose(Movement):
@@ -17,7 +17,8 @@ class Transpose(Movement):
     parameters = (1,)
 
     def moves(self, view: View, x: Sequence[Array], y: Sequence[Array]) -> Iterator[Move]:
-        order = [axis_of(view, axis, x[0].ndim) for axis in view.constant(1).reshape(-1).tolist()]
+        view.need(view.input(1).dtype is DType.INT32, "its order is not int32")
+        order = [axis_of(view, axis, x[0].ndim) for axis in integers(view, 1)]
         view.need(sorted(order) == list(range(x[0].ndim)), f"its {order} is no order of {x[0].ndim} dimensions")
         yield y[0], x[0].transpose(order)
 
@@ -40,7 +41,7 @@ class Reverse(Movement):
     parameters = (1,)
 
     def moves(self, view: View, x: Sequence[Array], y: Sequence[Array]) -> Iterator[Move]:
-        axes = {axis_of(view, axis, x[0].ndim) for axis in view.constant(1).reshape(-1).tolist()}
+        axes = {axis_of(view, axis, x[0].ndim) for axis in integers(view, 1)}
         yield y[0], np.flip(x[0], sorted(axes))
 
     def cases(self) -> Iterator[Case]:
