@@ -29,10 +29,11 @@ from sdk.flash import flash
 from sdk.graph import Array, DType, Graph
 from sdk.link.device import Device
 from sdk.load import load
-from sdk.lower import Lowered, Target, lower
+from sdk.lower import Lowered, lower
 from sdk.ops import registry
 from sdk.ops.base import View
 from sdk.oracle import IMPLEMENTATIONS, Oracle
+from sdk.target import Target
 from sdk.verify import verify
 
 STATEFUL = {"READ_VARIABLE", "ASSIGN_VARIABLE", "SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM", "CUSTOM:CIRCULAR_BUFFER"}

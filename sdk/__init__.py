@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from sdk.link import connect
     from sdk.link.device import Device
     from sdk.load import load, load_bytes
-    from sdk.lower import Lowered, Target, lower
+    from sdk.lower import Lowered, lower
     from sdk.oracle import Oracle
+    from sdk.target import Optimize, Target
     from sdk.verify import Verdict, verify
 
 _HOMES = {
@@ -44,8 +45,9 @@ _HOMES = {
     "sdk.link": ("connect",),
     "sdk.link.device": ("Device",),
     "sdk.load": ("load", "load_bytes"),
-    "sdk.lower": ("Lowered", "Target", "lower"),
+    "sdk.lower": ("Lowered", "lower"),
     "sdk.oracle": ("Oracle",),
+    "sdk.target": ("Optimize", "Target"),
     "sdk.verify": ("Verdict", "verify"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -56,6 +58,7 @@ __all__ = [
     "Emitted",
     "Image",
     "Lowered",
+    "Optimize",
     "Oracle",
     "SdkError",
     "Target",

@@ -118,7 +118,8 @@ def _kernel_sources(board: Board, names: Collection[str] | None) -> list[Source]
     kernels = registry().kernels.values()
     wanted = {kernel.source for kernel in kernels if names is None or kernel.name in names}
     unused = {kernel.source for kernel in kernels} - wanted
-    files = {path.relative_to(folder): path for path in (*_c_files(folder), *_c_files(folder / board.profile.name))}
+    folders = [folder, *(folder / profile.name for profile in board.profile.runs)]
+    files = {path.relative_to(folder): path for each in folders for path in _c_files(each)}
     used = {name: path for name, path in files.items() if str(name) not in unused}
     return [Source(path, str(Path("kernels") / name.parent), FAST) for name, path in used.items()]
 

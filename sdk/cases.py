@@ -17,11 +17,11 @@ from sdk.errors import SdkError, UnsupportedError
 from sdk.graph import Array, DType, Graph
 from sdk.link.device import Device
 from sdk.load import load_bytes
-from sdk.lower import Lowered, Target, lower
+from sdk.lower import Lowered, lower
 from sdk.ops import registry
 from sdk.ops.base import Case, Op, View
 from sdk.oracle import IMPLEMENTATIONS, Oracle, OracleResult
-from sdk.program import Profile
+from sdk.target import Target
 from sdk.verify import verify
 from sdk.write import write
 
@@ -70,11 +70,11 @@ def operators() -> dict[str, Op]:
     return {name: op for name, op in registry().ops.items() if name == op.names[0]}
 
 
-def run_cases(name: str, device: Device, profile: Profile, every: int = 1) -> Iterator[Outcome]:
+def run_cases(name: str, device: Device, target: Target, every: int = 1) -> Iterator[Outcome]:
     """Runs each `every`-th case of the operator `name` on `device`, whose image has its kernels."""
     for index in range(0, case_count(name), every):
         prepared = prepare(name, index)
-        lowered = _lowered(name, index, profile)
+        lowered = _lowered(name, index, target)
         need = len(lowered.block) + lowered.program.arena_bytes + lowered.program.state_bytes + RAM_SLACK_BYTES
         if need > device.info.pool_bytes:
             yield Outcome(prepared.case.name, ran=False, fault="")
@@ -135,8 +135,8 @@ def _equal(some: list[OracleResult], others: list[OracleResult]) -> bool:
 
 
 @cache
-def _lowered(name: str, index: int, profile: Profile) -> Lowered:
-    return lower(load_bytes(prepare(name, index).model), Target(profile=profile))
+def _lowered(name: str, index: int, target: Target) -> Lowered:
+    return lower(load_bytes(prepare(name, index).model), target)
 
 
 def _input_sets(graph: Graph) -> Iterator[tuple[Array, ...]]:

@@ -20,7 +20,8 @@ from sdk.errors import LinkError
 from sdk.flash import flash
 from sdk.graph import Graph
 from sdk.link.device import Device
-from sdk.lower import Lowered, Target, check_fits, lower
+from sdk.lower import Lowered, check_fits, lower
+from sdk.target import Optimize, Target
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,10 @@ class Deployed:
     device: Device
 
 
-def prepare(graph: Graph, board: Board) -> Lowered:
+def prepare(graph: Graph, board: Board, optimize: Optimize = Optimize.balanced) -> Lowered:
     """The program of a loaded model for `board`. ModelError, UnsupportedError; FitError where it is plain that no image
     can hold it (whether the firmware fits beside it, its build tells)."""
-    lowered = lower(graph, Target(board.profile))
+    lowered = lower(graph, Target(board.profile, optimize))
     check_fits(lowered, board.flash_bytes, board.program_ram_bytes)
     return lowered
 

@@ -20,13 +20,9 @@ from sdk.ops import registry as shipped_registry
 from sdk.ops.base import Kernel, Registry, View
 from sdk.plan import Buffer, Plan, plan
 from sdk.program import ALIGNMENT, NO_OPERAND, Constants, Operand, Profile, Program, Region, Step, TensorSpec
-
-
-@dataclass(frozen=True)
-class Target:
-    """What lowering needs to know of a board."""
-
-    profile: Profile = Profile.portable
+from sdk.target import Target
+from sdk.variants import variants_for
+from sdk.variants.base import PortableStep, by_kernel
 
 
 @dataclass(frozen=True)
@@ -34,7 +30,7 @@ class Value:
     """Where a tensor or scratch lies before the plan is made: a buffer of the arena or the state, or a constant."""
 
     region: Region
-    buffer: int  # id of the buffer; offset in the constants for Region.PROGRAM
+    buffer: int  # its number among the buffers, or for Region.PROGRAM among the constants
     bytes: int
     offset: int = 0  # into the buffer: a view of a part of it
 
@@ -142,7 +138,8 @@ class Lowering:
         self.target = target
         self.registry = registry
         self.macs = 0
-        self.constants = Constants()
+        self.constants: list[tuple[bytes, int]] = []  # (data, alignment)
+        self.variants = by_kernel(variants_for(target.profile))
         self.steps: list[Draft] = []
         self.buffer_bytes: list[int] = []
         self.labels: list[str] = []
@@ -189,9 +186,15 @@ class Lowering:
 
     def constant(self, data: Array, alignment: int = 0) -> Value:
         """`data` in the program, aligned to its element size or to `alignment` bytes; equal data is stored once."""
-        little = np.ascontiguousarray(data).astype(data.dtype.newbyteorder("<"), copy=False)
-        operand = self.constants.add(little.tobytes(), max(alignment, data.dtype.itemsize))
-        return Value(Region.PROGRAM, operand.offset, operand.bytes)
+        little = np.ascontiguousarray(data).astype(data.dtype.newbyteorder("<"), copy=False).tobytes()
+        self.constants.append((little, max(alignment, data.dtype.itemsize)))
+        return Value(Region.PROGRAM, len(self.constants) - 1, len(little))
+
+    def data(self, value: Value, dtype: DType) -> Array:
+        """What a constant holds, flat."""
+        data, _ = self.constants[value.buffer]
+        little = dtype.numpy.newbyteorder("<")
+        return np.frombuffer(data[value.offset : value.offset + value.bytes], little).astype(dtype.numpy)
 
     def state(self, count: int) -> Value:
         """`count` bytes that live across invocations and start as zeros, or as `set_initial` says."""
@@ -281,7 +284,8 @@ class Lowering:
         macs: int = 0,
         in_place: Sequence[tuple[int, int]] = (),
     ) -> None:
-        """Adds a call of `kernel`. `values` are its operands in the order of its slots.
+        """Adds a call of `kernel`, or of a variant that serves the target better. `values` are its operands, in the
+        order of its slots.
 
         `in_place` lists (read, written) pairs of operands that may be the same bytes, because the kernel reads each
         element before it writes it.
@@ -289,6 +293,9 @@ class Lowering:
         if len(values) != len(kernel.slots):
             raise ValueError(f"{kernel.name} takes {len(kernel.slots)} operands, got {len(values)}")
         assert self.node is not None
+        portable = PortableStep(self, kernel, args, tuple(values), tuple(in_place))
+        if any(variant.lower(portable, self) for variant in self.variants.get(kernel.name, ())):
+            return
         draft = Draft(kernel, kernel.args.pack(args), tuple(values), self.node, macs, tuple(in_place))
         self.steps.append(draft)
 
@@ -365,10 +372,14 @@ def _finish(graph: Graph, low: Lowering, registry: Registry) -> Lowered:
     merged = _merge_in_place(low, inputs, outputs)
     layout = plan(_buffers(low, outputs, merged))
 
+    constants = Constants()
+
     def place(value: Value) -> Operand:
+        base = 0
         if value.region is Region.NONE:
             return NO_OPERAND
-        base = value.buffer if value.region is Region.PROGRAM else 0
+        if value.region is Region.PROGRAM:
+            base = constants.add(*low.constants[value.buffer]).offset
         if value.region is Region.ARENA:
             base = layout.offsets[merged[value.buffer]]
         return Operand(value.region, base + value.offset, value.bytes)
@@ -380,6 +391,7 @@ def _finish(graph: Graph, low: Lowering, registry: Registry) -> Lowered:
     }
     kernels = tuple(sorted({d.kernel.number: d.kernel for d in low.steps}.values(), key=lambda kernel: kernel.number))
     profile = max((k.profile for k in kernels), default=Profile.portable)
+    steps = tuple(Step(d.kernel.number, d.encoded(numbers), tuple(place(v) for v in d.values)) for d in low.steps)
     program = Program(
         profile=profile,
         arena_bytes=layout.arena_bytes,
@@ -387,8 +399,8 @@ def _finish(graph: Graph, low: Lowering, registry: Registry) -> Lowered:
         state_image=bytes(low.state_image).rstrip(b"\0"),
         inputs=specs[False],
         outputs=specs[True],
-        steps=tuple(Step(d.kernel.number, d.encoded(numbers), tuple(place(v) for v in d.values)) for d in low.steps),
-        constants=bytes(low.constants.data),
+        steps=steps,
+        constants=bytes(constants.data),
         kernels=tuple(kernel.name for kernel in kernels),
     )
     float_bounds = _float_bounds(lowered, registry)

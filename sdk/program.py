@@ -35,7 +35,7 @@ class Region(IntEnum):
 
 
 class Profile(IntEnum):
-    """Which cores a program's constants are packed for. A device runs its own profile and `portable`."""
+    """Which cores a kernel is made for."""
 
     portable = 0
     arm_dsp = 1
@@ -43,6 +43,12 @@ class Profile(IntEnum):
     thumb = 3
     riscv = 4
     xtensa = 5
+
+    @property
+    def runs(self) -> tuple[Profile, ...]:
+        """The profiles whose kernels a device of this one runs, the most special first."""
+        inherited = (Profile.arm_dsp,) if self is Profile.arm_mve else ()
+        return tuple(dict.fromkeys((self, *inherited, Profile.portable)))
 
 
 C_TYPES = {

@@ -66,8 +66,7 @@ def device(board: Board, request: pytest.FixtureRequest) -> Iterator[Device]:
     from sdk.emit import emit_empty
     from sdk.ops import registry
 
-    kernels = sorted(registry().kernels.values(), key=lambda kernel: kernel.number)
-    names = [kernel.name for kernel in kernels if kernel.profile in (board.profile, 0)]
+    names = [kernel.name for kernel in registry().kernels_for(board.profile)]
     with ExitStack() as stack:
         yield stack.enter_context(_device(board, emit_empty(names), request))
 
@@ -76,7 +75,8 @@ def device(board: Board, request: pytest.FixtureRequest) -> Iterator[Device]:
 def flashed(board: Board, request: pytest.FixtureRequest) -> Iterator[Callable[[Model], Device]]:
     """A function that flashes a model and returns the device, its program opened; closed when the test ends."""
     from sdk.emit import emit
-    from sdk.lower import Target, lower
+    from sdk.lower import lower
+    from sdk.target import Target
 
     with ExitStack() as stack:
 

@@ -14,11 +14,12 @@ from sdk import passes
 from sdk.boards import Board
 from sdk.errors import SdkError
 from sdk.graph import DType, Graph, Node, Tensor
-from sdk.lower import Lowered, Lowering, Target, lower
+from sdk.lower import Lowered, Lowering, lower
 from sdk.ops import registry as shipped_registry
 from sdk.ops.base import Registry, View
 from sdk.plan import Buffer, Plan, plan
 from sdk.program import Profile
+from sdk.target import Target
 
 
 @dataclass(frozen=True)

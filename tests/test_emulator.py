@@ -27,9 +27,10 @@ from sdk.errors import DeviceError, LinkError, MissingToolError, ToolError, Usag
 from sdk.flash import connect, flash
 from sdk.link.device import Device
 from sdk.link.transport import Transport
-from sdk.lower import Target, lower
+from sdk.lower import lower
 from sdk.ops import registry
 from sdk.program import Profile
+from sdk.target import Target
 
 FIRMWARE = Path(__file__).parent / "c" / "board.c"
 BOARDS = [board for board in all_boards() if board.flasher in ("emulator", "native")]

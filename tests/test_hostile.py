@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from sdk.load import load_bytes
-from sdk.lower import lower
+from sdk.lower import Lowered, lower
 from sdk.ops import registry
 from sdk.ops.base import Case
 from sdk.paths import FIRMWARE
-from sdk.program import HEADER
+from sdk.program import HEADER, Profile
+from sdk.target import Optimize, Target
 from sdk.write import write
 
 # MICROLITH_FUZZ=100 multiplies the work for a night's run.
@@ -29,15 +30,14 @@ FLAGS = [
 
 @pytest.fixture(scope="session")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The driver, built with all portable kernels and the sanitizers."""
+    """The driver, built with the kernels of all profiles, in plain C, and the sanitizers."""
     compiler = shutil.which("gcc")
     if compiler is None:
         pytest.skip("no gcc on this machine")
     folder = tmp_path_factory.mktemp("hostile")
     kernels = sorted(registry().kernels.values(), key=lambda kernel: kernel.number)
-    portable = [kernel.name for kernel in kernels if kernel.profile.name == "portable"]
-    (folder / "kernels.def").write_text("".join(f"ML_USE({name})\n" for name in portable))
-    sources = [Path(__file__).parent / "c" / "hostile.c", *sorted((FIRMWARE / "src" / "kernels").glob("*.c"))]
+    (folder / "kernels.def").write_text("".join(f"ML_USE({kernel.name})\n" for kernel in kernels))
+    sources = [Path(__file__).parent / "c" / "hostile.c", *sorted((FIRMWARE / "src" / "kernels").rglob("*.c"))]
     sources += [FIRMWARE / "src" / name for name in ("interpreter.c", "crc32.c", "kernel_table.c")]
     includes = [folder, FIRMWARE / "include", FIRMWARE / "src", FIRMWARE / "gen"]
     program = folder / "hostile"
@@ -61,9 +61,17 @@ def first_cases() -> Iterator[Case]:
 
 @pytest.mark.parametrize("case", list(first_cases()), ids=lambda case: case.name)
 def test_mutated_programs_stay_in_bounds(case: Case, hostile: Path, tmp_path: Path) -> None:
-    lowered = lower(load_bytes(write(case.graph)))
-    if not lowered.steps:
+    model = load_bytes(write(case.graph))
+    targets = [Target(profile, optimize) for profile in Profile for optimize in Optimize]
+    programs = {lowered.block: lowered for lowered in (lower(model, target) for target in targets)}
+    if not next(iter(programs.values())).steps:
         pytest.skip("a view: no step to attack")
+    for lowered in programs.values():
+        attack(lowered, case, hostile, tmp_path)
+
+
+def attack(lowered: Lowered, case: Case, hostile: Path, tmp_path: Path) -> None:
+    """Mutates the tables of a program, and runs what the interpreter then accepts."""
     path = tmp_path / "program.mlith"
     path.write_bytes(lowered.block)
     tables = len(lowered.block) - len(lowered.program.constants) - len(lowered.program.state_image)

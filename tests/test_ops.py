@@ -9,6 +9,7 @@ import pytest
 from sdk.boards import Board
 from sdk.cases import case_count, operators, run_cases
 from sdk.link.device import Device
+from sdk.target import Target
 
 # The host runs every case, the emulated Cortex-M4 every second, the others, slower to reach and with the same portable
 # kernels, every sixth. MICROLITH_ALL_CASES=1 runs all everywhere.
@@ -22,7 +23,7 @@ GROUPED = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in s
 def test_operator_equals_the_oracles(name: str, board: Board, device: Device) -> None:
     if case_count(name) == 0:
         pytest.skip("its cases are those of the operators that use it")
-    outcomes = list(run_cases(name, device, board.profile, every=1 if ALL else EVERY.get(board.id, 6)))
+    outcomes = list(run_cases(name, device, Target(board.profile), every=1 if ALL else EVERY.get(board.id, 6)))
     faults = [f"{outcome.case}: {outcome.fault}" for outcome in outcomes if outcome.fault]
     assert not faults, "\n".join(faults)
     if not any(outcome.ran for outcome in outcomes):

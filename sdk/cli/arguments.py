@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sdk.graph import Graph
+    from sdk.target import Optimize
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +36,26 @@ def add_board(parser: argparse._ActionsContainer, *, required: bool = True) -> N
         "--board", "-b", required=required, metavar="B", help="a board's id (`sdk boards` lists them), or a board file"
     )
     action.completer = _board_ids  # type: ignore[attr-defined] # argcomplete's way to be told
+
+
+def add_optimize(parser: argparse.ArgumentParser) -> None:
+    """--optimize, of the commands that lower a model."""
+    parser.add_argument(
+        "--optimize",
+        type=_optimize,
+        default="balanced",
+        metavar="O",
+        help="speed (weights may grow), balanced (fast, weights at their own size: the default) or size",
+    ).completer = lambda **_: ["speed", "balanced", "size"]  # type: ignore[attr-defined]
+
+
+def _optimize(text: str) -> Optimize:
+    from sdk.target import Optimize
+
+    try:
+        return Optimize(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is none of {', '.join(Optimize)}") from None
 
 
 def add_port(parser: argparse.ArgumentParser) -> None:

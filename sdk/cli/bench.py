@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdk.cli.arguments import add_board, add_inputs, add_json, add_model, add_port, model_of
+from sdk.cli.arguments import add_board, add_inputs, add_json, add_model, add_optimize, add_port, model_of
 from sdk.cli.console import Console
 from sdk.cli.samples import samples_of
 
@@ -28,6 +28,7 @@ EXAMPLES = (
 def arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_board(parser)
+    add_optimize(parser)
     add_port(parser)
     add_inputs(parser)
     parser.set_defaults(count=1)
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.deploy import deployed, prepare
 
     board = load_board(args.board)
-    lowered = prepare(model_of(args), board)
+    lowered = prepare(model_of(args), board, args.optimize)
     sample = samples_of(args, lowered.inputs, 1, console)[0]
     with deployed(lowered, board, port=args.port, progress=console.progress) as target:
         console.progress(f"measure on {target.device.transport.name}")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdk.cli.arguments import add_board, add_folder, add_json, add_model, model_of
+from sdk.cli.arguments import add_board, add_folder, add_json, add_model, add_optimize, model_of
 from sdk.cli.console import Console
 from sdk.cli.lower import lowered_json, say_lowered
 
@@ -24,6 +24,7 @@ EXAMPLES = (
 def arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_board(parser)
+    add_optimize(parser)
     add_folder(parser, "build/MODEL-BOARD")
     add_json(parser)
 
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.files import write_whole
 
     board = load_board(args.board)
-    lowered = prepare(model_of(args), board)
+    lowered = prepare(model_of(args), board, args.optimize)
     say_lowered(lowered, console)
     image = make_image(lowered, board, console.progress)
     stem = Path(args.model).stem

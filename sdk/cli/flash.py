@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sdk.cli.arguments import add_board, add_json, add_model, add_port, model_of
+from sdk.cli.arguments import add_board, add_json, add_model, add_optimize, add_port, model_of
 from sdk.cli.build import image_json, say_image
 from sdk.cli.console import Console
 from sdk.cli.lower import lowered_json, say_lowered
@@ -22,6 +22,7 @@ EXAMPLES = (
 def arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_board(parser)
+    add_optimize(parser)
     add_port(parser)
     add_json(parser)
 
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.deploy import deployed, prepare
 
     board = load_board(args.board)
-    lowered = prepare(model_of(args), board)
+    lowered = prepare(model_of(args), board, args.optimize)
     say_lowered(lowered, console)
     with deployed(lowered, board, port=args.port, progress=console.progress) as target:
         say_image(target.image, console)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdk.cli.arguments import add_board, add_folder, add_json, add_model, model_of
+from sdk.cli.arguments import add_board, add_folder, add_json, add_model, add_optimize, model_of
 from sdk.cli.console import Console
 
 if TYPE_CHECKING:
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from sdk.boards import Board
     from sdk.graph import Graph
-    from sdk.lower import Lowered, Target
+    from sdk.lower import Lowered
+    from sdk.target import Target
 
 SUMMARY = "turn a model into C arrays for your own firmware"
 DETAILS = """Writes model.c, model.h, kernels.def (the kernels that the model needs) and MODEL.mlith (the program as a \
@@ -31,6 +32,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
     add_board(which, required=False)
     which.add_argument("--profile", "-p", metavar="P", help="the cores to pack constants for: portable, arm_dsp, ...")
+    add_optimize(parser)
     add_folder(parser, "build/MODEL")
     add_json(parser)
 
@@ -57,16 +59,16 @@ def run(args: argparse.Namespace, console: Console) -> int:
 def _target(args: argparse.Namespace) -> tuple[Board | None, Target]:
     from sdk.boards import load_board
     from sdk.errors import UsageError
-    from sdk.lower import Target
     from sdk.program import Profile
+    from sdk.target import Target
 
     if args.board is not None:
         board = load_board(args.board)
-        return board, Target(board.profile)
+        return board, Target(board.profile, args.optimize)
     names = [profile.name for profile in Profile]
     if args.profile is not None and args.profile not in names:
         raise UsageError(f"there is no profile '{args.profile}'", f"There are {', '.join(names)}.")
-    return None, Target(Profile[args.profile or Profile.portable.name])
+    return None, Target(Profile[args.profile or Profile.portable.name], args.optimize)
 
 
 def _watch(console: Console) -> Callable[[str, Graph], None]:

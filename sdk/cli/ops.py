@@ -56,11 +56,11 @@ def _test(args: argparse.Namespace, console: Console) -> int:
     from sdk.flash import flash
     from sdk.link.device import Device
     from sdk.ops import registry
-    from sdk.program import Profile
+    from sdk.target import Target
 
     board = load_board(args.board)
     names = list(dict.fromkeys(registry().ops[name].names[0] for name in args.names)) or sorted(operators())
-    kernels = [k for k in registry().kernels.values() if k.profile in (Profile.portable, board.profile)]
+    kernels = registry().kernels_for(board.profile)
     image = build(
         board, emit_empty([k.name for k in sorted(kernels, key=lambda k: k.number)]), progress=console.progress
     )
@@ -68,7 +68,7 @@ def _test(args: argparse.Namespace, console: Console) -> int:
     with Device(flash(board, image, port=args.port, progress=console.progress), board_id=board.id) as device:
         for name in names:
             console.progress(f"test {name}")
-            results[name] = list(run_cases(name, device, board.profile))
+            results[name] = list(run_cases(name, device, Target(board.profile)))
     rows = [(name, f"{sum(o.ran for o in all_):,}", f"{len(all_):,}", _faults(all_)) for name, all_ in results.items()]
     console.table(("Operator", ">Ran", ">Cases", "Wrong"), rows)
     console.result({name: [vars(outcome) for outcome in all_] for name, all_ in results.items()})

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdk.cli.arguments import add_board, add_count, add_inputs, add_json, add_model, add_port, model_of
+from sdk.cli.arguments import add_board, add_count, add_inputs, add_json, add_model, add_optimize, add_port, model_of
 from sdk.cli.console import Console
 from sdk.cli.samples import samples_of
 
@@ -33,6 +33,7 @@ TOP = 5
 def arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_board(parser)
+    add_optimize(parser)
     add_port(parser)
     add_inputs(parser)
     add_count(parser, COUNT)
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.deploy import deployed, prepare
 
     board = load_board(args.board)
-    lowered = prepare(model_of(args), board)
+    lowered = prepare(model_of(args), board, args.optimize)
     samples = samples_of(args, lowered.inputs, COUNT, console)
     answers, ticks = [], []
     with deployed(lowered, board, port=args.port, progress=console.progress) as target:

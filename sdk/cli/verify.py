@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdk.cli.arguments import add_board, add_count, add_inputs, add_json, add_model, add_port, model_of
+from sdk.cli.arguments import add_board, add_count, add_inputs, add_json, add_model, add_optimize, add_port, model_of
 from sdk.cli.console import Console
 from sdk.cli.samples import samples_of
 from sdk.errors import UsageError, VerifyError
@@ -39,6 +39,7 @@ COUNT = 5
 def arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_board(parser)
+    add_optimize(parser)
     add_port(parser)
     add_inputs(parser)
     add_count(parser, COUNT)
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     board = load_board(args.board)
     graph = model_of(args)
-    lowered = prepare(graph, board)
+    lowered = prepare(graph, board, args.optimize)
     scores = _labelled(args, lowered, console) if args.dataset else None
     if scores is not None:
         samples = [each.sample for each in scores.labelled]

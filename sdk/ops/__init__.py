@@ -23,9 +23,12 @@ _folders: list[Path] = []
 @cache
 def registry() -> Registry:
     """The operators that the SDK ships, and those of the user's folders."""
+    from sdk.variants import all_variants  # they name the operators' kernels
+
     known = Registry()
     for module in sorted(info.name for info in pkgutil.iter_modules(__path__)):
         known = known.extended(getattr(importlib.import_module(f"sdk.ops.{module}"), "OPS", []))
+    known = known.extended([], [kernel for variant in all_variants() for kernel in variant.kernels])
     named = [Path(part) for part in os.environ.get("MICROLITH_OPS", "").split(os.pathsep) if part]
     for folder in dict.fromkeys([*named, *_folders]):
         for file in sorted(folder.glob("*.py")):

@@ -272,6 +272,10 @@ class Registry:
     ops: Mapping[str, Op] = field(default_factory=dict)
     kernels: Mapping[str, Kernel] = field(default_factory=dict)
 
+    def kernels_for(self, profile: Profile) -> list[Kernel]:
+        """The kernels that a device of `profile` runs, by rising number."""
+        return sorted((k for k in self.kernels.values() if k.profile in profile.runs), key=lambda kernel: kernel.number)
+
     def op(self, node: Node) -> Op:
         """The operator of `node`. UnsupportedError, naming what could be done, if there is none."""
         if node.op in self.ops:
@@ -286,17 +290,18 @@ class Registry:
             "Replace it in the model, or write it as a custom operator (docs/custom-operators.md, --ops DIR).",
         )
 
-    def extended(self, ops: Sequence[Op]) -> Registry:
-        """This registry with `ops` added. ValueError where a kernel's name or number is taken."""
+    def extended(self, ops: Sequence[Op], more_kernels: Sequence[Kernel] = ()) -> Registry:
+        """This registry with `ops`, their kernels and `more_kernels` added. ValueError where a kernel's name or number
+        is taken."""
         by_name = dict(self.ops)
         kernels = dict(self.kernels)
         numbers = {kernel.number: kernel.name for kernel in kernels.values()}
         for op in ops:
             by_name |= dict.fromkeys(op.names, op)
-            for kernel in op.kernels:
-                if (
-                    numbers.setdefault(kernel.number, kernel.name) != kernel.name
-                    or kernels.setdefault(kernel.name, kernel) != kernel
-                ):
-                    raise ValueError(f"kernel {kernel.name} ({kernel.number}) clashes with {numbers[kernel.number]}")
+        for kernel in (*more_kernels, *(kernel for op in ops for kernel in op.kernels)):
+            if (
+                numbers.setdefault(kernel.number, kernel.name) != kernel.name
+                or kernels.setdefault(kernel.name, kernel) != kernel
+            ):
+                raise ValueError(f"kernel {kernel.name} ({kernel.number}) clashes with {numbers[kernel.number]}")
         return Registry(by_name, kernels)

@@ -1,0 +1,27 @@
+"""What lowering needs to know of where a program will run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sdk.program import Profile
+
+
+class Optimize(StrEnum):
+    """What fast variants of kernels may cost."""
+
+    speed = "speed"
+    """Fewest cycles: weights may take several times their size."""
+    balanced = "balanced"
+    """Fast with weights at their own size."""
+    size = "size"
+    """Smallest image: the variants that pay in a few hundred bytes of code."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A board's kernel profile, and what to optimize for."""
+
+    profile: Profile = Profile.portable
+    optimize: Optimize = Optimize.balanced
