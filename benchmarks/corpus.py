@@ -1,11 +1,12 @@
-"""Run a folder of .tflite models on a device and print, for each one, whether it computes what the oracle computes.
+"""Run folders of .tflite models on a device and print, for each one, whether it computes what the oracles compute.
 
-    python benchmarks/corpus.py ../models                     all models, on the host
-    python benchmarks/corpus.py ../models/mcu --board mps2-an386 --match kws
-    python benchmarks/corpus.py ../models --json corpus.json
+    python -m benchmarks.corpus MODELS                          every model below a folder, on the host
+    python -m benchmarks.corpus MODELS/mcu --board mps2-an386 --match kws --jobs 2
+    python -m benchmarks.corpus MODELS --data DATA --json corpus.json
 
-Every output and every intermediate tensor that the oracle keeps is compared, over random inputs and, with `--data`,
-real ones; stateful models see them in succession. A model that is refused is listed with the reason.
+Every output and every intermediate tensor that an oracle keeps is compared with both oracles where both take the model:
+over random inputs and, with `--data`, real ones. A model with state is called with them in succession, and its state is
+not put back in between. Without folders, $MICROLITH_CORPUS names one. Exit code 1 if any model differs.
 """
 
 from __future__ import annotations
@@ -16,39 +17,45 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-
-import numpy as np
 
 from sdk.boards import Board, load_board
 from sdk.build import build
 from sdk.emit import emit
-from sdk.errors import SdkError
+from sdk.errors import FitError, InputError, SdkError
 from sdk.flash import flash
-from sdk.graph import Array, DType, Graph
+from sdk.graph import Array
+from sdk.inputs import random_samples, read_samples
 from sdk.link.device import Device
 from sdk.load import load
 from sdk.lower import Lowered, lower
 from sdk.ops import registry
 from sdk.ops.base import View
 from sdk.oracle import IMPLEMENTATIONS, Oracle
+from sdk.program import TensorSpec
+from sdk.ranges import input_ranges
 from sdk.target import Target
 from sdk.verify import verify
 
-STATEFUL = {"READ_VARIABLE", "ASSIGN_VARIABLE", "SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM", "CUSTOM:CIRCULAR_BUFFER"}
 STEP_TIMEOUT_S = 600.0
+STATEFUL_CALLS = 10  # in succession, at least
+REAL_LIMIT = 20  # samples of a file or folder
 
-# Real inputs by the words in a model's name: the folder below --data that holds them as raw bytes.
+# Real inputs by the words in a model's name: the files below --data that fit its input.
 REAL_INPUTS = {
-    "kws_ref": "samples/aww_input",
-    "vww_96": "samples/vww_input",
-    "pretrainedResnet": "samples/resnet_input",
-    "ToyCar": "samples/toycar_input",
-    "person_detect": "samples/person_detect_input",
-    "micro_speech": "samples/micro_speech_input",
-    "magic_wand": "samples/magic_wand_input",
-    "cifar10": "samples/cifar10_input",
+    "kws_ref": "samples/aww_input/*.bin",
+    "vww_96": "samples/vww_input/*.bin",
+    "visual_wake_words": "samples/vww_input/*.bin",
+    "pretrainedResnet": "samples/resnet_input/*.bin",
+    "ToyCar": "samples/toycar_input/*.bin",
+    "person_detect": "samples/person_detect_input/*.b*",
+    "micro_speech": "samples/micro_speech_input/*.bin",
+    "magic_wand": "samples/magic_wand_input/*.bin",
+    "cifar10": "samples/cifar10_input/*.bin",
+    "audio_preprocessor": "tflm/*.wav",
 }
 
 
@@ -57,56 +64,67 @@ class Row:
     """What became of one model. `oracles` maps each oracle to "exact", to where it differs, or to why it refuses."""
 
     model: str
+    verdict: str = "refused"  # refused, needs a custom operator, too large, unproven (no oracle), differs, exact
+    reason: str = ""
     operators: dict[str, int] = field(default_factory=dict)
     arena_bytes: int = 0
     state_bytes: int = 0
     macs_before: int = 0
     macs_after: int = 0
-    inputs: int = 0
+    random_inputs: int = 0
+    real_inputs: int = 0
+    compared: int = 0  # values
     oracles: dict[str, str] = field(default_factory=dict)
-    refused: str = ""
-
-    @property
-    def verdict(self) -> str:
-        """refused, unproven (no oracle), differs or exact."""
-        if self.refused:
-            return "refused"
-        results = [text for text in self.oracles.values() if not text.startswith("refuses")]
-        if not results:
-            return "unproven"
-        return "exact" if all(text == "exact" for text in results) else "differs"
 
 
 def corpus_folder() -> Path | None:
-    """The public models, where they are on this machine: $MICROLITH_CORPUS or ../shared/models beside the checkout."""
-    named = os.environ.get("MICROLITH_CORPUS")
-    folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "models"
-    return folder if folder.is_dir() else None
+    """The folder of public models that $MICROLITH_CORPUS names; None without it."""
+    folder = os.environ.get("MICROLITH_CORPUS")
+    return Path(folder) if folder else None
 
 
 def check_model(path: Path, board: Board, data: Path | None = None, count: int = 5) -> Row:
     """Lowers, flashes and verifies one model, layers included."""
     row = Row(path.name)
     try:
-        graph = load(path)
-        row.operators = dict(Counter(node.op for node in graph.nodes))
-        row.macs_before = sum(registry().op(node).macs(View(graph, node)) for node in graph.nodes)
-        lowered = lower(graph, Target(profile=board.profile))
-        row.arena_bytes, row.state_bytes = lowered.program.arena_bytes, lowered.program.state_bytes
-        row.macs_after = lowered.macs
-        rounds = 10 if STATEFUL & set(row.operators) else count
-        sets = [*random_inputs(graph, rounds), *real_inputs(path, graph, data)]
-        row.inputs = len(sets)
-        with Device(flash(board, build(board, emit(lowered))), board_id=board.id) as device:
-            device.open_resident()
-            for which in IMPLEMENTATIONS:
-                row.oracles[which] = _compare(path, which, device, lowered, sets)
+        _check(row, path, board, data, count)
+    except FitError as error:
+        row.verdict, row.reason = "too large", _line(error.message)
     except SdkError as error:
-        row.refused = f"{type(error).__name__}: {error.message}"
+        row.reason = _line(error.message)
+        if missing := [op for op in row.operators if op.startswith("CUSTOM:") and op not in registry().ops]:
+            row.verdict = "needs a custom operator"
+            row.reason = f"{', '.join(missing)}: {error.remedy}"
     return row
 
 
-def _compare(path: Path, which: str, device: Device, lowered: Lowered, sets: Sequence[Sequence[Array]]) -> str:
+def _check(row: Row, path: Path, board: Board, data: Path | None, count: int) -> None:
+    graph = load(path)
+    row.operators = dict(Counter(node.op for node in graph.nodes))
+    row.macs_before = sum(registry().op(node).macs(View(graph, node)) for node in graph.nodes)
+    lowered = lower(graph, Target(profile=board.profile))
+    row.arena_bytes, row.state_bytes = lowered.program.arena_bytes, lowered.program.state_bytes
+    row.macs_after = lowered.macs
+    calls = max(count, STATEFUL_CALLS) if row.state_bytes else count
+    chance = [sample.arrays for sample in random_samples(lowered.inputs, calls, 0, input_ranges(graph))]
+    real = list(real_inputs(path, lowered.inputs, data))
+    row.random_inputs, row.real_inputs = len(chance), len(real)
+    with Device(flash(board, build(board, emit(lowered))), board_id=board.id) as device:
+        device.open_resident()
+        for which in IMPLEMENTATIONS:
+            row.oracles[which] = _compare(row, path, which, device, lowered, [*chance, *real])
+    found = [text for text in row.oracles.values() if not text.startswith("refuses")]
+    row.reason = next(
+        (f"{which}: {text}" for which, text in row.oracles.items() if text in found and text != "exact"), ""
+    )
+    row.verdict = "differs" if row.reason else "exact" if found else "unproven"
+    if not found:
+        row.reason = "; ".join(f"{which} {text}" for which, text in row.oracles.items())
+
+
+def _compare(
+    row: Row, path: Path, which: str, device: Device, lowered: Lowered, sets: Sequence[Sequence[Array]]
+) -> str:
     try:
         oracle = Oracle(path.read_bytes(), which)
     except SdkError as error:
@@ -117,80 +135,105 @@ def _compare(path: Path, which: str, device: Device, lowered: Lowered, sets: Seq
         except SdkError as error:
             return f"refuses: {error.message}"
         verdict = verify(device, lowered, oracle, sets, layers=True, timeout_s=STEP_TIMEOUT_S)
+    row.compared += verdict.compared
     return "exact" if verdict.ok else str(verdict.first_difference)
 
 
-def random_inputs(graph: Graph, count: int) -> Iterator[tuple[Array, ...]]:
-    """`count` sets of inputs over the whole range of their types, always the same."""
-    rng = np.random.default_rng(0)
-    for _ in range(count):
-        yield tuple(_random(graph, tensor_id, rng) for tensor_id in graph.inputs)
+def real_inputs(path: Path, specs: Sequence[TensorSpec], data: Path | None) -> Iterator[tuple[Array, ...]]:
+    """The real inputs below `data` that belong to a model and fit its inputs."""
+    for words, pattern in REAL_INPUTS.items() if data is not None else ():
+        if words in path.name:
+            for file in sorted(data.glob(pattern)):
+                try:
+                    samples = read_samples([file], specs)
+                except InputError:  # another form of the model, of another type or size
+                    continue
+                yield from (sample.arrays for sample in samples[:REAL_LIMIT])
 
 
-def _random(graph: Graph, tensor_id: int, rng: np.random.Generator) -> Array:
-    tensor = graph.tensor(tensor_id)
-    if tensor.dtype is DType.FLOAT32:
-        values = rng.normal(size=tensor.shape).astype(np.float32)
-        # Numbers that become indices must be some: both oracles refuse negative ones.
-        return np.abs(values) if any(node.op == "GATHER" for node in graph.nodes) else values
-    if tensor.dtype is DType.BOOL:
-        return rng.integers(0, 2, tensor.shape).astype(bool)
-    limits = np.iinfo(tensor.dtype.numpy)
-    low, high = (limits.min, limits.max) if limits.bits <= 16 else (0, 10)
-    return rng.integers(low, high, tensor.shape, endpoint=True).astype(tensor.dtype.numpy)
+def _line(text: str) -> str:
+    return " ".join(text.split())
 
 
-def real_inputs(path: Path, graph: Graph, data: Path | None) -> Iterator[tuple[Array, ...]]:
-    """The real inputs below `data` that belong to a model: files with exactly the bytes of its one input."""
-    if data is None or len(graph.inputs) != 1:
+HEAD = (
+    f"{'verdict':<24} {'oracles':<14} {'inputs':>14} {'arena':>11} {'state':>7} {'MACs':>11} {'after passes':>12}"
+    "  operators"
+)
+
+
+def print_row(row: Row, width: int) -> None:
+    """A line of the table, and one with the reason where the model is not exact."""
+    agreed = [which for which, text in row.oracles.items() if text == "exact"]
+    oracles = "both" if len(agreed) == len(IMPLEMENTATIONS) else " ".join(agreed) or "-"
+    inputs = f"{row.random_inputs}" + (f" + {row.real_inputs} real" if row.real_inputs else "")
+    inputs += " calls" if row.state_bytes else ""
+    sizes = f"{row.arena_bytes:>11,} {row.state_bytes:>7,} {row.macs_before:>11,} {row.macs_after:>12,}"
+    operators = ", ".join(f"{count} {name}" for name, count in sorted(row.operators.items()))
+    print(f"{row.model:<{width}} {row.verdict:<24} {oracles:<14} {inputs:>14} {sizes}  {operators}")
+    if row.reason:
+        print(f"{'':<{width}} {row.reason}")
+    sys.stdout.flush()
+
+
+def summary(rows: Sequence[Row], board: Board) -> Iterator[str]:
+    """What the table comes to, in a few lines."""
+    counts = Counter(row.verdict for row in rows)
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+    yield f"{len(rows)} models on {board.id}: {verdicts}"
+    both = sum(all(text == "exact" for text in row.oracles.values()) for row in rows if row.verdict == "exact")
+    yield f"{both} equal both oracles; the others that are exact equal the one that takes them"
+    calls = [row for row in rows if row.verdict == "exact" and row.state_bytes]
+    yield f"{len(calls)} have state, compared over {STATEFUL_CALLS} or more successive calls"
+    real = sum(row.real_inputs for row in rows)
+    yield f"{sum(row.compared for row in rows):,} values compared; {real} of the inputs were real ones"
+
+
+def model_files(folders: Sequence[Path], match: str) -> list[Path]:
+    """The .tflite files in and below `folders`, by name."""
+    files = [file for folder in folders for file in ([folder] if folder.is_file() else folder.rglob("*.tflite"))]
+    return [file for file in sorted(files) if match in file.name]
+
+
+def check_models(files: Sequence[Path], board: str, data: Path | None, count: int, jobs: int) -> Iterator[Row]:
+    """The rows of `files` in their order, as they are made by `jobs` processes."""
+    work = partial(_check_on, board, data, count)
+    if jobs == 1:
+        yield from map(work, files)
         return
-    tensor = graph.tensor(graph.inputs[0])
-    for words, folder in REAL_INPUTS.items():
-        if words not in path.name:
-            continue
-        for file in sorted((data / folder).glob("*.bin")):
-            raw = file.read_bytes()
-            if len(raw) == tensor.bytes:
-                yield (np.frombuffer(raw, tensor.dtype.numpy).reshape(tensor.shape),)
+    with ProcessPoolExecutor(jobs) as pool:
+        yield from pool.map(work, files)
 
 
-def _print_row(row: Row) -> None:
-    operators = " ".join(f"{name}:{count}" for name, count in sorted(row.operators.items()))
-    sizes = (
-        f"arena {row.arena_bytes:>8,} state {row.state_bytes:>6,} MACs {row.macs_before:>12,} -> {row.macs_after:>12,}"
-    )
-    print(f"{row.verdict:<9} {row.model:<52} {sizes}  {operators}")
-    if row.refused:
-        print(f"          {row.refused}")
-    for which, text in row.oracles.items():
-        if text != "exact":
-            print(f"          {which}: {text[:160]}")
+def _check_on(board: str, data: Path | None, count: int, path: Path) -> Row:
+    return check_model(path, load_board(board), data, count)
 
 
 def main() -> int:
-    """Prints a line a model and the sums; 0 if nothing differs."""
+    """Prints a line a model and the sums."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="*", help="folders or files; default: $MICROLITH_CORPUS")
-    parser.add_argument("--board", default="native", help="board to run on")
+    parser.add_argument("--board", default="native", help="board to run on (default: native)")
     parser.add_argument("--match", default="", help="only models whose name contains this")
     parser.add_argument("--data", type=Path, help="folder of real inputs")
-    parser.add_argument("--count", type=int, default=5, help="random input sets a model")
-    parser.add_argument("--json", type=Path, help="also write the rows here")
+    parser.add_argument("--count", type=int, default=5, help="random inputs of a model (default: 5)")
+    parser.add_argument("--jobs", type=int, default=1, help="models at a time (default: 1)")
+    parser.add_argument("--json", type=Path, help="also write all that is known here, the oracles' refusals included")
     arguments = parser.parse_args()
-    folders = arguments.folder or [folder for folder in [corpus_folder()] if folder is not None]
-    if not folders:
-        parser.error("name a folder of models, or set MICROLITH_CORPUS")
-    files = sorted(file for folder in folders for file in ([folder] if folder.is_file() else folder.rglob("*.tflite")))
+    files = model_files(arguments.folder or [each for each in [corpus_folder()] if each is not None], arguments.match)
+    if not files:
+        parser.error("no models: name a folder that holds some, or set MICROLITH_CORPUS")
     board = load_board(arguments.board)
+    width = max(len(file.name) for file in files)
+    print(f"{'model':<{width}} {HEAD}")
     rows = []
-    for file in files:
-        if arguments.match in file.name:
-            rows.append(check_model(file, board, arguments.data, arguments.count))
-            _print_row(rows[-1])
-            sys.stdout.flush()
-    print(", ".join(f"{count} {verdict}" for verdict, count in sorted(Counter(row.verdict for row in rows).items())))
+    for row in check_models(files, arguments.board, arguments.data, arguments.count, arguments.jobs):
+        rows.append(row)
+        print_row(row, width)
+        if sys.stderr.isatty():
+            print(f"[{len(rows)}/{len(files)}]", end="\r", file=sys.stderr, flush=True)
+    print("\n".join(["", *summary(rows, board)]))
     if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(row) | {"verdict": row.verdict} for row in rows], indent=1))
+        arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
     return 1 if any(row.verdict == "differs" for row in rows) else 0
 
 

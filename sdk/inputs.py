@@ -28,6 +28,7 @@ import numpy as np
 from sdk.cache import Progress, silent
 from sdk.errors import InputError
 from sdk.graph import Array, DType
+from sdk.ops.base import Range
 from sdk.program import TensorSpec
 
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp"}
@@ -49,15 +50,24 @@ def describe(spec: TensorSpec) -> str:
     return f"'{spec.name}' {spec.dtype.numpy_name}{list(spec.shape)}"
 
 
-def random_samples(specs: Sequence[TensorSpec], count: int, seed: int) -> list[Sample]:
+def random_samples(
+    specs: Sequence[TensorSpec], count: int, seed: int, ranges: Mapping[int, Range] | None = None
+) -> list[Sample]:
     """`count` samples that are the same for the same seed: 8- and 16-bit integers over their whole range, wider ones
-    within +-1000 (0 to 1000 unsigned), float32 from the normal distribution with mean 0 and deviation 1."""
+    within +-1000 (0 to 1000 unsigned), float32 from the normal distribution with mean 0 and deviation 1. `ranges`:
+    whole numbers between these for the inputs at these positions (`sdk.ranges`)."""
     rng = np.random.default_rng(seed)
-    return [Sample(f"random {i}", tuple(_random(rng, spec) for spec in specs)) for i in range(count)]
+    limits = [(ranges or {}).get(position) for position in range(len(specs))]
+    return [
+        Sample(f"random {i}", tuple(_random(rng, spec, limit) for spec, limit in zip(specs, limits, strict=True)))
+        for i in range(count)
+    ]
 
 
-def _random(rng: np.random.Generator, spec: TensorSpec) -> Array:
+def _random(rng: np.random.Generator, spec: TensorSpec, limit: Range | None) -> Array:
     dtype = spec.dtype.numpy
+    if limit is not None:
+        return rng.integers(np.asarray(limit[0]), np.asarray(limit[1]), spec.shape, endpoint=True).astype(dtype)
     if dtype.kind == "f":
         return rng.normal(size=spec.shape).astype(dtype)
     if dtype.kind == "b":

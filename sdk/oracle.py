@@ -69,7 +69,8 @@ class Oracle:
                 self._fresh = True
                 return
         raise UnsupportedError(
-            "; ".join(self._reasons), "Without reference results of this model a device cannot be verified."
+            "; ".join(self._reasons),
+            "Verify it as converted to float32, or to int8 throughout; `sdk run` runs the model as it is.",
         )
 
     def _call(self, command: str, *arguments: Any) -> Any:

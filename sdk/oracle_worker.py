@@ -17,6 +17,7 @@ import importlib
 import math
 import os
 import pickle
+import re
 import select
 import signal
 import struct
@@ -277,8 +278,13 @@ def _pipe() -> tuple[IO[bytes], IO[bytes]]:
 def _said(noise: IO[bytes]) -> str:
     """What the library has printed, for a message: its last words."""
     text = os.pread(noise.fileno(), 1 << 20, 0).decode("utf-8", "replace")
-    words = " ".join(line.strip() for line in text.splitlines() if line.strip())
+    words = " ".join(re.sub(r"tensorflow/\S+\.(cc|h)(:\d+)?", "", text).split())
     return f" ({words[-NOISE_CHARS:]})" if words else ""
+
+
+def _first_sentence(error: Exception) -> str:
+    """What a library's exception says, in one line without advice for developers of TensorFlow."""
+    return (" ".join(str(error).split()) or type(error).__name__).split(". ")[0].rstrip(".")[:NOISE_CHARS]
 
 
 def _serve(which: str, requests: IO[bytes], replies: IO[bytes], noise: IO[bytes]) -> None:
@@ -298,8 +304,7 @@ def _serve(which: str, requests: IO[bytes], replies: IO[bytes], noise: IO[bytes]
             try:
                 answer = (None, getattr(model, command)(*arguments))
             except Exception as error:  # noqa: BLE001 - whatever a library raises belongs to the other side
-                text = f"{type(error).__name__}: {error}"[:NOISE_CHARS]
-                answer = ("refused", f"refuses it: {text}{_said(noise)}")
+                answer = ("refused", f"refuses it: {_first_sentence(error)}{_said(noise)}")
             write_message(replies, answer)
     except (EOFError, BrokenPipeError):
         pass

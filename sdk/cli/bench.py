@@ -41,8 +41,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.deploy import deployed, prepare
 
     board = load_board(args.board)
-    lowered = prepare(model_of(args), board, args.optimize)
-    sample = samples_of(args, lowered.inputs, 1, console)[0]
+    graph = model_of(args)
+    lowered = prepare(graph, board, args.optimize)
+    sample = samples_of(args, graph, lowered.inputs, 1, console)[0]
     with deployed(lowered, board, port=args.port, progress=console.progress) as target:
         console.progress(f"measure on {target.device.transport.name}")
         measured = bench(target, lowered, sample.arrays)

@@ -46,8 +46,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.deploy import deployed, prepare
 
     board = load_board(args.board)
-    lowered = prepare(model_of(args), board, args.optimize)
-    samples = samples_of(args, lowered.inputs, COUNT, console)
+    graph = model_of(args)
+    lowered = prepare(graph, board, args.optimize)
+    samples = samples_of(args, graph, lowered.inputs, COUNT, console)
     answers, ticks = [], []
     with deployed(lowered, board, port=args.port, progress=console.progress) as target:
         for number, sample in enumerate(samples):

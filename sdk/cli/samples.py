@@ -10,19 +10,23 @@ from sdk.cli.console import Console
 from sdk.errors import UsageError
 
 if TYPE_CHECKING:
+    from sdk.graph import Graph
     from sdk.inputs import Sample
     from sdk.program import TensorSpec
 
 
-def samples_of(args: argparse.Namespace, specs: Sequence[TensorSpec], count: int, console: Console) -> list[Sample]:
+def samples_of(
+    args: argparse.Namespace, graph: Graph, specs: Sequence[TensorSpec], count: int, console: Console
+) -> list[Sample]:
     """What `arguments.add_inputs` was given: files, or else random values, `count` of them where --count is not
     given."""
     from sdk.inputs import random_samples, read_samples
+    from sdk.ranges import input_ranges
 
     if not args.inputs:
         if args.image_range:
             raise UsageError("--image-range is for images, and there are none", "Give them with --inputs FILE...")
-        return random_samples(specs, args.count or count, args.seed)
+        return random_samples(specs, args.count or count, args.seed, input_ranges(graph))
     image_range = tuple(args.image_range) if args.image_range else None
     samples = read_samples(args.inputs, specs, image_range, console.note)
     return samples[: args.count] if args.count else samples

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if scores is not None:
         samples = [each.sample for each in scores.labelled]
     else:
-        samples = samples_of(args, lowered.inputs, COUNT, console)
+        samples = samples_of(args, graph, lowered.inputs, COUNT, console)
     console.progress("load the oracle")
     with (
         reference_for(write(graph) if args.shape else Path(args.model).read_bytes(), args.oracle) as oracle,

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from sdk.lower import Lowering
 
 
+# The lowest and the highest value of a tensor: one for all of it, or one for each element.
+Range = tuple[int, int] | tuple[Array, Array]
+
 CUSTOM_KERNELS = 0x8000  # the first kernel number of users
 
 
@@ -180,6 +183,10 @@ class Op(ABC):
 
     def unchanged(self, view: View) -> Tensor | None:
         """The input that the node's one output is equal to in every bit, where shapes and scales do not matter."""
+        return None
+
+    def takes(self, view: View, index: int) -> Range | None:
+        """The values that input `index` may have, where it holds indices or a shape; else None."""
         return None
 
     def fold(self, view: View, inputs: Sequence[Array]) -> Sequence[Array] | None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from sdk.graph import Array, DType, Tensor
 from sdk.lower import Lowering, Value
-from sdk.ops.base import Bound, Case, CaseGraph, Kernel, Op, View, read, write
+from sdk.ops.base import Bound, Case, CaseGraph, Kernel, Op, Range, View, read, write
 from sdk.ops.movement import STRIDED_COPY, Move, Movement, axis_of, integers, progression
 from sdk.ops.quantize import DEQUANTIZE_B8
 from sdk.program import Field, Struct, fields
@@ -93,6 +93,10 @@ class Lookup(Movement):
         fits = y.elements == form.outer * form.count * form.inner
         view.need(fits, f"its output {list(y.shape)} does not fit {form.count} of {list(form.x.shape)}")
         check_indices(view, form.indices, form.dims)
+
+    def takes(self, view: View, index: int) -> Range | None:
+        form = self.form(view)
+        return (0, min(form.dims) - 1) if view.input(index) is form.indices else None
 
     def moves(self, view: View, x: Sequence[Array], y: Sequence[Array]) -> Iterator[Move]:
         """Of constant indices that all share: one move if they are evenly spaced, else one for each."""

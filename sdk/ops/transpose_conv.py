@@ -12,7 +12,7 @@ from sdk import numerics
 from sdk.graph import DType
 from sdk.lower import ABSENT, Lowering
 from sdk.ops import convolution as conv
-from sdk.ops.base import Case, CaseGraph, Kernel, Op, View, read, write
+from sdk.ops.base import Case, CaseGraph, Kernel, Op, Range, View, read, write
 from sdk.program import Struct, embed, fields
 
 ARGS_S8 = Struct("ml_transpose_conv_s8_args", (*embed("window", conv.WINDOW), *embed("quantized", conv.QUANTIZED)))
@@ -79,6 +79,10 @@ class TransposeConv(Op):
             view.need(
                 same, f"its output {list(view.output().shape)} is not the {shape.reshape(-1).tolist()} it asks for"
             )
+
+    def takes(self, view: View, index: int) -> Range | None:
+        shape = np.array(view.output().shape)
+        return (shape, shape) if index == SHAPE else None
 
     def macs(self, view: View) -> int:
         # What the edges cut off is counted too.
