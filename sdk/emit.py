@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdk.files import write_whole
+from sdk.files import deliver
 from sdk.gen import kernels_header
 from sdk.lower import Lowered
 from sdk.ops import registry
@@ -84,8 +84,9 @@ def _header(name: str, symbol: str, lowered: Lowered | None) -> str:
 
 
 def write_files(emitted: Emitted, folder: Path, name: str = "model") -> list[Path]:
-    """Writes the C files and `<name>.mlith` into `folder`; each appears whole or not at all. OSError passes through."""
-    contents = {key: text.encode() for key, text in emitted.files.items()} | {f"{name}.mlith": emitted.program}
-    for key, data in contents.items():
-        write_whole(folder / key, data)
-    return [folder / key for key in contents]
+    """Writes the C files and `<name>.mlith` into `folder`; all of them or none. OutputError if one cannot be
+    written."""
+    contents = {folder / key: text.encode() for key, text in emitted.files.items()}
+    contents[folder / f"{name}.mlith"] = emitted.program
+    deliver(contents)
+    return list(contents)

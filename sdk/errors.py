@@ -20,8 +20,14 @@ class SdkError(Exception):
         return f"{self.message}\n{self.remedy}" if self.remedy else self.message
 
 
+class OutputError(SdkError):
+    """A file or the standard output cannot be written; or the system refuses something else."""
+
+    exit_code = 1
+
+
 class UsageError(SdkError):
-    """A command was called with arguments that do not fit together."""
+    """The command line is wrong: arguments that do not fit together, or a model file that cannot be read."""
 
     exit_code = 2
 
@@ -45,7 +51,7 @@ class FitError(SdkError):
 
 
 class InputError(SdkError):
-    """An input array or file has the wrong shape, type or content."""
+    """An input file cannot be read, or an array has the wrong shape, type or content."""
 
     exit_code = 6
 

@@ -2,15 +2,68 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+
+from sdk.errors import OutputError
+
+
+def deliver(contents: Mapping[Path, bytes]) -> None:
+    """Writes the files that a user has asked for: all of them, or nothing. OutputError, naming the one that failed."""
+    try:
+        write_all(contents)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {error.filename}: {error.strerror}",
+            "Free some space, or choose another place with --output.",
+        ) from error
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Makes `data` the content of `path`, and its folder if that is missing. A reader sees the old content or the new
-    one, never a part; nothing else stays behind, also if this is interrupted. OSError passes through."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """`write_all` for one file."""
+    write_all({path: data})
+
+
+def write_all(contents: Mapping[Path, bytes]) -> None:
+    """Makes each value of `contents` the content of its path, and the folders that are missing. A reader sees the old
+    content of a file or the new one, never a part; if one cannot be written, or this is interrupted, all stay as they
+    were and nothing else stays behind. OSError passes through, with the path as its file name."""
+    made: list[Path] = []
+    aside: dict[Path, Path] = {}
+    try:
+        for path, data in contents.items():
+            try:
+                _make_folder(path.parent, made)
+                aside[path] = _write_aside(path, data)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(path)) from error
+        for path, temporary in aside.items():
+            temporary.replace(path)
+    except BaseException:
+        for temporary in aside.values():
+            temporary.unlink(missing_ok=True)
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):  # someone else uses it by now
+                folder.rmdir()
+        raise
+
+
+def _make_folder(folder: Path, made: list[Path]) -> None:
+    """Makes `folder` and the ones above it; `made` gets those that were missing."""
+    if not folder.is_dir():
+        _make_folder(folder.parent, made)
+        folder.mkdir(exist_ok=True)
+        made.append(folder)
+
+
+def _write_aside(path: Path, data: bytes) -> Path:
+    """A temporary file beside `path` that holds `data`, with the rights of a new file."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         temporary = Path(file.name)
         try:
@@ -19,7 +72,7 @@ def write_whole(path: Path, data: bytes) -> None:
             umask = os.umask(0)
             os.umask(umask)
             temporary.chmod(0o666 & ~umask)
-            temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+    return temporary

@@ -20,7 +20,7 @@ import flatbuffers.flexbuffers
 import numpy as np
 import tflite
 
-from sdk.errors import ModelError
+from sdk.errors import ModelError, UsageError
 from sdk.graph import Array, DType, Graph, Node, Quantization, Signature, Tensor
 
 REMEDY = "Convert the model again, or check that the file was copied whole."
@@ -59,11 +59,12 @@ BUILTIN_NAMES: dict[int, str] = _names(tflite.BuiltinOperator)
 
 
 def load(path: str | Path) -> Graph:
-    """The main graph of the .tflite file at `path`. ModelError where the file is not a sound model."""
+    """The main graph of the .tflite file at `path`. UsageError if it cannot be read, ModelError if it is not
+    sound."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise ModelError(f"cannot read the model {path}: {error.strerror}", "Check the path.") from error
+        raise UsageError(f"cannot read the model {path}: {error.strerror}", "Check the path.") from error
     return load_bytes(data, Path(path).stem)
 
 

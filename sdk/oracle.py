@@ -123,6 +123,7 @@ class _Worker:
             [sys.executable, "-P", oracle_worker.__file__, name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            process_group=0,  # Ctrl-C on the terminal is for this process, which ends the child by closing the pipe
             # It forks: threads that numpy starts for linear algebra would be missing in the forked processes.
             env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
         )

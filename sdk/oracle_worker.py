@@ -314,7 +314,6 @@ def _serve(which: str, requests: IO[bytes], replies: IO[bytes], noise: IO[bytes]
 
 def main(which: str) -> None:
     """Answers requests until the other side closes its end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends this process by closing the pipe
     requests, replies = os.fdopen(0, "rb", closefd=False), os.fdopen(1, "wb", closefd=False)
     children: dict[int, Child] = {}
     missing = ""

@@ -10,11 +10,8 @@ import pty
 import random
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -355,8 +352,8 @@ BAD: dict[str, tuple[str, int, str]] = {
     "bad count": ("verify models/sound.tflite --board native --count 0", 2, "at least 1"),
     "range of no image": ("run models/sound.tflite --board native --image-range 0 1", 2, "--inputs"),
     "unknown profile": ("lower models/sound.tflite --profile m4", 2, "portable"),
-    "missing model": ("lower models/none.tflite", 3, "models/none.tflite"),
-    "folder": ("inspect models", 3, "models"),
+    "missing model": ("lower models/none.tflite", 2, "models/none.tflite"),
+    "folder": ("inspect models", 2, "models"),
     "empty": ("lower models/empty.tflite", 3, "empty is empty"),
     "no model at all": ("lower models/text.tflite", 3, "not a .tflite"),
     "cut": ("lower models/cut.tflite", 3, "damaged or cut short|not sound"),
@@ -453,66 +450,3 @@ def test_traceback_only_when_asked_for() -> None:
     asked = sdk("lower", "models/empty.tflite", "-v")
     assert "Traceback" in asked.stderr
     assert asked.returncode == 3
-
-
-# Signals and pipes
-
-
-def started_by(mark: str) -> list[int]:
-    """Processes with `mark` in their environment, that are not zombies."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark.encode() in (folder / "environ").read_bytes():
-                found.append(int(folder.name))
-        except OSError:
-            continue
-    return found
-
-
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("target", ["native", pytest.param(EMULATED, marks=needs_arm)])
-def test_signals_leave_nothing_behind(here: Path, target: str, sent: signal.Signals, code: int) -> None:
-    assert main(["build", "models/sound.tflite", "--board", target, "-o", "out"]) == 0  # so that it soon runs
-    shutil.rmtree("out")
-    before = sorted(here.rglob("*"))
-    mark = f"MICROLITH_TEST={uuid.uuid4()}"
-    command = [sys.executable, "-m", "sdk", "verify", "models/sound.tflite", "--board", target, "--count", "50000"]
-    environment = {**os.environ, mark.split("=")[0]: mark.split("=")[1]}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, text=True, env=environment, start_new_session=True) as process:
-        wait_until(lambda: process.poll() is not None or any("elf" in command_line(pid) for pid in started_by(mark)))
-        time.sleep(0.3)
-        # A terminal sends Ctrl-C to all that the command has started.
-        os.killpg(process.pid, sent) if sent is signal.SIGINT else process.send_signal(sent)
-        out, err = process.communicate(timeout=120)
-    assert process.returncode == code, err
-    assert "Traceback" not in err
-    assert out == ""
-    wait_until(lambda: not started_by(mark))
-    assert sorted(here.rglob("*")) == before
-
-
-def command_line(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return ""
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 240) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-
-
-@pytest.mark.usefixtures("here")
-def test_a_closed_pipe_is_no_error() -> None:
-    command = [sys.executable, "-m", "sdk", "inspect", "models/sound.tflite"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        assert process.stderr.read() == b""
-    assert process.returncode == 141

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from sdk.cli import exit_codes
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").rglob("*.md")])
 # Each block on its own; the commands of one block come in order, and find what those before them have written.
@@ -47,6 +49,12 @@ def test_python_examples_pass(page: Path, block: str, tmp_path: Path) -> None:
         [*command, "--board", "native"], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )
     assert result.returncode == 0, f"{page.name}: {result.stdout}{result.stderr}"
+
+
+def test_every_exit_code_is_explained() -> None:
+    """In the words of `sdk --help`."""
+    table = re.findall(r"^\| (\d+) \| (.*) \|$", (ROOT / "docs" / "first-steps.md").read_text(), re.MULTILINE)
+    assert table == [tuple(line.split(None, 1)) for line in exit_codes().splitlines()[1:]]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

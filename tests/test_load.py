@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdk.errors import ModelError, SdkError
+from sdk.errors import ModelError, SdkError, UsageError
 from sdk.graph import DType, Graph, Node, Quantization, Tensor
 from sdk.load import load, load_bytes, snake
 from sdk.lower import lower
@@ -58,7 +58,7 @@ def test_what_is_not_a_model_is_named(data: bytes, words: str) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="nowhere"):
+    with pytest.raises(UsageError, match="nowhere"):
         load(tmp_path / "nowhere.tflite")
 
 

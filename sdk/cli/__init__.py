@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from sdk.__main__ import INTERRUPTED
 from sdk.cli import (
     bench,
     boards,
@@ -34,13 +35,12 @@ from sdk.cli import (
     verify,
 )
 from sdk.cli.console import Console
-from sdk.errors import SdkError, UsageError
+from sdk.errors import OutputError, SdkError, UsageError
 
 COMMANDS = {
     module.__name__.rpartition(".")[2]: module
     for module in (inspect, lower, build, flash, run, verify, bench, boards, ops, doctor, monitor, completion)
 }
-INTERRUPTED = 130
 BROKEN_PIPE = 141  # what a shell reports of a program that ends by SIGPIPE
 
 ABOUT = """Takes a trained model and puts it, working and proven, on a microcontroller.
@@ -70,23 +70,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     with _signals():
         try:
             code = _run(words, console)
-            sys.stdout.flush()
+            console.flush()
             return code
         except KeyboardInterrupt:
             console.note("interrupted")
             return INTERRUPTED
         except BrokenPipeError:
-            # The reader has left. What is still buffered must not fail again at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return BROKEN_PIPE
         except Exception as error:  # noqa: BLE001 - whatever is not an SdkError is said as one
             if console.verbose:
-                traceback.print_exc()
+                console.note(traceback.format_exc().rstrip())
             known = error if isinstance(error, SdkError) else _as_sdk_error(error)
             console.error(known)
             return known.exit_code
         finally:
-            console.clear()
+            console.close()
 
 
 def _run(words: list[str], console: Console) -> int:
@@ -143,12 +141,11 @@ def _wrap(text: str) -> str:
 def exit_codes() -> str:
     """The exit code of each class of error, as text."""
     lines = [f"  {cls.exit_code:3d}  {(cls.__doc__ or '').splitlines()[0]}" for cls in SdkError.__subclasses__()]
-    first = [
-        "exit codes:",
-        "    0  All is well.",
-        "    1  A file cannot be written, and whatever has no code of its own.",
+    others = [
+        f"  {INTERRUPTED:3d}  Interrupted by Ctrl-C.",
+        f"  {BROKEN_PIPE:3d}  The reader of the standard output has left.",
     ]
-    return "\n".join([*first, *lines, f"  {INTERRUPTED:3d}  Interrupted by Ctrl-C."])
+    return "\n".join(["exit codes:", "    0  All is well.", *lines, *others])
 
 
 def _check_command(words: Sequence[str]) -> None:
@@ -165,7 +162,7 @@ def _as_sdk_error(error: Exception) -> SdkError:
     """What is said of an error that nobody has put into words."""
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        return SdkError(f"{where}{error.strerror or error}", "Check the path, its permissions and the free space.")
+        return OutputError(f"{where}{error.strerror or error}", "Check the path, its permissions and the free space.")
     return InternalError(
         f"{type(error).__name__}: {error}", "This is a fault of the SDK; please report what `-v` shows."
     )

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.boards import load_board
     from sdk.deploy import make_image, prepare
     from sdk.elf import flash_bytes
-    from sdk.files import write_whole
+    from sdk.files import deliver
 
     board = load_board(args.board)
     lowered = prepare(model_of(args), board, args.optimize)
@@ -45,8 +45,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if board.linker_script is not None:  # a host's process has no flash to write a plain binary to
         files[folder / f"{stem}.bin"] = flash_bytes(image.elf)
     say_image(image, console)
-    for path, data in files.items():
-        write_whole(path, data)
+    deliver(files)
+    for path in files:
         console.say(f"wrote {path}")
     console.result({**lowered_json(lowered), **image_json(image), "files": [str(path) for path in files]})
     return 0

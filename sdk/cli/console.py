@@ -6,12 +6,14 @@ pipe or a file there is plain text and no progress.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sdk.errors import SdkError
+from sdk.errors import OutputError, SdkError
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -28,8 +30,7 @@ class Console:
     def say(self, text: str = "") -> None:
         """A line of the result, for people."""
         if not self.as_json:
-            self.clear()
-            print(text)
+            self.write(f"{text}\n")
 
     def detail(self, text: str) -> None:
         """A line of the result that only -v shows."""
@@ -39,34 +40,55 @@ class Console:
     def result(self, value: dict[str, Any]) -> None:
         """The result for machines; printed with --json alone."""
         if self.as_json:
-            self.clear()
-            print(json.dumps(value, indent=2, allow_nan=False))
+            self.write(f"{json.dumps(value, indent=2, allow_nan=False)}\n")
+
+    def write(self, text: str) -> None:
+        """Puts text on stdout as it is. BrokenPipeError if its reader has left, OutputError if it takes no more."""
+        self.clear()
+        with _room():
+            sys.stdout.write(text)
+
+    def flush(self) -> None:
+        """Hands out what is buffered. Errors as of `write`."""
+        self.clear()
+        with _room():
+            sys.stdout.flush()
 
     def note(self, text: str) -> None:
-        """A line about the work, on stderr."""
+        """A line about the work, on stderr. One that cannot be written there can be told nowhere."""
         self.clear()
-        print(text, file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
 
     def error(self, error: SdkError) -> None:
         """What is wrong and what to do, in at most three lines; with --json as an object on stdout too."""
-        self.clear()
-        print(f"error: {error}", file=sys.stderr)
+        self.note(f"error: {error}")
         if self.as_json:
             fields = {"class": type(error).__name__, "message": error.message, "remedy": error.remedy}
-            print(json.dumps({"error": {**fields, "exit_code": error.exit_code}}, indent=2))
+            with contextlib.suppress(OSError, SdkError):  # stdout itself may be what is wrong
+                self.result({"error": {**fields, "exit_code": error.exit_code}})
 
     def progress(self, text: str) -> None:
         """What is being done now: one line that is overwritten on a terminal; printed with -v elsewhere."""
         if sys.stderr.isatty():
             self._spin(text)
         elif self.verbose:
-            print(text, file=sys.stderr)
+            self.note(text)
 
     def clear(self) -> None:
         """Takes the line of `progress` away."""
         if self._status is not None:
             self._status.stop()
             self._status = None
+
+    def close(self) -> None:
+        """Ends what this console has begun. What a stream has not taken by now must not fail again at exit."""
+        self.clear()
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
     def _spin(self, text: str) -> None:
         from rich.console import Console as RichConsole
@@ -88,7 +110,20 @@ class Console:
         if sys.stdout.isatty():
             _draw(titles, right, rows)
         else:
-            print(_plain(titles, right, rows))
+            self.write(f"{_plain(titles, right, rows)}\n")
+
+
+@contextlib.contextmanager
+def _room() -> Iterator[None]:
+    """Puts into words why stdout takes no more."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"cannot write the result to standard output: {error.strerror or error}", "Send it to where there is room."
+        ) from error
 
 
 def _draw(titles: Sequence[str], right: Sequence[bool], rows: Sequence[Sequence[str]]) -> None:

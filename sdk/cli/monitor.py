@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 from typing import TYPE_CHECKING, Any
 
 from sdk.cli.arguments import add_board, add_json, add_port
@@ -47,7 +46,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         console.result(_json(device.info))
     with contextlib.closing(transport):
         if not args.json:
-            _follow(transport)
+            _follow(transport, console)
     return 0
 
 
@@ -67,13 +66,13 @@ def _json(info: DeviceInfo) -> dict[str, Any]:
     return {**vars(info), "profile": info.profile.name}
 
 
-def _follow(transport: Transport) -> None:
+def _follow(transport: Transport, console: Console) -> None:
     """Prints what comes, for ever. LinkError if the other side goes away."""
     while True:
         data = transport.read(READ_S)
         if data:
-            sys.stdout.write(printable(data))
-            sys.stdout.flush()
+            console.write(printable(data))
+            console.flush()
 
 
 def printable(data: bytes) -> str:

@@ -99,12 +99,12 @@ def _save(path: Path, specs: Sequence[TensorSpec], answers: Sequence[Sequence[Ar
 
     import numpy as np
 
-    from sdk.files import write_whole
+    from sdk.files import deliver
 
     data = io.BytesIO()
     columns = zip(names(specs), zip(*answers, strict=True), strict=True)
     np.savez(data, **{name: np.stack(values) for name, values in columns})
-    write_whole(path, data.getvalue())
+    deliver({path: data.getvalue()})
 
 
 def _json(samples: Sequence[Sample], answers: Sequence[Sequence[Array]], specs: Sequence[TensorSpec]) -> list[Any]:
