@@ -47,9 +47,8 @@ def _with_custom(emitted: Emitted, kernels: Iterable[Kernel]) -> Emitted:
 
 def _emitted(name: str, block: bytes, kernels: list[str], symbol: str, lowered: Lowered | None) -> Emitted:
     name = re.sub(r"[^\w .-]", "_", name)  # it comes from the model file and must not end the comment
-    array = ",\n".join(
-        "    " + ", ".join(f"0x{byte:02x}" for byte in block[i : i + 16]) for i in range(0, len(block), 16)
-    )
+    rows = (block[i : i + 16].hex(",").replace(",", ", 0x") for i in range(0, len(block), 16))
+    array = ",\n".join("    0x" + row for row in rows)
     body = array or "    0"
     files = {
         "model.c": f'/* Generated from {name} by Microlith. */\n#include "model.h"\n\n'

@@ -21,6 +21,8 @@ from sdk.errors import ModelError
 
 Array = npt.NDArray[Any]
 
+MAX_BYTES = 1 << 28  # what a program can address
+
 
 class DType(Enum):
     """An element type: its number in a program (and in `ml_dtype`), its numpy name, its suffix on kernels."""
@@ -224,6 +226,9 @@ class Graph:
                 raise ModelError(
                     f"{node.label} reads {tensor.label} before any node made it (a cycle or a wrong order)"
                 )
+        values = {i: self.tensors[i] for i in (*node.inputs, *node.outputs) if i is not None}
+        if sum(tensor.bytes for tensor in values.values() if tensor.data is None) >= MAX_BYTES:
+            raise ModelError(f"{node.label} has inputs and outputs of 256 MiB or more")
         for tensor_id in node.outputs:
             if tensor_id in made or self.tensors[tensor_id].data is not None:
                 raise ModelError(f"{node.label} writes {self.tensors[tensor_id].label}, which already has a value")
@@ -235,7 +240,7 @@ def _check_tensor(tensor: Tensor) -> None:
     if any(size < 0 for size in tensor.shape):
         raise ModelError(f"tensor {tensor.label} has the shape {list(tensor.shape)} with a negative size")
     # Sizes of 0 hide the others' product, which views and walks over the shape would meet again.
-    if math.prod(max(size, 1) for size in tensor.shape) * tensor.dtype.bytes >= 1 << 28:
+    if math.prod(max(size, 1) for size in tensor.shape) * tensor.dtype.bytes >= MAX_BYTES:
         raise ModelError(f"tensor {tensor.label} with shape {list(tensor.shape)} needs 256 MiB or more")
     if tensor.data is not None and tensor.data.shape != tensor.shape:
         raise ModelError(f"tensor {tensor.label} has shape {list(tensor.shape)} but data of {list(tensor.data.shape)}")

@@ -13,17 +13,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import flatbuffers
-import flatbuffers.flexbuffers
 import numpy as np
 import tflite
 
+from sdk import flexible, foreign
 from sdk.errors import ModelError, UsageError
 from sdk.graph import Array, DType, Graph, Node, Quantization, Signature, Tensor
 
 REMEDY = "Convert the model again, or check that the file was copied whole."
+SHARED = 4  # how often a part of the file may be referred to, on average: else a small file makes a large graph
+SLACK_BYTES = 1 << 24
+VERSION = 3
 
 DTYPES = {
     tflite.TensorType.FLOAT32: DType.FLOAT32,
@@ -45,6 +47,9 @@ DTYPES = {
 }
 
 
+T = TypeVar("T")
+
+
 def snake(name: str) -> str:
     """'DilationHFactor' -> 'dilation_h_factor'."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
@@ -61,6 +66,9 @@ BUILTIN_NAMES: dict[int, str] = _names(tflite.BuiltinOperator)
 def load(path: str | Path) -> Graph:
     """The main graph of the .tflite file at `path`. UsageError if it cannot be read, ModelError if it is not
     sound."""
+    if Path(path).is_dir():
+        what, remedy = foreign.folder(Path(path))
+        raise ModelError(f"the model {path} {what}", remedy)
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -70,16 +78,22 @@ def load(path: str | Path) -> Graph:
 
 def load_bytes(data: bytes, name: str = "model") -> Graph:
     """The main graph of a model's bytes; `name` is what messages call it."""
-    if len(data) < 8 or data[4:8] != b"TFL3":
-        what = "is empty" if not data else "is not a .tflite file (its bytes 4 to 7 are not 'TFL3')"
-        raise ModelError(f"the model {name} {what}", "Give a TensorFlow Lite model.")
+    if not data:
+        raise ModelError(f"the model {name} is empty: it has 0 bytes", REMEDY)
+    if data[4:8] != b"TFL3":
+        what, remedy = foreign.file(data)
+        raise ModelError(f"the model {name} {what}", remedy)
+    reader = _Reader(data, name)
     try:
-        graph = _Reader(data, name).graph()
+        return reader.graph()
     except ModelError as error:
         raise ModelError(f"the model {name} is not sound: {error.message}", error.remedy or REMEDY) from error
-    except (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError, KeyError) as error:
-        raise ModelError(f"the model {name} is damaged or cut short: {error}", REMEDY) from error
-    return graph
+    except (struct.error, IndexError) as error:
+        raise ModelError(
+            f"the model {name} is cut short: the file ends in the middle of {reader.at}", REMEDY
+        ) from error
+    except (ValueError, TypeError, AttributeError, OverflowError, KeyError) as error:
+        raise ModelError(f"the model {name} is damaged in {reader.at}", REMEDY) from error
 
 
 class _Reader:
@@ -88,16 +102,21 @@ class _Reader:
     def __init__(self, data: bytes, name: str) -> None:
         self.data = data
         self.name = name
-        self.model = tflite.Model.GetRootAs(data, 0)
+        self.at = "its header"  # what is being read
+        self.budget = SHARED * len(data)  # bytes of vectors and names that may still be walked
+        self.data_budget = SHARED * len(data) + SLACK_BYTES  # bytes of constants
+        self.raw: dict[int, bytes | None] = {}
 
     def graph(self) -> Graph:
+        self.model = tflite.Model.GetRootAs(self.data, 0)
+        if self.model.Version() != VERSION:
+            raise ModelError(f"its schema version is {self.model.Version()}, not the supported version {VERSION}")
         count = self._count(self.model.SubgraphsLength(), "subgraphs")
         if count == 0:
             raise ModelError("it has no graph")
-        self.codes = [
-            self._code(self.model.OperatorCodes(i))
-            for i in range(self._count(self.model.OperatorCodesLength(), "operator codes"))
-        ]
+        self.codes = self._each(
+            "operator code", self.model.OperatorCodesLength(), lambda i: self._code(self.model.OperatorCodes(i))
+        )
         self._count(self.model.BuffersLength(), "buffers")
         graphs = {i: self._subgraph(i) for i in range(count)}
         main = graphs.pop(0)
@@ -108,26 +127,43 @@ class _Reader:
         return graph
 
     def _count(self, count: int, what: str) -> int:
-        if count * 4 > len(self.data):
+        self.budget -= 4 * count
+        if self.budget < 0 or count * 4 > len(self.data):
             raise ModelError(f"it claims {count} {what} in {len(self.data)} bytes")
         return int(count)
+
+    def _each(self, what: str, count: int, read: Callable[[int], T]) -> list[T]:
+        """What `read` makes of each of `count` things."""
+        found = []
+        for index in range(self._count(count, f"{what}s")):
+            self.at = f"{what} {index}"
+            found.append(read(index))
+        return found
+
+    def _text(self, raw: bytes | None) -> str:
+        self.budget -= len(raw or b"")
+        if self.budget < 0:
+            raise ModelError(f"its names are longer than the file, up to {self.at}")
+        return (raw or b"").decode("utf-8", "replace")
 
     def _code(self, code: Any) -> str:
         # Files before 2020 keep the operator in the 8-bit field; newer ones may use either.
         number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
         if number == tflite.BuiltinOperator.CUSTOM:
-            return "CUSTOM:" + (code.CustomCode() or b"").decode("utf-8", "replace")
+            return "CUSTOM:" + self._text(code.CustomCode())
         if number not in BUILTIN_NAMES:
             raise ModelError(f"operator number {number} is not in the schema", "It may come from a newer converter.")
         return BUILTIN_NAMES[number]
 
     def _subgraph(self, index: int) -> Graph:
+        self.at = f"graph {index}"
         table = self.model.Subgraphs(index)
-        tensors = [self._tensor(table.Tensors(i), i) for i in range(self._count(table.TensorsLength(), "tensors"))]
-        nodes = [self._node(table.Operators(i), i) for i in range(self._count(table.OperatorsLength(), "operators"))]
+        tensors = self._each("tensor", table.TensorsLength(), lambda i: self._tensor(table.Tensors(i), i))
+        nodes = self._each("operator", table.OperatorsLength(), lambda i: self._node(table.Operators(i), i))
+        self.at = f"graph {index}"
         inputs = self._ids(table.Inputs, table.InputsLength(), len(tensors))
         outputs = self._ids(table.Outputs, table.OutputsLength(), len(tensors))
-        name = (table.Name() or b"").decode("utf-8", "replace") or self.name
+        name = self._text(table.Name()) or self.name
         for node in nodes:
             for tensor_id in (*node.inputs, *node.outputs):
                 if tensor_id is not None and not 0 <= tensor_id < len(tensors):
@@ -143,7 +179,7 @@ class _Reader:
         return ids
 
     def _tensor(self, table: Any, index: int) -> Tensor:
-        name = (table.Name() or b"").decode("utf-8", "replace")
+        name = self._text(table.Name())
         if table.Type() not in DTYPES:
             type_name = _names(tflite.TensorType).get(table.Type(), table.Type())
             raise ModelError(
@@ -175,8 +211,12 @@ class _Reader:
     def _data(self, buffer_index: int, tensor: Tensor) -> Array | None:
         if not 0 <= buffer_index < self.model.BuffersLength():
             raise ModelError(f"tensor {tensor.label} names buffer {buffer_index}, which does not exist")
-        buffer = self.model.Buffers(buffer_index)
-        raw = self._raw(buffer)
+        if buffer_index not in self.raw:
+            self.raw[buffer_index] = self._raw(self.model.Buffers(buffer_index))
+        raw = self.raw[buffer_index]
+        self.data_budget -= len(raw or b"")
+        if self.data_budget < 0:
+            raise ModelError(f"its constants up to {tensor.label} take far more memory than the file")
         if raw is None or len(raw) == 0:
             return None
         if tensor.dtype is DType.STRING:
@@ -191,10 +231,12 @@ class _Reader:
         if buffer.Offset() > 1:  # data beyond the FlatBuffer's 2 GiB, appended to the file
             end = buffer.Offset() + buffer.Size()
             if end > len(self.data):
-                raise ModelError("a buffer lies outside the file")
+                raise IndexError(end)
             return self.data[buffer.Offset() : end]
         if buffer.DataLength() == 0:
             return None
+        if buffer.DataLength() > len(self.data):
+            raise IndexError(buffer.DataLength())
         return bytes(buffer.DataAsNumpy().tobytes())
 
     def _node(self, table: Any, index: int) -> Node:
@@ -225,36 +267,32 @@ class _Reader:
     def _option(self, reader: Any, field: str) -> Any:
         if not hasattr(reader, field + "Length"):
             value = getattr(reader, field)()
-            return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+            return self._text(value) if isinstance(value, bytes) else value
         count = self._count(getattr(reader, field + "Length")(), f"values of {field}")
         return tuple(getattr(reader, field)(i) for i in range(count))
 
     def _custom_options(self, table: Any) -> dict[str, Any]:
+        if not table.CustomOptionsLength():
+            return {"custom_options": b""}
         self._count(table.CustomOptionsLength() // 4, "bytes of options")
-        raw = bytes(table.CustomOptions(i) for i in range(table.CustomOptionsLength()))
-        try:
-            fields = flatbuffers.flexbuffers.Loads(raw) if raw else {}
-        except Exception:  # noqa: BLE001 - FlexBuffers raises anything on data that is not FlexBuffers; such options stay bytes
-            fields = {}
-        return {"custom_options": raw} | (fields if isinstance(fields, dict) else {})
+        raw = bytes(table.CustomOptionsAsNumpy().tobytes())
+        return {"custom_options": raw} | flexible.options(raw)
 
     def _signature(self, main: Graph) -> Signature | None:
         for i in range(self._count(self.model.SignatureDefsLength(), "signatures")):
+            self.at = f"signature {i}"
             table = self.model.SignatureDefs(i)
             if table.SubgraphIndex() != 0:
                 continue
             names = [
-                {
-                    int(get(j).TensorIndex()): (get(j).Name() or b"").decode("utf-8", "replace")
-                    for j in range(self._count(count, "names"))
-                }
+                {int(get(j).TensorIndex()): self._text(get(j).Name()) for j in range(self._count(count, "names"))}
                 for get, count in ((table.Inputs, table.InputsLength()), (table.Outputs, table.OutputsLength()))
             ]
             ordered = [
                 tuple(table_.get(t, main.tensors[t].name) for t in ids)
                 for table_, ids in zip(names, (main.inputs, main.outputs), strict=True)
             ]
-            return Signature((table.SignatureKey() or b"").decode("utf-8", "replace"), ordered[0], ordered[1])
+            return Signature(self._text(table.SignatureKey()), ordered[0], ordered[1])
         return None
 
 

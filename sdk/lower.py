@@ -14,10 +14,10 @@ import numpy as np
 
 from sdk import passes
 from sdk.elide import spare_copies
-from sdk.errors import FitError, ModelError, SdkError, UnsupportedError
+from sdk.errors import FitError, ModelError, UnsupportedError
 from sdk.graph import Array, DType, Graph, Node, Tensor
 from sdk.ops import registry as shipped_registry
-from sdk.ops.base import Kernel, Registry, View
+from sdk.ops.base import Kernel, Registry, View, naming
 from sdk.plan import Buffer, Plan, plan
 from sdk.program import ALIGNMENT, NO_OPERAND, Constants, Operand, Profile, Program, Region, Step, TensorSpec
 from sdk.target import Target
@@ -100,6 +100,7 @@ class Lowered:
         return self.program.outputs
 
 
+STATE_LIMIT_BYTES = 1 << 25  # a damaged file of a few bytes can claim any size
 END = -1  # where a jump to the end of the program leads
 
 
@@ -199,6 +200,8 @@ class Lowering:
     def state(self, count: int) -> Value:
         """`count` bytes that live across invocations and start as zeros, or as `set_initial` says."""
         offset = len(self.state_image)
+        if offset + count > STATE_LIMIT_BYTES:
+            raise UnsupportedError(f"the model's state needs {offset + count:,} bytes; no microcontroller has them")
         self.state_image += bytes(-(-count // ALIGNMENT) * ALIGNMENT)
         return Value(Region.STATE, 0, count, offset)
 
@@ -253,13 +256,15 @@ class Lowering:
         """Adds the steps of all nodes of the current graph."""
         # What is put together of parts that are put together themselves comes first.
         for node in reversed(self.graph.nodes if self.assembling else ()):
-            self.registry.op(node).reserve(View(self.graph, node), self)
+            with naming(node):
+                self.registry.op(node).reserve(View(self.graph, node), self)
         for node in self.graph.nodes:
             view = View(self.graph, node)
             op = self.registry.op(node)
             self.node = node
             before = len(self.steps)
-            op.lower(view, self)
+            with naming(node):
+                op.lower(view, self)
             macs = op.macs(view)
             self.macs += macs
             # After the last step of a loop its outputs are those of any round.
@@ -351,12 +356,8 @@ def check_operators(graph: Graph, registry: Registry) -> None:
     """Lets every operator check its nodes, subgraphs included."""
     for each in (graph, *graph.subgraphs.values()):
         for node in each.nodes:
-            try:
+            with naming(node):
                 registry.op(node).check(View(each, node))
-            except SdkError as error:
-                if node.label not in error.message:
-                    error.message = f"{node.label}: {error.message}"
-                raise
 
 
 def _finish(graph: Graph, low: Lowering, registry: Registry) -> Lowered:

@@ -23,6 +23,8 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
 
     Follows QuantizeMultiplier (tensorflow/lite/kernels/internal/quantization_util.cc).
     """
+    if not math.isfinite(real):
+        raise ModelError(f"its scales make a multiplier of {real}")
     if real == 0.0:
         return 0, 0
     mantissa, shift = math.frexp(real)

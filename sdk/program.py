@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-from sdk.errors import ModelError
+from sdk.errors import ModelError, UnsupportedError
 from sdk.graph import DType
 
 MAGIC = 0x48544C4D  # "MLTH" in the file
@@ -244,6 +244,11 @@ class Program:
             Region.STATE: self.state_bytes,
             Region.FAST: self.fast_bytes,
         }
+        for region, count in limits.items():
+            if count >= MAX_BLOCK_BYTES:
+                raise UnsupportedError(
+                    f"the program needs {count:,} bytes of {region.name}; 256 MiB cannot be addressed"
+                )
         for where, operand in self._operands():
             if operand.offset < 0 or operand.offset + operand.bytes > limits[operand.region]:
                 raise ModelError(f"{where} lies outside its region {operand.region.name}: {operand}")

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sdk.errors import ModelError, UnsupportedError
+import numpy as np
+
+from sdk.errors import ModelError, SdkError, UnsupportedError
 from sdk.graph import Array, DType, Graph, Node, Quantization, Tensor
 from sdk.program import MAX_OPERANDS, Profile, Struct
 
@@ -82,6 +85,20 @@ class Case:
     name: str
     graph: Graph
     inputs: Sequence[tuple[Array, ...]] = ()
+
+
+@contextmanager
+def naming(node: Node) -> Iterator[None]:
+    """Lets every error inside name `node`; that its scales lead out of what floating point can hold is one."""
+    try:
+        with np.errstate(over="raise", divide="raise", invalid="raise"):
+            yield
+    except FloatingPointError as error:
+        raise ModelError(f"{node.label}: its scales or constants are too large or too small to compute with") from error
+    except SdkError as error:
+        if node.label not in error.message:
+            error.message = f"{node.label}: {error.message}"
+        raise
 
 
 class View:

@@ -83,7 +83,7 @@ class While(Op):
     limits = "shapes that do not change from round to round"
 
     def check(self, view: View) -> None:
-        view.need(len(view.node.inputs) == len(view.node.outputs), "it has not as many outputs as inputs")
+        view.need(len(view.inputs) == len(view.outputs), "it has not as many outputs as inputs")
         for a, b in zip(view.inputs, view.outputs, strict=True):
             view.need(a.bytes == b.bytes, f"its output {b.label} has another size than its input {a.label}")
 

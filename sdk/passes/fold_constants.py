@@ -9,7 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sdk.graph import Graph, Node, Tensor
-from sdk.ops.base import Registry, View
+from sdk.ops.base import Registry, View, naming
+
+FREE_BYTES = 1 << 20  # of constants that folding may add to a model
+GROWTH = 4  # and times the model's constants: float16 and int4 weights become float32
 
 
 def run(graph: Graph, registry: Registry) -> Graph:
@@ -17,11 +20,16 @@ def run(graph: Graph, registry: Registry) -> Graph:
     known: dict[int, Tensor] = {}
     kept: list[Node] = []
     current = graph
+    budget = FREE_BYTES + GROWTH * sum(
+        tensor.data.nbytes for tensor in graph.tensors.values() if tensor.data is not None
+    )
     for node in graph.nodes:
-        folded = _fold(View(current, node), registry)
+        size = sum(current.tensor(i).bytes for i in node.outputs)
+        folded = _fold(View(current, node), registry) if size <= budget else None
         if folded is None:
             kept.append(node)
             continue
+        budget -= size
         known |= {tensor.id: tensor for tensor in folded}
         current = replace(current, tensors={**current.tensors, **known})
     return graph.with_nodes(kept, known.values())
@@ -32,7 +40,8 @@ def _fold(view: View, registry: Registry) -> list[Tensor] | None:
     data = [tensor.data for tensor in view.inputs]
     if any(tensor.id in view.graph.outputs for tensor in view.outputs):
         return None  # an output must be written by a step
-    results = op.fold(view, [array for array in data if array is not None]) if _foldable(view) else None
+    with naming(view.node):
+        results = op.fold(view, [array for array in data if array is not None]) if _foldable(view) else None
     if results is None:
         return None
     return [
