@@ -16,9 +16,11 @@ from sdk import passes
 from sdk.elide import spare_copies
 from sdk.errors import FitError, ModelError, UnsupportedError
 from sdk.graph import Array, DType, Graph, Node, Tensor
+from sdk.memory import arrange
 from sdk.ops import registry as shipped_registry
 from sdk.ops.base import Kernel, Registry, View, naming
-from sdk.plan import Buffer, Plan, plan
+from sdk.overlap import Overlap
+from sdk.plan import Plan
 from sdk.program import ALIGNMENT, NO_OPERAND, Constants, Operand, Profile, Program, Region, Step, TensorSpec
 from sdk.target import Target
 from sdk.variants import variants_for
@@ -113,7 +115,7 @@ class Draft:
     values: tuple[Value, ...]
     node: Node
     macs: int
-    in_place: tuple[tuple[int, int], ...]
+    overlaps: tuple[Overlap, ...]
     # (tensor, value) of the node's outputs, for steps of the main graph.
     watched: tuple[tuple[Tensor, Value], ...] = ()
     target: int | None = None  # of a jump: the number of a step
@@ -288,20 +290,22 @@ class Lowering:
         *,
         macs: int = 0,
         in_place: Sequence[tuple[int, int]] = (),
+        overlaps: Sequence[Overlap] = (),
     ) -> None:
         """Adds a call of `kernel`, or of a variant that serves the target better. `values` are its operands, in the
         order of its slots.
 
-        `in_place` lists (read, written) pairs of operands that may be the same bytes, because the kernel reads each
-        element before it writes it.
+        `overlaps` says which written operands may lie over read ones; `in_place` lists the (read, written) pairs for
+        which `Overlap(read, written)` holds: they may be the same bytes.
         """
         if len(values) != len(kernel.slots):
             raise ValueError(f"{kernel.name} takes {len(kernel.slots)} operands, got {len(values)}")
         assert self.node is not None
-        portable = PortableStep(self, kernel, args, tuple(values), tuple(in_place))
+        overlaps = (*overlaps, *(Overlap(*pair) for pair in in_place))
+        portable = PortableStep(self, kernel, args, tuple(values), overlaps)
         if any(variant.lower(portable, self) for variant in self.variants.get(kernel.name, ())):
             return
-        draft = Draft(kernel, kernel.args.pack(args), tuple(values), self.node, macs, tuple(in_place))
+        draft = Draft(kernel, kernel.args.pack(args), tuple(values), self.node, macs, overlaps)
         self.steps.append(draft)
 
     def jump(self, kernel: Kernel, values: Sequence[Value], args: Mapping[str, Any] | None = None) -> int:
@@ -370,8 +374,7 @@ def _finish(graph: Graph, low: Lowering, registry: Registry) -> Lowered:
     if any(draft.target == END for draft in low.steps):
         outputs = _lasting(low, inputs, outputs)
     numbers = spare_copies(low, [*inputs, *outputs])
-    merged = _merge_in_place(low, inputs, outputs)
-    layout = plan(_buffers(low, outputs, merged))
+    layout = arrange(low, outputs)
 
     constants = Constants()
 
@@ -382,7 +385,7 @@ def _finish(graph: Graph, low: Lowering, registry: Registry) -> Lowered:
         if value.region is Region.PROGRAM:
             base = constants.add(*low.constants[value.buffer]).offset
         if value.region is Region.ARENA:
-            base = layout.offsets[merged[value.buffer]]
+            base = layout.offsets[value.buffer]
         return Operand(value.region, base + value.offset, value.bytes)
 
     names = {False: lowered.inputs, True: lowered.outputs}
@@ -420,79 +423,6 @@ def _lasting(low: Lowering, inputs: Sequence[Value], outputs: Sequence[Value]) -
             draft.move(buffer, state)
         lasting = [value.moved(buffer, state) for value in lasting]
     return lasting
-
-
-def _merge_in_place(low: Lowering, inputs: Sequence[Value], outputs: Sequence[Value]) -> list[int]:
-    """Maps each buffer to the one it shares memory with: a step's output joins an input that dies there."""
-    last = _last_uses(low, outputs)
-    merged = list(range(len(low.buffer_bytes)))
-    written: set[int] = {value.buffer for value in inputs if value.region is Region.ARENA}
-    for index, draft in enumerate(low.steps):
-        for source, target in draft.in_place:
-            a, b = draft.values[source], draft.values[target]
-            whole = a.offset == 0 and b.offset == 0 and a.region is b.region is Region.ARENA
-            if not whole or b.buffer in written or merged[a.buffer] == merged[b.buffer]:
-                continue
-            root = merged[a.buffer]
-            others = [v for k, v in enumerate(draft.values) if k not in (source, target) and v.region is Region.ARENA]
-            if any(merged[other.buffer] == root and other != a for other in others):
-                continue  # a part of the same bytes, read elsewhere than it would be written
-            group = [i for i, r in enumerate(merged) if r == root]
-            if max(last[i] for i in group) > index or low.buffer_bytes[b.buffer] > low.buffer_bytes[root]:
-                continue
-            merged[b.buffer] = root
-            break
-        written.update(
-            v.buffer
-            for v, s in zip(draft.values, draft.kernel.slots, strict=True)
-            if s.written and v.region is Region.ARENA
-        )
-    return merged
-
-
-def _last_uses(low: Lowering, outputs: Sequence[Value]) -> list[int]:
-    """The last step that touches each buffer; outputs are used after the last step."""
-    last = [-1] * len(low.buffer_bytes)
-    for index, draft in enumerate(low.steps):
-        for value in draft.values:
-            if value.region is Region.ARENA:
-                last[value.buffer] = index
-    for value in outputs:
-        if value.region is Region.ARENA:
-            last[value.buffer] = len(low.steps)
-    first = _first_uses(low)
-    for start, end in sorted(low.loops, key=lambda loop: loop[1]):  # inner loops end first
-        for buffer, begin in enumerate(first):
-            # What was there before the loop is needed again in its next round.
-            if begin < start <= last[buffer] < end:
-                last[buffer] = end
-    return last
-
-
-def _first_uses(low: Lowering) -> list[int]:
-    """The first step that touches each buffer; the number of steps for one that none touches."""
-    first = [len(low.steps)] * len(low.buffer_bytes)
-    for index in reversed(range(len(low.steps))):
-        for value in low.steps[index].values:
-            if value.region is Region.ARENA:
-                first[value.buffer] = index
-    for value in (low.values[tensor_id] for tensor_id in low.root.inputs):
-        if value.region is Region.ARENA:
-            first[value.buffer] = -1
-    return first
-
-
-def _buffers(low: Lowering, outputs: Sequence[Value], merged: Sequence[int]) -> list[Buffer]:
-    last = _last_uses(low, outputs)
-    first = _first_uses(low)
-    buffers = []
-    for root in sorted(set(merged)):
-        group = [i for i, r in enumerate(merged) if r == root and first[i] <= last[i]]
-        if not group:  # no step touches it any more
-            continue
-        size = max(low.buffer_bytes[i] for i in group)
-        buffers.append(Buffer(root, size, min(first[i] for i in group), max(last[i] for i in group), low.labels[root]))
-    return buffers
 
 
 def _spec(graph: Graph, tensor_id: int, position: int, output: bool, operand: Operand) -> TensorSpec:

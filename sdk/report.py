@@ -161,7 +161,7 @@ def _memory(lowered: Lowered) -> Memory:
 
 
 def _timeline(names: list[str], layout: Plan, state_bytes: int, *, exact: bool) -> Memory:
-    live = [sum(b.size for b in layout.buffers if b.first <= step <= b.last) for step in range(len(names))]
+    live = [layout.used_bytes(step) for step in range(len(names))]
     steps = tuple(zip(names, live, strict=True))
     return Memory(steps, layout.arena_bytes, layout.lower_bound_bytes, state_bytes, exact)
 

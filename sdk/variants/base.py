@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdk.graph import Array
 from sdk.ops.base import Kernel
+from sdk.overlap import Overlap
 from sdk.program import Profile, Region
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class PortableStep:
     kernel: Kernel
     args: Mapping[str, Any]
     values: tuple[Value, ...]
-    in_place: tuple[tuple[int, int], ...] = ()
+    overlaps: tuple[Overlap, ...] = ()  # of the portable kernel: a variant states its own
 
     @property
     def target(self) -> Target:
