@@ -20,6 +20,7 @@ from sdk.memory import arrange
 from sdk.ops import registry as shipped_registry
 from sdk.ops.base import Kernel, Registry, View, naming
 from sdk.overlap import Overlap
+from sdk.passes.complete_shapes import complete_shapes
 from sdk.plan import Plan
 from sdk.program import ALIGNMENT, NO_OPERAND, Constants, Operand, Profile, Program, Region, Step, TensorSpec
 from sdk.target import Target
@@ -337,6 +338,7 @@ def lower(
     `watch` is called with each pass's name and the graph after it."""
     target = target or Target()
     registry = registry or shipped_registry()
+    graph = complete_shapes(graph, registry)
     check_operators(graph, registry)
     lowered = passes.run_all(graph, registry, watch)
     results = []

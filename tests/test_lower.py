@@ -371,3 +371,10 @@ def test_outputs_last_where_an_inference_ends_early(native: Device) -> None:
         newest = call if call % 2 else call - 1  # every second call makes outputs, the others leave them
         window_of = np.concatenate([inputs[newest - 1], inputs[newest]]).reshape(-1) if call else np.zeros(2 * WIDTH)
         np.testing.assert_array_equal(output, window_of)
+
+
+def test_a_shape_that_the_file_leaves_out_is_completed() -> None:
+    case = next(registry().ops["CUSTOM:TFLite_Detection_PostProcess"].cases())
+    bare = {i: replace(case.graph.tensor(i), shape=()) for i in case.graph.outputs}
+    lowered = lower(replace(case.graph, tensors={**case.graph.tensors, **bare}))
+    assert [spec.shape for spec in lowered.outputs] == [(1, 5, 4), (1, 5), (1, 5), (1,)]

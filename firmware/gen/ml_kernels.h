@@ -588,6 +588,20 @@ typedef struct ml_reverse_sequence_args {
 } ml_reverse_sequence_args;
 _Static_assert(sizeof(ml_reverse_sequence_args) == 28u, "ml_reverse_sequence_args");
 
+typedef struct ml_detection_postprocess_args {
+    uint32_t boxes;
+    uint32_t box_values;
+    uint32_t classes;
+    uint32_t background;
+    uint32_t detections;
+    uint32_t per_class;
+    uint32_t by_class;
+    float least_score;
+    float most_overlap;
+    float scales[4];
+} ml_detection_postprocess_args;
+_Static_assert(sizeof(ml_detection_postprocess_args) == 52u, "ml_detection_postprocess_args");
+
 typedef struct ml_jump_args {
     uint32_t target;
 } ml_jump_args;
@@ -1199,6 +1213,11 @@ int32_t ml_one_hot(const void *args, void *const *operands);
 ml_status ml_reverse_sequence_check(const void *args, const ml_operand *operands);
 int32_t ml_reverse_sequence(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_reverse_sequence {140u, 28u, 3u, 4u, 0u, 0u, 8u, 0u, ml_reverse_sequence_check, ml_reverse_sequence}
+
+/* detection_postprocess_f32: operands encodings, scores, anchors, boxes, found_classes, found_scores, count, scratch */
+ml_status ml_detection_postprocess_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_detection_postprocess_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_detection_postprocess_f32 {192u, 52u, 8u, 248u, 0u, 0u, 43690u, 0u, ml_detection_postprocess_f32_check, ml_detection_postprocess_f32}
 
 /* jump: operands  */
 ml_status ml_jump_check(const void *args, const ml_operand *operands);

@@ -206,6 +206,10 @@ class Op(ABC):
         """The values that input `index` may have, where it holds indices or a shape; else None."""
         return None
 
+    def output_shapes(self, view: View) -> Sequence[tuple[int, ...]] | None:
+        """The outputs' shapes, where converters leave them out of the file; else None."""
+        return None
+
     def fold(self, view: View, inputs: Sequence[Array]) -> Sequence[Array] | None:
         """The outputs for constant inputs, where that is exact on the host; None to leave it to the device."""
         return None
