@@ -12,6 +12,7 @@ from sdk.graph import DType
 from sdk.lower import ABSENT, Lowering
 from sdk.ops import convolution as conv
 from sdk.ops.base import Case, CaseGraph, Kernel, Op, View, read, write
+from sdk.ops.conv_2d import CONV_2D_S8
 from sdk.program import Struct, embed, fields
 
 SHAPE = Struct("ml_depthwise_conv_2d_shape", (*embed("window", conv.WINDOW), *fields("I", "depth_multiplier")))
@@ -82,6 +83,7 @@ class DepthwiseConv2D(Op):
         DEPTHWISE_CONV_2D_S16,
         DEPTHWISE_CONV_2D_F32,
         DEPTHWISE_CONV_2D_HYBRID,
+        CONV_2D_S8,
     )
     types = (
         "int8",
@@ -113,6 +115,8 @@ class DepthwiseConv2D(Op):
             bias = low.value(view.input(2)) if view.has(2) else ABSENT
             values = [low.value(view.input(0)), low.value(view.input(1)), bias, low.value(view.output())]
             low.step(DEPTHWISE_CONV_2D_F32, {"shape": _shape(view)} | conv.float_clamp(view), values)
+        elif kinds == (DType.INT8,) * 3 and view.input(0).shape[3] == 1:
+            _lower_one_channel(view, low)
         elif kinds == (DType.INT8,) * 3:
             self._lower_quantized(view, low, DEPTHWISE_CONV_2D_S8)
         elif kinds == (DType.INT16, DType.INT8, DType.INT16):
@@ -177,6 +181,22 @@ class DepthwiseConv2D(Op):
             (conv.CaseShape((1, 4, 3, 1), (2, 2), padding=conv.VALID), 7),
         ):
             yield _case(shape, conv.HYBRID, multiplier)
+
+
+def _lower_one_channel(view: View, low: Lowering) -> None:
+    """All outputs read the one channel that there is: a CONV_2D, whose kernels share the loads."""
+    weights = conv.quantized_weights(view, summed=(0, 1, 2))
+    _, height, width, outputs = weights.data.shape
+    values = [
+        low.value(view.input(0)),
+        low.constant(weights.data[0].transpose(2, 0, 1)),
+        low.constant(weights.start),
+        low.value(view.output()),
+        low.scratch(height * width),
+        low.constant(weights.scales),
+    ]
+    shape = {"window": conv.window(view, (height, width)), "groups": 1, "group_inputs": 1, "group_outputs": outputs}
+    low.step(CONV_2D_S8, {"shape": shape, "quantized": weights.args}, values)
 
 
 def _shape(view: View) -> dict[str, Any]:
