@@ -6,17 +6,23 @@ process has ended.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from threading import Event
+from typing import Any, TypeVar
 
 from sdk.boards import Board, Emulator
 from sdk.build import Image
 from sdk.cache import Progress
 from sdk.errors import LinkError, ToolError
-from sdk.flash.process import POKE_S, Child, Line, no_port, store, stored
+from sdk.flash.process import POKE_S, READ_BYTES, Child, Line, no_port, store, stored
 from sdk.tools import find_tool
 
 # One instruction takes 2^7 = 128 ns of the machine's time, never waiting for the host's: timers count instructions.
@@ -25,6 +31,7 @@ START_TIMEOUT_S = 30.0
 ANSWER_TIMEOUT_S = 10.0
 
 Message = dict[str, Any]
+Result = TypeVar("Result")
 
 
 def flash(board: Board, image: Image, port: str | None, progress: Progress) -> EmulatorTransport:
@@ -92,6 +99,24 @@ class EmulatorTransport:
             if not self._control.reset():
                 raise self._gone()
 
+    @contextmanager
+    def logged_blocks(self, read: Callable[[Iterable[str]], Result]) -> Iterator[Future[Result]]:
+        """Lets QEMU log meanwhile each block of instructions that it executes; `read` gets the lines in another thread.
+        Its result is there when the context has ended."""
+        ended = Event()
+        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as pool:
+            pipe = Path(folder) / "blocks"
+            os.mkfifo(pipe)
+            result = pool.submit(_read_all, os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), ended, read)
+            try:
+                with self._child.awake():
+                    self._control.monitor(f"logfile {pipe}", "log exec,nochain")
+                yield result
+            finally:
+                with self._child.awake():
+                    self._control.monitor("log none")
+                ended.set()
+
     def close(self) -> None:
         """See sdk.link.transport."""
         self._line.close()
@@ -100,6 +125,29 @@ class EmulatorTransport:
 
     def _gone(self) -> LinkError:
         return LinkError(f"{self.name} has ended: {self._child.epitaph()}", "Connect again: that starts a new one.")
+
+
+def _read_all(pipe: int, ended: Event, read: Callable[[Iterable[str]], Result]) -> Result:
+    """What `read` makes of the lines of a pipe. It is emptied until `ended`, whatever happens: its writer waits for
+    that. QEMU does not close a log that it no longer writes."""
+    lines = _lines(pipe, ended)
+    try:
+        return read(lines)
+    finally:
+        for _ in lines:
+            pass
+        os.close(pipe)
+
+
+def _lines(pipe: int, ended: Event) -> Iterator[str]:
+    rest, more = "", True
+    while more or not ended.is_set():
+        data = b""
+        with contextlib.suppress(BlockingIOError):
+            data = os.read(pipe, READ_BYTES)
+        *lines, rest = (rest + data.decode(errors="replace")).split("\n")
+        yield from lines
+        more = bool(data) or (not ended.is_set() and ended.wait(POKE_S))
 
 
 class _Control:
@@ -128,13 +176,20 @@ class _Control:
         """Resets the machine and lets it run. False if QEMU has ended."""
         return self._run("system_reset", _is_reset_from_here) and self._run("cont")
 
-    def _run(self, command: str, outcome: Callable[[Message], bool] | None = None) -> bool:
+    def monitor(self, *commands: str) -> bool:
+        """Runs commands of QEMU's monitor for people. False if QEMU has ended."""
+        return all(self._run("human-monitor-command", arguments={"command-line": command}) for command in commands)
+
+    def _run(
+        self, command: str, outcome: Callable[[Message], bool] | None = None, arguments: Message | None = None
+    ) -> bool:
         """Sends `command` and waits for its answer, or for what `outcome` tells. False if QEMU has ended."""
         outcome = outcome or (lambda message: message.get("id") == command)
-        return self._send(command) and self._wait_for(outcome, ANSWER_TIMEOUT_S)
+        return self._send(command, arguments or {}) and self._wait_for(outcome, ANSWER_TIMEOUT_S)
 
-    def _send(self, command: str) -> bool:
-        return self.line.write(json.dumps({"execute": command, "id": command}).encode() + b"\n")
+    def _send(self, command: str, arguments: Message) -> bool:
+        request = {"execute": command, "id": command, "arguments": arguments}
+        return self.line.write(json.dumps(request).encode() + b"\n")
 
     def _wait_for(self, outcome: Callable[[Message], bool], timeout_s: float) -> bool:
         while (message := self._message(timeout_s)) is not None:
