@@ -114,6 +114,14 @@ def positive(text: str) -> int:
     return value
 
 
+def not_negative(text: str) -> int:
+    """An integer from 0 up, for argparse."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, not {value}")
+    return value
+
+
 def _complete_files(action: argparse.Action, *suffixes: str) -> None:
     def complete(prefix: str, **_: object) -> list[str]:
         from argcomplete.completers import FilesCompleter

@@ -6,12 +6,23 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdk.cli.arguments import add_board, add_inputs, add_json, add_model, add_optimize, add_port, model_of
+from sdk.cli.arguments import (
+    add_board,
+    add_inputs,
+    add_json,
+    add_model,
+    add_optimize,
+    add_port,
+    model_of,
+    not_negative,
+    positive,
+)
 from sdk.cli.console import Console
 from sdk.cli.samples import samples_of
 
 if TYPE_CHECKING:
     from sdk.bench import Bench
+    from sdk.estimate import Estimate
 
 SUMMARY = "measure what an inference costs on a board, step by step"
 DETAILS = """Flashes the model and measures one steady inference (not the first). Emulated boards count \
@@ -22,6 +33,7 @@ name, kernel, macs and instructions."""
 EXAMPLES = (
     "sdk bench model.tflite --board mps2-an386",
     "sdk bench model.tflite --board mps2-an386 --json | jq .instructions",
+    "sdk bench model.tflite --board mps2-an386 --estimate --flash-wait 2 --clock 120    # milliseconds, estimated",
 )
 
 
@@ -32,6 +44,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_port(parser)
     add_inputs(parser)
     parser.set_defaults(count=1)
+    parser.add_argument(
+        "--estimate",
+        metavar="CORE",
+        nargs="?",
+        const="",
+        help="also estimate the cycles on a cortex-m0, -m0plus, -m3, -m4 or -m7 (default: the board's own core)",
+    )
+    parser.add_argument(
+        "--flash-wait", type=not_negative, default=0, metavar="W", help="wait states of the flash, for --estimate"
+    )
+    parser.add_argument("--clock", type=positive, metavar="MHZ", help="clock of the core, for milliseconds")
     add_json(parser)
 
 
@@ -39,6 +62,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.bench import bench
     from sdk.boards import load_board
     from sdk.deploy import deployed, prepare
+    from sdk.estimate import estimate
 
     board = load_board(args.board)
     graph = model_of(args)
@@ -47,8 +71,14 @@ def run(args: argparse.Namespace, console: Console) -> int:
     with deployed(lowered, board, port=args.port, progress=console.progress) as target:
         console.progress(f"measure on {target.device.transport.name}")
         measured = bench(target, lowered, sample.arrays)
+        if args.estimate is not None:
+            console.progress("log what the emulator executes")
+            estimated = estimate(target, sample.arrays, args.estimate or board.cpu, args.flash_wait)
     _say(measured, f"{Path(args.model).name} on {board.id}", console)
-    console.result({"model": args.model, "board": board.id, **_json(measured)})
+    result = {"model": args.model, "board": board.id, "optimize": str(args.optimize), **_json(measured)}
+    if args.estimate is not None:
+        result["estimate"] = _estimated(estimated, args, console)
+    console.result(result)
     return 0
 
 
@@ -69,6 +99,23 @@ def _say(measured: Bench, what: str, console: Console) -> None:
         share = f"{100 * step.cost / measured.cost:.1f}" if measured.cost else ""
         rows.append((step.name, step.kernel, f"{step.macs:,}", f"{step.cost:,}", ratio, share))
     console.table(("Step", "Kernel", ">MACs", f">{unit.capitalize()}", ">a MAC", ">%"), rows)
+
+
+def _estimated(estimated: Estimate, args: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Says the estimate; the same for machines."""
+    latency_ms = estimated.cycles / (args.clock * 1000) if args.clock else None
+    time = f", {latency_ms:.2f} ms at {args.clock} MHz" if latency_ms is not None else ""
+    console.say()
+    console.say(f"estimate {estimated.cycles:>12,} cycles on a {estimated.core}, flash wait {args.flash_wait}{time}")
+    console.say("         from the reference manual's timings of the instructions executed: no contention, no caches")
+    return {
+        "core": estimated.core,
+        "cycles": estimated.cycles,
+        "instructions": estimated.instructions,
+        "flash_wait": args.flash_wait,
+        "latency_ms": latency_ms,
+        "step_cycles": list(estimated.steps),
+    }
 
 
 def _json(measured: Bench) -> dict[str, Any]:
