@@ -3,7 +3,9 @@ python := .venv/bin/python
 # Generated files are compared with their generator, not formatted.
 c_files = $(shell find firmware -name gen -prune -o -name '*.[ch]' -print)
 
-.PHONY: help setup demo test lint format bench clean tools
+FUZZ_RUNS := 200000
+
+.PHONY: help setup demo test lint format bench fuzz clean tools
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +33,11 @@ format: tools ## rewrite the sources in the project's style
 
 bench: tools ## measure the example model on an emulated board
 	@.venv/bin/sdk bench examples/digits/digits_int8.tflite --board mps2-an386
+
+fuzz: tools ## damage models for an hour or so, with the code's coverage as a guide (FUZZ_RUNS=200000)
+	@$(python) -c 'import atheris' 2>/dev/null || $(python) -m pip install --quiet --editable '.[fuzz]'
+	@mkdir -p build/fuzz
+	@cd build/fuzz && ../../$(python) ../../tests/fuzz_models.py -runs=$(FUZZ_RUNS) corpus
 
 clean: ## remove everything that make has put into this directory
 	@rm -rf .venv build dist .pio .pytest_cache .ruff_cache .mypy_cache .hypothesis

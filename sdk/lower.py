@@ -339,6 +339,10 @@ def lower(
     target = target or Target()
     registry = registry or shipped_registry()
     graph = complete_shapes(graph, registry)
+    for tensor in map(graph.tensor, (*graph.inputs, *graph.outputs)):
+        if not tensor.dtype.on_device:
+            name = tensor.dtype.name.lower()
+            raise UnsupportedError(f"the model takes or gives {tensor.label} as {name}, which no kernel does")
     check_operators(graph, registry)
     lowered = passes.run_all(graph, registry, watch)
     results = []

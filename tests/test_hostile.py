@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sanitized import build_driver
 
 from sdk.load import load_bytes
 from sdk.lower import Lowered, lower
 from sdk.ops import registry
 from sdk.ops.base import Case
-from sdk.paths import FIRMWARE
 from sdk.program import HEADER, Profile
 from sdk.target import Optimize, Target
 from sdk.write import write
@@ -22,28 +21,15 @@ from sdk.write import write
 # MICROLITH_FUZZ=100 multiplies the work for a night's run.
 FUZZ = int(os.environ.get("MICROLITH_FUZZ", "1"))
 MUTATIONS = 300 * FUZZ
-FLAGS = [
-    *("-std=c11", "-O1", "-g", "-fwrapv", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unused-parameter"),
-    *("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
-]
 
 
 @pytest.fixture(scope="session")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The driver, built with the kernels of all profiles, in plain C, and the sanitizers."""
-    compiler = shutil.which("gcc")
-    if compiler is None:
+    driver = build_driver(tmp_path_factory.mktemp("hostile"))
+    if driver is None:
         pytest.skip("no gcc on this machine")
-    folder = tmp_path_factory.mktemp("hostile")
-    kernels = sorted(registry().kernels.values(), key=lambda kernel: kernel.number)
-    (folder / "kernels.def").write_text("".join(f"ML_USE({kernel.name})\n" for kernel in kernels))
-    sources = [Path(__file__).parent / "c" / "hostile.c", *sorted((FIRMWARE / "src" / "kernels").rglob("*.c"))]
-    sources += [FIRMWARE / "src" / name for name in ("interpreter.c", "crc32.c", "kernel_table.c")]
-    includes = [folder, FIRMWARE / "include", FIRMWARE / "src", FIRMWARE / "gen"]
-    program = folder / "hostile"
-    command = [compiler, *FLAGS, *(f"-I{path}" for path in includes), *map(str, sources), "-o", str(program)]
-    subprocess.run(command, check=True)
-    return program
+    return driver
 
 
 def first_cases() -> Iterator[Case]:

@@ -156,7 +156,9 @@ class Variables(Op):
     types = ("all",)
 
     def check(self, view: View) -> None:
-        if view.node.op != "VAR_HANDLE":
+        if view.node.op == "VAR_HANDLE":
+            view.need(view.output().dtype is DType.RESOURCE, "its output is not a resource")
+        else:
             variable_name(view)
 
     def lower(self, view: View, low: Lowering) -> None:

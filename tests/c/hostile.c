@@ -3,6 +3,9 @@
  *
  *   hostile PROGRAM SEED COUNT TABLES   COUNT mutations of PROGRAM, most of them in its first TABLES bytes
  *   prints "accepted N of COUNT"; a sanitizer's report ends it with another exit code than 0.
+ *
+ *   hostile -                           programs from standard input, each after its size (4 bytes, little-endian);
+ *   answers each with a byte: 1 if it was run, 0 if it was refused.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,7 +65,9 @@ static bool run(const uint8_t *block, uint32_t bytes) {
     memory.arena = allocate(memory.arena_bytes);
     memory.fast = allocate(memory.fast_bytes);
     memory.state = allocate(memory.state_bytes);
-    memset(memory.arena, 0x5A, memory.arena_bytes);
+    if (memory.arena != NULL) {
+        memset(memory.arena, 0x5A, memory.arena_bytes);
+    }
     if (ml_start(&session, &memory) == ML_OK) {
         uint32_t step = 0;
         for (uint32_t i = 0; i < STEP_LIMIT && step < ml_step_count(&session); i++) {
@@ -77,7 +82,23 @@ static bool run(const uint8_t *block, uint32_t bytes) {
     return true;
 }
 
+static int serve(void) {
+    uint32_t bytes;
+    while (fread(&bytes, sizeof bytes, 1, stdin) == 1) {
+        uint8_t *block = allocate(bytes);
+        if (block != NULL && fread(block, 1, bytes, stdin) == bytes) {
+            putchar(run(block, bytes));
+            fflush(stdout);
+        }
+        free(block);
+    }
+    return 0;
+}
+
 int main(int count, char **arguments) {
+    if (count == 2) {
+        return serve();
+    }
     if (count != 5) {
         return 2;
     }

@@ -1,4 +1,5 @@
-"""Damages models in ways that a reader may overlook: what `tests/test_fuzz.py` and `tests/fuzz_models.py` feed it with.
+"""What `tests/test_fuzz.py` and `tests/fuzz_models.py` share: models damaged in ways that a reader may overlook, and
+what must not go wrong with them.
 
 A mutation of the structure changes a field of a tensor, a node or the graph and writes the model anew, so that the file
 itself is sound; a mutation of the bytes spoils the file. Both are the same for the same state of `rng`.
@@ -9,18 +10,26 @@ from __future__ import annotations
 import contextlib
 import random
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sdk.emit import emit
 from sdk.errors import SdkError
 from sdk.graph import DType, Graph, Node, Quantization, Tensor
 from sdk.load import load_bytes
+from sdk.lower import lower
 from sdk.ops import registry
+from sdk.program import Profile
+from sdk.target import Optimize, Target
 from sdk.write import write
+
+if TYPE_CHECKING:
+    from sanitized import Runner
 
 MODELS = Path(__file__).parent / "models"
 SIZES = [-(2**31), -1, 0, 1, 2, 3, 4, 5, 7, 8, 16, 127, 128, 255, 256, 1000, 65535, 65536, 1 << 20, 1 << 26, 2**31 - 1]
@@ -28,6 +37,26 @@ SCALES = [0.0, -1.0, float("nan"), float("inf"), 1e-45, 1e-30, 1e-6, 0.003, 0.5,
 ZERO_POINTS = [-(2**63), -(2**31), -32769, -129, -128, -1, 0, 1, 127, 128, 255, 256, 32767, 2**31, 2**63 - 1]
 WORDS = [0, 1, 2, 3, 4, 8, 16, 127, 128, 255, 256, 0x7FFF, 0xFFFF, 1 << 20, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
 DTYPES = [dtype for dtype in DType if dtype not in (DType.STRING, DType.RESOURCE, DType.COMPLEX64)]
+
+
+TARGETS = [Target(profile, optimize) for profile in Profile for optimize in Optimize]
+# What is worth running under the sanitizers, which are slow.
+MAX_MEMORY_BYTES, MAX_MACS, MAX_STEPS = 1 << 20, 1 << 20, 1000
+
+
+def attempt(data: bytes, runner: Runner | None = None) -> None:
+    """Reads a model, lowers it for the plain target and one that depends on `data`, and runs what is small enough.
+    SdkError if it is refused; anything else is a bug."""
+    graph = load_bytes(data)
+    graph.check()
+    for target in (Target(), TARGETS[zlib.crc32(data) % len(TARGETS)]):
+        lowered = lower(graph, target)
+        emit(lowered)
+        program = lowered.program
+        memory = len(lowered.block) + program.arena_bytes + program.state_bytes + program.fast_bytes
+        small = memory <= MAX_MEMORY_BYTES and lowered.macs <= MAX_MACS and len(lowered.steps) <= MAX_STEPS
+        if runner is not None and small:
+            runner.run(lowered.block)
 
 
 def seeds() -> Iterator[bytes]:
@@ -147,8 +176,7 @@ TENSOR_CHANGES = [_resized, _resized, _retyped, _requantized, _requantized, _ref
 def _changed_node(graph: Graph, node: Node, rng: random.Random) -> tuple[Node, ...]:
     kind = rng.random()
     if kind < 0.5 and node.options:
-        name = rng.choice(list(node.options))
-        return (replace(node, options={**node.options, name: _other_value(node.options[name], rng)}),)
+        return (replace(node, options=_changed_options(node, rng)),)
     if kind < 0.7:
         return (replace(node, inputs=_changed_ids(node.inputs, graph, rng, none=True)),)
     if kind < 0.8:
@@ -160,6 +188,16 @@ def _changed_node(graph: Graph, node: Node, rng: random.Random) -> tuple[Node, .
     return (node,) * rng.choice((2, 2, 3, 40))
 
 
+def _changed_options(node: Node, rng: random.Random) -> dict[str, Any]:
+    name = rng.choice(list(node.options))
+    if not node.op.startswith("CUSTOM:"):
+        return {**node.options, name: _other_value(node.options[name], rng)}
+    # The schema says no types: anything may stand there, or nothing. The bytes as they were would win.
+    others = {other: value for other, value in node.options.items() if other not in (name, "custom_options")}
+    new = _other_value(rng.choice((node.options[name], 1, 0.5, "", True, None, [1, 2])), rng)
+    return others if name == "custom_options" or rng.random() < 0.2 else {**others, name: new}
+
+
 def _other_value(value: Any, rng: random.Random) -> Any:
     if isinstance(value, bool):
         return not value
@@ -169,8 +207,8 @@ def _other_value(value: Any, rng: random.Random) -> Any:
         return rng.choice((*SIZES, value + 1, value - 1, rng.randint(0, 10)))
     if isinstance(value, float):
         return rng.choice(SCALES)
-    if isinstance(value, bytes):
-        return value[: rng.randint(0, len(value))]
+    if value is None or isinstance(value, bytes | list):
+        return None if rng.random() < 0.5 else [1, "x"]
     return "" if rng.random() < 0.5 else "x" * 1000
 
 
