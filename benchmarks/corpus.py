@@ -34,7 +34,8 @@ from sdk.load import load
 from sdk.lower import Lowered, lower
 from sdk.ops import registry
 from sdk.ops.base import View
-from sdk.oracle import IMPLEMENTATIONS, Oracle
+from sdk.oracle import IMPLEMENTATIONS
+from sdk.piecewise import reference_for
 from sdk.program import TensorSpec
 from sdk.ranges import input_ranges
 from sdk.target import Target
@@ -126,7 +127,7 @@ def _compare(
     row: Row, path: Path, which: str, device: Device, lowered: Lowered, sets: Sequence[Sequence[Array]]
 ) -> str:
     try:
-        oracle = Oracle(path.read_bytes(), which)
+        oracle = reference_for(path.read_bytes(), which)
     except SdkError as error:
         return f"refuses: {error.message}"
     with oracle:

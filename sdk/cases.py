@@ -122,10 +122,17 @@ def prepare(name: str, index: int) -> Prepared:
             else:
                 answers[f"{same} and {which}"] = answers.pop(same)
     if not answers:
-        own = [op.reference(View(case.graph, case.graph.nodes[0]), each) for each in inputs]
+        view = View(case.graph, case.graph.nodes[0])
+        own = [op.reference(view, _all_inputs(view, each)) for each in inputs]
         if None not in own:
             answers["its own reference"] = Answers([OracleResult(list(result or ()), {}) for result in own])
     return Prepared(case, model, inputs, answers)
+
+
+def _all_inputs(view: View, given: Sequence[Array]) -> list[Array]:
+    """The values of a node's inputs, its constants and those that its graph is given."""
+    values = dict(zip(view.graph.inputs, given, strict=True))
+    return [values[tensor.id] if tensor.data is None else tensor.data for tensor in view.inputs]
 
 
 def _equal(some: list[OracleResult], others: list[OracleResult]) -> bool:

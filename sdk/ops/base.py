@@ -195,7 +195,8 @@ class Op(ABC):
         return 0
 
     def reference(self, view: View, inputs: Sequence[Array]) -> Sequence[Array] | None:
-        """The outputs as numpy computes them, for an operator that TensorFlow Lite does not have; else None."""
+        """The outputs as numpy computes them, for an operator that TensorFlow Lite does not have; else None.
+        `inputs`: those that the node is given, constants included."""
         return None
 
     def unchanged(self, view: View) -> Tensor | None:

@@ -69,11 +69,11 @@ class TransposeConv(Op):
     def check(self, view: View) -> None:
         x, weights = view.input(X), view.input(WEIGHTS)
         view.need(len(weights.shape) == 4, f"its weights {weights.label} have {len(weights.shape)} dimensions, not 4")
-        _window(view)
+        window_of(view)
         outputs, _, _, inputs = weights.shape
         view.need(x.shape[3] == inputs, f"its weights take {inputs} channels, its input has {x.shape[3]}")
         conv.check_constants(view, outputs, x=X, bias=BIAS)
-        shape = view.input(SHAPE).data
+        shape = view.input(SHAPE).data if view.has(SHAPE) else None
         if shape is not None:
             same = shape.reshape(-1).tolist() == list(view.output().shape)
             view.need(
@@ -94,7 +94,7 @@ class TransposeConv(Op):
         if kinds == (DType.FLOAT32,) * 2:
             bias = low.value(view.input(BIAS)) if view.has(BIAS) else ABSENT
             values = [low.value(view.input(X)), low.value(view.input(WEIGHTS)), bias, low.value(view.output())]
-            low.step(TRANSPOSE_CONV_F32, {"window": _window(view)} | conv.float_clamp(view), values)
+            low.step(TRANSPOSE_CONV_F32, {"window": window_of(view)} | conv.float_clamp(view), values)
         elif kinds == (DType.INT8,) * 2:
             self._lower_quantized(view, low, TRANSPOSE_CONV_S8)
         elif kinds == (DType.INT16, DType.INT8):
@@ -111,7 +111,7 @@ class TransposeConv(Op):
             low.value(view.output()),
             low.constant(weights.scales),
         ]
-        low.step(kernel, {"window": _window(view), "quantized": weights.args}, values)
+        low.step(kernel, {"window": window_of(view), "quantized": weights.args}, values)
 
     def cases(self) -> Iterator[Case]:
         plain = conv.CaseNumbers()
@@ -136,7 +136,7 @@ class TransposeConv(Op):
             yield _case(conv.CaseShape((1, 2, 2, 3)), extreme, 2)
 
 
-def _window(view: View) -> dict[str, int]:
+def window_of(view: View) -> dict[str, int]:
     """The `WINDOW` of the node: that of the convolution from its output back to its input."""
     x, y = view.input(X), view.output()
     conv.check_images(view, x, y)
