@@ -779,6 +779,13 @@ typedef struct ml_cast_float_args {
 } ml_cast_float_args;
 _Static_assert(sizeof(ml_cast_float_args) == 12u, "ml_cast_float_args");
 
+typedef struct ml_depthwise_3x3_s8_args {
+    ml_window window;
+    int16_t zero_point;
+    uint16_t along_height;
+} ml_depthwise_3x3_s8_args;
+_Static_assert(sizeof(ml_depthwise_3x3_s8_args) == 48u, "ml_depthwise_3x3_s8_args");
+
 /* fully_connected_s8: operands input, weights, start, scales, output */
 ml_status ml_fully_connected_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_s8(const void *args, void *const *operands);
@@ -1373,5 +1380,10 @@ int32_t ml_cast_to_f32(const void *args, void *const *operands);
 ml_status ml_cast_from_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_cast_from_f32(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_cast_from_f32 {292u, 12u, 2u, 2u, 0u, 0u, 2u, 0u, ml_cast_from_f32_check, ml_cast_from_f32}
+
+/* depthwise_3x3_s8: operands input, constants, output, packed */
+ml_status ml_depthwise_3x3_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_depthwise_3x3_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_depthwise_3x3_s8 {320u, 48u, 4u, 12u, 0u, 0u, 136u, 0u, ml_depthwise_3x3_s8_check, ml_depthwise_3x3_s8}
 
 #endif

@@ -166,6 +166,12 @@ class DepthwiseConv2D(Op):
             shape = conv.CaseShape((2, 4, 5, channels), activation=numerics.RELU6)
             for numbers in (plain, conv.FLOAT, conv.UNSIGNED, conv.WIDE):
                 yield _case(shape, numbers, multiplier)
+        # What mobile networks have: nothing below the zero point.
+        for size, channels in ((1, 1), 4), ((1, 8), 5), ((7, 1), 6), ((2, 5), 7), ((3, 4), 17):
+            for stride, padding in itertools.product(((1, 1), (2, 2)), (conv.SAME, conv.VALID)):
+                shape = conv.CaseShape((2, *size, channels), stride=stride, padding=padding, activation=numerics.RELU)
+                if min(shape.output) > 0:
+                    yield _case(shape, replace(plain, x_zero=-128, y_zero=-128))
         for x_zero, y_zero, y_scale in itertools.product((-128, 127), (-128, 127), (1e-6, 30.0)):
             extreme = conv.CaseNumbers(x_zero=x_zero, y_zero=y_zero, y_scale=y_scale)
             yield _case(conv.CaseShape((1, 3, 3, 2)), extreme)

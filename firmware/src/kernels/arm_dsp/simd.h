@@ -1,0 +1,61 @@
+/* Instructions of Cortex-M4 and later on pairs of halfwords, and the same in plain C, which other cores run in tests.
+ */
+#ifndef ML_SIMD_H
+#define ML_SIMD_H
+
+#include "../../kernel.h"
+
+/* Four bytes, wherever they lie. */
+static inline uint32_t ml_load_word(const void *bytes) {
+    uint32_t word;
+    __builtin_memcpy(&word, bytes, sizeof word);
+    return word;
+}
+
+#ifdef __ARM_FEATURE_DSP
+#define ML_SIMD(type, text, plain, ...)         \
+    type result;                                \
+    __asm__(text : "=r"(result) : __VA_ARGS__); \
+    return result
+#else
+#define ML_SIMD(type, text, plain, ...) return (type)(plain)
+#endif
+#define ML_LOWER(word) ((int16_t)(word))
+#define ML_UPPER(word) ((int32_t)(word) >> 16)
+
+/* c and both products of halves. */
+static inline int32_t ml_smlad(uint32_t a, uint32_t b, int32_t c) {
+    ML_SIMD(int32_t, "smlad %0, %1, %2, %3", c + ML_LOWER(a) * ML_LOWER(b) + ML_UPPER(a) * ML_UPPER(b), "r"(a), "r"(b),
+            "r"(c));
+}
+
+/* c + lower half of a * upper half of b. */
+static inline int32_t ml_smlabt(uint32_t a, uint32_t b, int32_t c) {
+    ML_SIMD(int32_t, "smlabt %0, %1, %2, %3", c + ML_LOWER(a) * ML_UPPER(b), "r"(a), "r"(b), "r"(c));
+}
+
+/* c + a * b / 2^32, to the nearest, ties up. */
+static inline int32_t ml_smmlar(int32_t a, int32_t b, int32_t c) {
+    ML_SIMD(int32_t, "smmlar %0, %1, %2, %3", c + (int32_t)(((int64_t)a * b + ((int64_t)1 << 31)) >> 32), "r"(a),
+            "r"(b), "r"(c));
+}
+
+/* The lower halves of a and b in one word, that of a below; the upper halves. */
+static inline uint32_t ml_lower_halves(uint32_t a, uint32_t b) {
+    ML_SIMD(uint32_t, "pkhbt %0, %1, %2, lsl #16", (a & 0xFFFFu) | b << 16, "r"(a), "r"(b));
+}
+
+static inline uint32_t ml_upper_halves(uint32_t a, uint32_t b) {
+    ML_SIMD(uint32_t, "pkhtb %0, %2, %1, asr #16", a >> 16 | (b & 0xFFFF0000u), "r"(a), "r"(b));
+}
+
+/* Bytes 0 and 2 as int16 in one word; bytes 1 and 3. */
+static inline uint32_t ml_even_bytes(uint32_t a) {
+    ML_SIMD(uint32_t, "sxtb16 %0, %1", (uint16_t)(int8_t)a | (uint32_t)(int8_t)(a >> 16) << 16, "r"(a));
+}
+
+static inline uint32_t ml_odd_bytes(uint32_t a) {
+    ML_SIMD(uint32_t, "sxtb16 %0, %1, ror #8", (uint16_t)(int8_t)(a >> 8) | (uint32_t)(int8_t)(a >> 24) << 16, "r"(a));
+}
+
+#endif
