@@ -55,16 +55,42 @@ def round_half_away(x: float) -> int:
     return math.floor(abs(x) + 0.5) * (1 if x >= 0 else -1)
 
 
+BIAS_TOLERANCE = 0.02  # of the output's scale
+
+
+def check_bias_scale(x: Tensor, weights: Tensor, bias: Tensor, y: Tensor) -> None:
+    """ModelError unless bias and products of x and weights have the same scale, or nearly.
+
+    Follows GetQuantizedConvolutionMultipler (tensorflow/lite/kernels/kernel_util.cc).
+    """
+    product, scale = bias_scales(x, weights, bias)
+    if abs(product - scale) / float(np.float32(y.scale)) > BIAS_TOLERANCE:
+        raise ModelError(
+            f"its bias {bias.label} has the scale {scale:g}, its input times its weights {product:g}: they differ by "
+            f"more than {BIAS_TOLERANCE} of the scale of its output, {y.scale:g}"
+        )
+
+
+def bias_scales(x: Tensor, weights: Tensor, bias: Tensor) -> tuple[float, float]:
+    """The scale of products of x and weights, and that of the bias that is added to them: 0 where it has none."""
+    assert weights.quantization is not None
+    product = float(np.float32(x.scale)) * float(np.float32(weights.quantization.scale[0]))
+    return product, bias.quantization.scale[0] if bias.quantization is not None else 0.0
+
+
 def convolution_multipliers(
-    x: Tensor, weights: Tensor, y: Tensor, *, product_in_float32: bool = False
+    x: Tensor, weights: Tensor, y: Tensor, bias: Tensor | None = None, *, product_in_float32: bool = False
 ) -> list[tuple[int, int]]:
     """(multiplier, shift) for each scale of `weights`, for accumulators of x * weights into y.
 
     `product_in_float32` follows GetQuantizedConvolutionMultipler (per-tensor FULLY_CONNECTED and uint8 convolutions),
-    else PopulateConvolutionQuantizationParams, both in tensorflow/lite/kernels/kernel_util.cc.
+    which looks at the scale of `bias` too, else PopulateConvolutionQuantizationParams, both in
+    tensorflow/lite/kernels/kernel_util.cc.
     """
     if weights.quantization is None:
         raise ModelError(f"tensor {weights.label} has no scale")
+    if product_in_float32 and bias is not None:
+        check_bias_scale(x, weights, bias, y)
     result = []
     for scale in weights.quantization.scale:
         if product_in_float32:

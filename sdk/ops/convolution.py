@@ -183,7 +183,9 @@ def quantized_weights(
     zero_point = weights.zero_point if legacy else 0
     data = view.constant(1)
     offsets = view.constant(bias) if view.has(bias) else np.zeros(_channels(data, summed), np.int64)
-    scales = numerics.convolution_multipliers(source, weights, y, product_in_float32=legacy or product_in_float32)
+    added = view.input(bias) if view.has(bias) else None
+    in_float32 = legacy or product_in_float32
+    scales = numerics.convolution_multipliers(source, weights, y, added, product_in_float32=in_float32)
     sums_s64 = y.dtype is DType.INT16 and not _has_int32_sums(view, bias)
     if sums_s64:
         scales = [numerics.short_multiplier(*scale) for scale in scales]

@@ -132,7 +132,8 @@ class FullyConnected(Op):
         per_channel = weights.quantization is not None and weights.quantization.per_channel
         weights_zero_point = 0 if per_channel else weights.zero_point
         data = view.constant(1)
-        scales = numerics.convolution_multipliers(x, weights, y, product_in_float32=not per_channel)
+        added = view.input(2) if view.has(2) else None
+        scales = numerics.convolution_multipliers(x, weights, y, added, product_in_float32=not per_channel)
         lo, hi = numerics.activation_range(view.option("fused_activation_function"), y)
         args = shape | {
             "scale_stride": int(per_channel),

@@ -12,7 +12,7 @@ from sdk import numerics
 from sdk.graph import Array, DType
 from sdk.lower import Lowering
 from sdk.ops.base import Bound, Case, CaseGraph, Kernel, Op, View, read, write
-from sdk.ops.convolution import SAME, VALID, output_size
+from sdk.ops.convolution import LIMIT, SAME, VALID, output_size
 from sdk.program import Struct, fields
 
 ARGS = Struct(
@@ -61,6 +61,8 @@ class Pool(Op):
         view.need(x.elements > 0, f"its input {x.label} is empty")
         options = [view.option(name) for name in ("filter_height", "filter_width", "stride_h", "stride_w")]
         view.need(min(options) > 0, "its filter and strides are not all positive")
+        if max(options) > LIMIT:
+            raise view.unsupported(f"has a filter or stride above {LIMIT}")
         view.need(view.option("padding") in (SAME, VALID), "its padding is neither SAME nor VALID")
         (out_height, _), (out_width, _) = _windows(view)
         expected = (x.shape[0], out_height, out_width, x.shape[3])

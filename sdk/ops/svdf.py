@@ -56,6 +56,9 @@ SVDF_F32 = Kernel(
 )
 
 
+BIAS_TOLERANCE = 1e-5  # of scales: PrepareSvdf (tensorflow/lite/micro/kernels/svdf_common.cc)
+
+
 class Svdf(Op):
     names = ("SVDF",)
     kernels = (SVDF_S8, SVDF_S16, SVDF_F32)
@@ -100,6 +103,12 @@ class Svdf(Op):
             bias = low.value(view.input(3)) if view.has(3) else ABSENT
             low.step(SVDF_F32, shape | {"low": lo, "high": hi}, [*values, bias])
         elif types in (_types(DType.INT8), _types(DType.INT16)):
+            if view.has(3):
+                product, scale = numerics.bias_scales(state, time, view.input(3))
+                view.need(
+                    abs(scale - product) < BIAS_TOLERANCE,
+                    f"its bias {view.input(3).label} has the scale {scale:g}, its state times its weights {product:g}",
+                )
             starts = [low.constant(start) for start in _starts(view, shape["units"])]
             kernel = SVDF_S8 if state.dtype is DType.INT8 else SVDF_S16
             low.step(kernel, shape | _scales(x, feature, time, state, y), [*values, *starts])
