@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sdk.cache import Progress, silent
 from sdk.deploy import Deployed
 from sdk.errors import DeviceError
 from sdk.graph import Array
@@ -38,7 +39,7 @@ class Bench:
     steps: tuple[StepCost, ...]
 
 
-def bench(target: Deployed, lowered: Lowered, inputs: Sequence[Array]) -> Bench:
+def bench(target: Deployed, lowered: Lowered, inputs: Sequence[Array], progress: Progress = silent) -> Bench:
     """Measures one steady inference of `inputs`, that is not the first, and each of its steps. DeviceError where the
     board's counter does not count."""
     device, counter = target.device, target.image.board.counter
@@ -47,7 +48,7 @@ def bench(target: Deployed, lowered: Lowered, inputs: Sequence[Array]) -> Bench:
             f"the counter of {device.info.board_id} does not count",
             "On hardware, power the board anew; in an emulator, check the port's ml_port_ticks().",
         )
-    measured = device.measure(inputs)
+    measured = device.measure(inputs, progress=progress)
     steps = zip(lowered.steps, measured.step_ticks, strict=True)
     return Bench(
         unit=counter.unit,

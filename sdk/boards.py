@@ -11,7 +11,7 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -121,9 +121,18 @@ def load_board(id_or_path: str) -> Board:
     return _read(files[id_or_path])
 
 
-def all_boards() -> list[Board]:
-    """All boards by id: the shipped ones, and the user's own. BoardError if a file is not sound."""
-    return [_read(path) for _, path in sorted(_board_files().items())]
+def all_boards(on_fault: Callable[[BoardError], None] | None = None) -> list[Board]:
+    """All boards by id: the shipped ones, and the user's own. `on_fault` is told of each file that is not sound, which
+    is left out then; without it such a file is a BoardError."""
+    boards = []
+    for _, path in sorted(_board_files().items()):
+        try:
+            boards.append(_read(path))
+        except BoardError as error:
+            if on_fault is None:
+                raise
+            on_fault(error)
+    return boards
 
 
 def board_folders() -> list[Path]:
@@ -139,9 +148,18 @@ def _board_files() -> dict[str, Path]:
     files: dict[str, Path] = {}
     for folder in board_folders():
         for path in sorted(folder.glob("*.json")):
-            if path.stem not in files and (folder == BOARDS or b'"microlith"' in path.read_bytes()):
+            if path.stem not in files and (folder == BOARDS or _may_be_board(path)):
                 files[path.stem] = path
     return files
+
+
+def _may_be_board(path: Path) -> bool:
+    """Whether a .json file is a board's. One that cannot be read may be, so that its fault is told."""
+    try:
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return True
+    return isinstance(values, dict) and "microlith" in values
 
 
 class _Section:
@@ -212,7 +230,7 @@ def _read(path: Path) -> Board:
         values = json.loads(path.read_bytes())
     except OSError as error:
         raise BoardError(f"cannot read the board file {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BoardError(f"{path} is not a JSON file: {error}") from error
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,31}", path.stem):
         raise BoardError(

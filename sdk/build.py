@@ -272,13 +272,22 @@ def _failure(board: Board, log: Sequence[str], path: Path) -> FitError | ToolErr
         overflow = re.search(r"region `(\w+)' overflowed by (\d+) bytes?", line)
         if overflow:
             name = overflow[1].lower()
-            size = f"the {board.regions[name].bytes:,} that {board.id} has"
+            region = board.regions.get(name)
+            size = f"the {region.bytes:,} that {board.id} has" if region else f"{board.id} has"
             return FitError(
                 f"the image needs {int(overflow[2]):,} bytes of {name} more than {size}",
                 "Use a smaller model or a board with more memory.",
             )
-    told = (line for line in log if re.search("error:|undefined reference|multiple definition", line))
-    return ToolError(next(told, log[-1] if log else "ninja failed").strip(), f"All that the tools said: {path}")
+    return ToolError(_first_error(log), f"All that the tools said: {path}")
+
+
+def _first_error(log: Sequence[str]) -> str:
+    """The line of a failed build's log that tells most: `file:line: error: ...`, else the first after the command."""
+    failed = next((i for i, line in enumerate(log) if line.startswith("FAILED: ")), -2)
+    said = [line.strip() for line in log[failed + 2 :] if line.strip() and "warning:" not in line]
+    said = [line for line in said if "error: ld returned" not in line] or said  # the linker itself has said why
+    told = (line for line in said if re.search("error:|undefined reference|multiple definition", line))
+    return next(told, said[0] if said else "ninja failed")
 
 
 def _check_stack(image: Image) -> None:

@@ -6,12 +6,12 @@ ones). A labelled set is one of these:
 | path | what it gives |
 |---|---|
 | .npz | inputs and labels, under the names of one of PAIRS; for several inputs one array each, by its name |
-| folder | a subfolder a class, with images, .npy or .wav files; see `_folders` |
+| folder | a subfolder a class, with pictures, .npy or .wav files; see `_folders` |
 | .csv | lines of file,label; the label is a number, the file is relative to the .csv and anything that --inputs takes |
 
 Unlike `sdk.inputs`, which takes arrays as the model stores them, this converts: a data set serves a model and its
 quantized form. Floats are real values and are quantized by the input's scale, uint8 are pixels and are mapped as those
-of images are, and dimensions of 1 may be left out. What was done is said.
+of pictures are, and dimensions of 1 may be left out. What was done is said.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ import numpy as np
 from sdk.cache import Progress, silent
 from sdk.errors import InputError
 from sdk.graph import Array, DType
-from sdk.inputs import IMAGES, Sample, describe, load_arrays, read_samples, split, stored, whole_range
+from sdk.inputs import PICTURES, Sample, describe, load_arrays, no_pixels, read_samples, split, stored, whole_range
 from sdk.program import TensorSpec
 
 PAIRS = (("x", "y"), ("images", "labels"), ("inputs", "labels"), ("x_test", "y_test"))
 _NAMES = ", ".join(f"{inputs} and {labels}" for inputs, labels in PAIRS)
-_SUFFIXES = IMAGES | {".npy", ".wav"}
+_SUFFIXES = PICTURES | {".npy", ".wav"}
 # More than this share of clipped values is a scaling other than the model's rather than a few outliers.
 CLIPPED_SHARE = 0.01
 
@@ -92,16 +92,18 @@ def read_dataset(
     path: Path,
     inputs: Sequence[TensorSpec],
     output: TensorSpec,
-    image_range: tuple[float, float] | None = None,
+    pixel_range: tuple[float, float] | None = None,
     count: int | None = None,
     note: Progress = silent,
 ) -> list[Labelled]:
     """The labelled samples of `path`, at most `count` of them, for a program with `inputs` whose first output is
-    `output`. `image_range` and `note` as of `sdk.inputs.read_samples`. InputError for what does not fit."""
+    `output`. `pixel_range` and `note` as of `sdk.inputs.read_samples`. InputError for what does not fit."""
     if not inputs:
         raise InputError("the model has no inputs", "A labelled set is for models that have some.")
-    reader = _Reader(inputs, _classes(output), output, image_range, note)
+    reader = _Reader(inputs, _classes(output), output, pixel_range, note)
     labelled = list(islice(reader.read(path), count))
+    if pixel_range and not reader.has_pixels:
+        raise no_pixels()
     if not labelled:
         raise InputError(f"{path} holds no sample", "Give at least one with its label.")
     return labelled
@@ -124,15 +126,16 @@ class _Reader:
         specs: Sequence[TensorSpec],
         classes: int,
         output: TensorSpec,
-        image_range: tuple[float, float] | None,
+        pixel_range: tuple[float, float] | None,
         note: Progress,
     ) -> None:
         self.specs = specs
         self.classes = classes
         self.output = output
-        self.image_range = image_range
+        self.pixel_range = pixel_range
         self._note = note
         self.said: set[str] = set()
+        self.has_pixels = False  # whether any were read
 
     def say(self, text: str) -> None:
         """Notes once what is true of many files."""
@@ -196,7 +199,9 @@ class _Reader:
 
     def _samples(self, file: Path) -> list[Sample]:
         if file.suffix.lower() != ".npy" or len(self.specs) > 1:
-            return read_samples([file], self.specs, self.image_range, self.say)
+            pixels = file.suffix.lower() in PICTURES
+            self.has_pixels |= pixels
+            return read_samples([file], self.specs, self.pixel_range if pixels else None, self.say)
         rows = self._rows(load_arrays(file)[""], self.specs[0], file)
         names = [file.name] if len(rows) == 1 else [f"{file.name}[{i}]" for i in range(len(rows))]
         return [Sample(name, (row,)) for name, row in zip(names, rows, strict=True)]
@@ -217,10 +222,11 @@ class _Reader:
     def _converted(self, array: Array, spec: TensorSpec, path: Path) -> Array:
         """Real values and pixels as the input stores them; all else as it is, for `split` to judge."""
         quantized = spec.scale != 0.0
-        if array.dtype == np.uint8 and (spec.dtype is not DType.UINT8 or self.image_range):
+        if array.dtype == np.uint8 and (spec.dtype is not DType.UINT8 or self.pixel_range):
             if not quantized and spec.dtype is not DType.FLOAT32:
                 return array
-            low, high = self.image_range or whole_range(spec)
+            self.has_pixels = True
+            low, high = self.pixel_range or whole_range(spec)
             self.say(f"uint8 values are taken for pixels; 0 is {low:g}, 255 is {high:g}")
             return stored(low + array * ((high - low) / 255.0), spec)
         if array.dtype.kind != "f" or not (quantized or spec.dtype is DType.FLOAT32):
@@ -294,7 +300,7 @@ def _folders(path: Path, note: Progress) -> list[tuple[Path, int]]:
         files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
         known = [file for file in files if file.suffix.lower() in _SUFFIXES]
         if len(known) < len(files):
-            note(f"{folder}: {len(files) - len(known)} files that are no images, .npy or .wav are passed over")
+            note(f"{folder}: {len(files) - len(known)} files that are no pictures, .npy or .wav are passed over")
         classes.append([(file, label) for file in known])
     return [file for file in chain.from_iterable(zip_longest(*classes)) if file is not None]
 

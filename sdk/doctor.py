@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sdk.boards import Board, all_boards
 from sdk.cache import cache_dir
-from sdk.errors import SdkError
+from sdk.errors import BoardError, SdkError
 from sdk.tools import APT_PACKAGES
 
 VERSION_TIMEOUT_S = 10.0
@@ -69,11 +69,10 @@ def _python() -> Check:
 
 def _tools() -> Iterator[Check]:
     """The compilers and emulators that board files name."""
-    try:
-        boards = all_boards()
-    except SdkError as error:
-        yield Check("boards", "the board files", False, error.message, error.remedy)
-        return
+    faults: list[BoardError] = []
+    boards = all_boards(faults.append)
+    for fault in faults:
+        yield Check("boards", "the board files", False, fault.message, fault.remedy or "Mend the file, or delete it.")
     for name, users in sorted(_users(boards).items()):
         path = shutil.which(name)
         found = f"{_version(path)} ({path})" if path else "missing"

@@ -1,8 +1,8 @@
 """What a program is fed with: random values, or files turned into exactly the arrays that its inputs take.
 
 A sample is one array for each input, in the program's order. Nothing is converted behind the user's back: an array must
-have the input's type and shape already; only images and sound, whose stored form is never a tensor, are mapped, and the
-mapping is said.
+have the input's type and shape already; only pictures and sound, whose stored form is never a tensor, are mapped, and
+the mapping is said.
 
 | file | what it gives |
 |---|---|
@@ -26,12 +26,12 @@ from pathlib import Path
 import numpy as np
 
 from sdk.cache import Progress, silent
-from sdk.errors import InputError
+from sdk.errors import InputError, UsageError
 from sdk.graph import Array, DType
 from sdk.ops.base import Range
 from sdk.program import TensorSpec
 
-IMAGES = {".png", ".jpg", ".jpeg", ".bmp"}
+PICTURES = {".png", ".jpg", ".jpeg", ".bmp"}
 # Of types whose values are counts and indices rather than measurements; the whole range would only ever overflow.
 WIDE_RANGE = 1000
 INT16_FULL_SCALE = 32768.0
@@ -82,24 +82,33 @@ def _random(rng: np.random.Generator, spec: TensorSpec, limit: Range | None) -> 
 def read_samples(
     paths: Sequence[Path],
     specs: Sequence[TensorSpec],
-    image_range: tuple[float, float] | None = None,
+    pixel_range: tuple[float, float] | None = None,
     note: Progress = silent,
 ) -> list[Sample]:
     """The samples in `paths`, for inputs `specs`.
 
-    `image_range`: the real values of black and white; without it pixels cover the whole range of a quantized input, and
-    0 to 1 of a float one. `note` is told what was chosen. InputError, saying what was expected, for what does not fit.
+    `pixel_range`: the real values of black and white; without it pixels cover the whole range of a quantized input, and
+    0 to 1 of a float one. `note` is told what was chosen. InputError, saying what was expected, for what does not fit;
+    UsageError for a `pixel_range` where nothing has pixels.
     """
     if not specs:
         raise InputError("the model has no inputs", "Run it without --inputs.")
-    reader = _Reader(specs, image_range, note)
-    return list(reader.samples(paths))
+    reader = _Reader(specs, pixel_range, note)
+    samples = list(reader.samples(paths))
+    if pixel_range and not any(path.suffix.lower() in PICTURES for path in paths):
+        raise no_pixels()
+    return samples
+
+
+def no_pixels() -> UsageError:
+    """What is said of a range for pixels that are not there."""
+    return UsageError("--pixel-range is for pictures, and none was given", "Leave it out, or give .png, .jpg or .bmp.")
 
 
 class _Reader:
-    def __init__(self, specs: Sequence[TensorSpec], image_range: tuple[float, float] | None, note: Progress) -> None:
+    def __init__(self, specs: Sequence[TensorSpec], pixel_range: tuple[float, float] | None, note: Progress) -> None:
         self.specs = specs
-        self.image_range = image_range
+        self.pixel_range = pixel_range
         self.note = note
         self.said: set[str] = set()
 
@@ -131,7 +140,7 @@ class _Reader:
         suffix = path.suffix.lower()
         if suffix == ".npz":
             return [split(array, spec, path) for array, spec in zip(self._archive(path), self.specs, strict=True)]
-        if suffix in {".npy", ".wav"} or suffix in IMAGES:
+        if suffix in {".npy", ".wav"} or suffix in PICTURES:
             return None
         return [[array] for array in self._raw(path)]
 
@@ -141,7 +150,7 @@ class _Reader:
             return split(load_arrays(path)[""], spec, path)
         if suffix == ".wav":
             return _sound(path, spec)
-        return [self._image(path, spec)]
+        return [self._picture(path, spec)]
 
     def _archive(self, path: Path) -> list[Array]:
         arrays = load_arrays(path)
@@ -151,11 +160,10 @@ class _Reader:
         in_order = [f"arr_{i}" for i in range(len(names))]
         if set(arrays) == set(in_order):
             return [arrays[name] for name in in_order]
-        if len(arrays) == len(names) == 1:
-            return list(arrays.values())
+        named = ", ".join(f"{name!r}: ..." for name in names)
         raise InputError(
             f"{path} holds {', '.join(arrays) or 'nothing'}; the model's inputs are {', '.join(names)}",
-            "Save it with numpy.savez(file, **{name: array}), or with the arrays in the inputs' order and no names.",
+            f"Save it with numpy.savez(file, **{{{named}}}), or with the arrays in the inputs' order and no names.",
         )
 
     def _raw(self, path: Path) -> list[Array]:
@@ -173,11 +181,11 @@ class _Reader:
             data = data[size:]
         return arrays
 
-    def _image(self, path: Path, spec: TensorSpec) -> Array:
-        height, width, channels = _image_shape(spec, path)
+    def _picture(self, path: Path, spec: TensorSpec) -> Array:
+        height, width, channels = _picture_shape(spec, path)
         pixels = _pixels(path, height, width, channels)
-        low, high = self.image_range or whole_range(spec)
-        self._say(f"images become {width}x{height} {_MODES[channels]}; black is {low:g}, white is {high:g}")
+        low, high = self.pixel_range or whole_range(spec)
+        self._say(f"pictures become {width}x{height} {_MODES[channels]}; black is {low:g}, white is {high:g}")
         real = low + pixels.astype(np.float64) * ((high - low) / 255.0)
         return stored(real, spec).reshape(spec.shape)
 
@@ -252,26 +260,37 @@ def split(array: Array, spec: TensorSpec, path: Path) -> list[Array]:
 
 
 def _cast(array: Array, spec: TensorSpec) -> str:
-    """How to turn `array` into what `spec` takes, as a line of numpy."""
+    """How to turn `array` into what `spec` takes, as one or two lines of numpy."""
     name = spec.dtype.numpy_name
-    if array.dtype.kind == "f" and spec.scale:
-        limits = np.iinfo(spec.dtype.numpy)
-        shifted = f"np.rint(x / {spec.scale:.9g}) + {spec.zero_point}"
-        return f"Quantize it: np.clip({shifted}, {limits.min}, {limits.max}).astype('{name}')."
-    return f"Convert it: x.astype('{name}')."
+    if spec.dtype is DType.FLOAT32:
+        return f"Give real values, scaled as in training: x.astype('{name}') changes the type alone."
+    if spec.dtype is DType.BOOL:
+        return "Convert it: x != 0."
+    limits = np.iinfo(spec.dtype.numpy)
+    fits = array.dtype.kind in "iub" and bool(np.all((array >= limits.min) & (array <= limits.max)))
+    if not spec.scale:
+        convert = f"Its values fit: x.astype('{name}')." if fits else "Scale them as in training."
+        return f"The input takes whole numbers from {limits.min} to {limits.max}. {convert}"
+    low, high = whole_range(spec)
+    quantized = f"np.clip(np.rint(x / {spec.scale:.9g}) + {spec.zero_point}, {limits.min}, {limits.max})"
+    text = f"Quantize real values ({low:g} to {high:g}): {quantized}.astype('{name}')."
+    if array.dtype.itemsize == spec.dtype.bytes == 1:  # of the other sign
+        shift = "- 128" if spec.dtype is DType.INT8 else "+ 128"
+        return f"{text}\nPixels over that whole range: (x.astype('int16') {shift}).astype('{name}')."
+    return f"{text}\nValues that are quantized already: x.astype('{name}')." if fits else text
 
 
 _MODES = {1: "gray", 3: "RGB", 4: "RGBA"}
 
 
-def _image_shape(spec: TensorSpec, path: Path) -> tuple[int, int, int]:
-    """(height, width, channels) of an input that takes an image."""
+def _picture_shape(spec: TensorSpec, path: Path) -> tuple[int, int, int]:
+    """(height, width, channels) of an input that takes a picture."""
     shape = spec.shape[1:] if len(spec.shape) in (3, 4) and spec.shape[0] == 1 else spec.shape
     if len(shape) == 2 and 1 not in shape:
         shape = (*shape, 1)
     if len(shape) != 3 or shape[2] not in _MODES or 0 in shape or spec.dtype is DType.BOOL:
         raise InputError(
-            f"{path} is an image, but the input {describe(spec)} is not [1, height, width, 1, 3 or 4]",
+            f"{path} is a picture, but the input {describe(spec)} is not [1, height, width, 1, 3 or 4]",
             "Bring it into the model's form yourself and give it as .npy.",
         )
     height, width, channels = shape
@@ -286,12 +305,12 @@ def _pixels(path: Path, height: int, width: int, channels: int) -> Array:
     try:
         with (
             warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
-            Image.open(path) as image,
+            Image.open(path) as picture,
         ):
-            upright = ImageOps.exif_transpose(image).convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
+            upright = ImageOps.exif_transpose(picture).convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
             resized = upright.resize((width, height), Image.Resampling.BILINEAR)
     except Exception as error:  # of damaged files Pillow raises anything
-        raise InputError(f"{path} is not an image that can be read: {error}", "Save it anew as PNG.") from error
+        raise InputError(f"{path} is not a picture that can be read: {error}", "Save it anew as PNG.") from error
     return np.asarray(resized, np.uint8).reshape(height, width, channels)
 
 

@@ -201,7 +201,7 @@ class Lowering:
         return np.frombuffer(data[value.offset : value.offset + value.bytes], little).astype(dtype.numpy)
 
     def state(self, count: int) -> Value:
-        """`count` bytes that live across invocations and start as zeros, or as `set_initial` says."""
+        """`count` bytes that live across inferences and start as zeros, or as `set_initial` says."""
         offset = len(self.state_image)
         if offset + count > STATE_LIMIT_BYTES:
             raise UnsupportedError(f"the model's state needs {offset + count:,} bytes; no microcontroller has them")

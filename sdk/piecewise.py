@@ -35,7 +35,7 @@ def _has_reference(node: Node) -> bool:
 class Piecewise:
     """Runs a graph node by node. Keeps no state: UnsupportedError for a model with variables or subgraphs."""
 
-    name = "node by node"
+    name = "the reference of each operator"
 
     def __init__(self, graph: Graph, which: str | None) -> None:
         if graph.subgraphs or any(tensor.variable for tensor in graph.tensors.values()):

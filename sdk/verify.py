@@ -117,19 +117,19 @@ def verify(
     """Runs each set of inputs on `device`, which has `lowered` opened, and in `oracle`, and compares.
 
     Both start from their initial state and keep it from one set to the next. `timeout_s`: patience with an inference,
-    or with a step under `layers`. After each set `on_outputs` is given the device's outputs and the oracle's, and
-    `on_progress(done, all)` is called.
+    or with a step under `layers`. Before each set `on_progress(its number from 1, their count)` is called; after it
+    `on_outputs` is given the device's outputs and the oracle's.
     """
     device.reset_state()
     oracle.reset()
     comparison = _Comparison()
     for number, inputs in enumerate(inputs_list):
         comparison.input = number
+        if on_progress is not None:
+            on_progress(number + 1, len(inputs_list))
         results = _compare_one(device, lowered, oracle, inputs, layers, timeout_s, comparison)
         if on_outputs is not None:
             on_outputs(*results)
-        if on_progress is not None:
-            on_progress(number + 1, len(inputs_list))
     return Verdict(
         ok=comparison.mismatches == 0 and comparison.compared > 0,
         inputs=len(inputs_list),

@@ -6,9 +6,11 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -204,6 +206,30 @@ def test_source_that_does_not_compile(tmp_path: Path) -> None:
     assert not list(Path(log[0]).parent.glob("image.elf*"))
     broken.write_text("int fine(void);\nint fine(void) { return 1; }\n")
     assert built(load_board("mps2-an386"), emit_empty([]), extra_sources=[broken]).elf.is_file()
+
+
+def test_tools_that_the_compiler_misses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiler is there, what it calls is not: the first line that says so."""
+    for name, words in {"as": "error: .*'as'", "ld": "fatal error: cannot find 'ld'", "mv": "mv: not found"}.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        for tool in {"gcc", "as", "ld", "mv"} - {name}:
+            (folder / tool).symlink_to(str(shutil.which(tool)))
+        monkeypatch.setenv("PATH", str(folder))
+        monkeypatch.setenv("MICROLITH_CACHE", str(folder / "cache"))
+        with pytest.raises(ToolError, match=words) as error:
+            quickly(load_board("native"), emit_empty([]))
+        assert Path(error.value.remedy.rpartition(": ")[2]).is_file()
+        monkeypatch.undo()
+
+
+def test_linker_script_that_is_wrong(tmp_path: Path) -> None:
+    """The linker says why; that the compiler then says that the linker has failed is not the first error."""
+    board = own_board(tmp_path)
+    script = tmp_path / "wrong.ld"
+    script.write_text("MEMORY { nonsense }\n")
+    with pytest.raises(ToolError, match=r"wrong.ld:1: syntax error"):
+        quickly(replace(board, linker_script=script), emit_empty([]))
 
 
 def test_kernel_that_does_not_exist() -> None:

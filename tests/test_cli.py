@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sdk.cli import main
+from sdk.cli import COMMANDS, main
 from sdk.graph import DType, Graph, Node
 from sdk.ops.base import CaseGraph
 from sdk.oracle import Oracle
+from sdk.paths import BOARDS
 from sdk.write import write
 
 FC_OPTIONS = {"fused_activation_function": 0, "weights_format": 0, "keep_num_dims": False}
@@ -135,7 +136,7 @@ def test_lower_writes_four_files(here: Path, run_json: Callable[..., tuple[int, 
     assert code == 0
     assert sorted(path.name for path in Path("out").iterdir()) == ["kernels.def", "model.c", "model.h", "sound.mlith"]
     assert (here / "out" / "sound.mlith").stat().st_size == result["program_bytes"]
-    assert f"ML_MODEL_ARENA_BYTES {result['arena_bytes']}u" in (here / "out" / "model.h").read_text()
+    assert f"ML_SOUND_ARENA_BYTES {result['arena_bytes']}u" in (here / "out" / "model.h").read_text()
 
 
 @pytest.mark.usefixtures("here")
@@ -260,6 +261,40 @@ def test_boards_and_doctor(run_json: Callable[..., tuple[int, Any]]) -> None:
     assert {"python", "gcc", "cache"} <= {check["name"] for check in result["checks"]}
 
 
+def test_broken_board_files_are_named(here: Path, run_json: Callable[..., tuple[int, Any]]) -> None:
+    """And the others are listed all the same, by every command that goes through all of them."""
+    boards = here / "boards"
+    boards.mkdir()
+    manifest = json.loads((BOARDS / "native.json").read_text())
+    (boards / "mine.json").write_text(json.dumps(manifest))
+    (boards / "typo.json").write_text(json.dumps({**manifest, "nmae": "x", "name": ""}))
+    (boards / "cut.json").write_text(json.dumps(manifest)[:50])
+    (boards / "deep.json").write_text("[" * 100_000)
+    (boards / "folder.json").mkdir()
+    (boards / "other.json").write_text('{"name": "no board at all"}')
+    code, result = run_json("boards")
+    assert code == 7
+    assert {"mine", "native", "microbit"} <= {board["id"] for board in result["boards"]}
+    names = [str(re.findall(r"boards/\w+.json", fault)[0]) for fault in result["faults"]]
+    assert names == ["boards/cut.json", "boards/deep.json", "boards/folder.json", "boards/typo.json"]
+    assert "name is empty" in result["faults"][-1]
+    code, report = run_json("inspect", "models/sound.tflite")
+    assert code == 0
+    assert "mine" in {board["id"] for board in report["boards"]}
+    code, result = run_json("doctor")
+    assert code == 8
+    assert sum(check["name"] == "boards" for check in result["checks"]) == 4
+
+
+def test_boards_lists_a_line_a_fault(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "boards").mkdir()
+    (here / "boards" / "cut.json").write_text("{")
+    assert main(["boards"]) == 7
+    said = capsys.readouterr().out
+    assert re.search(r"^mps2-an386 .*  arm_dsp  ", said, re.MULTILINE)
+    assert re.search(r"^- boards/cut.json is not a JSON file: .*", said, re.MULTILINE)
+
+
 def test_doctor_ends_with_what_to_type(tmp_path: Path) -> None:
     done = sdk("doctor", env={**os.environ, "PATH": str(tmp_path)})
     assert done.returncode == 8
@@ -269,10 +304,12 @@ def test_doctor_ends_with_what_to_type(tmp_path: Path) -> None:
     assert "qemu-system-arm" in last
 
 
-@pytest.mark.parametrize("command", ["inspect", "lower", "build", "flash", "run", "verify", "bench", "monitor"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_shows_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
-    assert f"examples:\n  sdk {command} " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert re.search(rf"examples:\n  .*\bsdk {command}\b", said)
+    assert ("--json" in said) == (command != "completion")
 
 
 def test_help_lists_exit_codes_and_loads_nothing() -> None:
@@ -323,9 +360,10 @@ def test_the_timeline_of_a_long_model_is_cut(here: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().out.count("|####") == 70
 
 
-def test_a_terminal_sees_progress_and_a_pipe_does_not(here: Path) -> None:
+@pytest.mark.parametrize(("what", "last"), [("verify", "5 of 5"), ("run --count 3", "3 of 3"), ("bench", "3 of 3")])
+def test_a_terminal_sees_progress_and_a_pipe_does_not(here: Path, what: str, last: str) -> None:
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "sdk", "verify", "models/sound.tflite", "--board", "native"]
+    command = [sys.executable, "-m", "sdk", *what.split(), "models/sound.tflite", "--board", "native"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, cwd=here, text=True) as process:
         os.close(theirs)
         seen = b""
@@ -336,8 +374,8 @@ def test_a_terminal_sees_progress_and_a_pipe_does_not(here: Path) -> None:
         assert process.stdout is not None
         out = process.stdout.read()
     assert process.returncode == 0
-    assert b"[5/5] compared" in seen
-    assert out.startswith("ok: sound.tflite on native")
+    assert f"inference {last}".encode() in seen
+    assert "sound.tflite on native" in out or "random 2" in out
     assert "\x1b" not in out
 
 
@@ -350,7 +388,10 @@ BAD: dict[str, tuple[str, int, str]] = {
     "no model": ("inspect", 2, "MODEL"),
     "no board": ("verify models/sound.tflite", 2, "--board"),
     "bad count": ("verify models/sound.tflite --board native --count 0", 2, "at least 1"),
-    "range of no image": ("run models/sound.tflite --board native --image-range 0 1", 2, "--inputs"),
+    "pixels of nothing": ("run models/sound.tflite --board native --pixel-range 0 1", 2, "none was given"),
+    "pixels of an array": ("run models/sound.tflite --board native -i in.npy --pixel-range 0 1", 2, "none was given"),
+    "unsigned": ("run models/sound.tflite --board native -i unsigned.npy", 6, r"Pixels.*\(x.astype\('int16'\) - 128\)"),
+    "wrong name": ("run models/sound.tflite --board native -i name.npz", 6, "holds picture; the model's inputs are "),
     "unknown profile": ("lower models/sound.tflite --profile m4", 2, "portable"),
     "missing model": ("lower models/none.tflite", 2, "models/none.tflite"),
     "folder": ("inspect models", 2, "models"),
@@ -364,7 +405,7 @@ BAD: dict[str, tuple[str, int, str]] = {
     "too much flash": (f"build models/much_flash.tflite --board {CHIP}", 5, "flash"),
     "missing input": ("run models/sound.tflite --board native -i none.npy", 6, "none.npy"),
     "wrong shape": ("run models/sound.tflite --board native -i shape.npy", 6, r"int8\[1, 16\]"),
-    "wrong type": ("verify models/sound.tflite --board native -i float.npy", 6, "Quantize it: np.clip"),
+    "wrong type": ("verify models/sound.tflite --board native -i float.npy", 6, "Quantize real values .*: np.clip"),
     "damaged input": ("bench models/sound.tflite --board native -i damaged.npz", 6, "damaged.npz"),
     "unknown board": ("build models/sound.tflite --board mps2-an368", 7, "Did you mean .*mps2-an386"),
     "damaged board": ("build models/sound.tflite --board ./bad.json", 7, "bad.json"),
@@ -379,6 +420,9 @@ def test_bad_input_costs_a_message(name: str, here: Path, capsys: pytest.Capture
     if CHIP in line and expected == 5 and "build" in line and not shutil.which("arm-none-eabi-gcc"):
         pytest.skip("arm-none-eabi-gcc is not on this machine")
     np.save("shape.npy", np.zeros((2, 5), np.int8))
+    np.save("in.npy", np.zeros((1, 16), np.int8))
+    np.save("unsigned.npy", np.zeros((1, 16), np.uint8))
+    np.savez("name.npz", picture=np.zeros((1, 16), np.int8))
     np.save("float.npy", np.zeros((1, 16), np.float32))
     Path("damaged.npz").write_bytes(b"PK\x03\x04 and nothing more")
     Path("bad.json").write_text('{"name": 3}')

@@ -31,7 +31,7 @@ def test_cases_and_model_on_a_board() -> None:
     assert cases.returncode == 0, cases.stderr
     model = sdk("verify", str(MODEL), "--board", "native", "--layers", MICROLITH_OPS=str(FOLDER))
     assert model.returncode == 0, model.stderr
-    assert "node by node" in model.stdout
+    assert "against the reference of each operator" in model.stdout
 
 
 def test_a_wrong_kernel_is_caught(tmp_path: Path) -> None:

@@ -136,8 +136,8 @@ def test_folders_of_images_and_arrays(tmp_path: Path, names: tuple[str, ...], la
     assert flat(labelled)[: len(names)] == [([label - 128] * 6, label) for _, label in order]
     assert flat(labelled)[-1][0] == [order[-1][1] - 127] * 6
     assert ("classes: 0 ash, 1 birch, 2 cedar" in said) == (names[0] == "ash")
-    assert sum("1 files that are no images" in text for text in said) == len(names)
-    assert sum("images become" in text for text in said) == 1
+    assert sum("1 files that are no pictures" in text for text in said) == len(names)
+    assert sum("pictures become" in text for text in said) == 1
 
 
 def test_each_window_of_a_sound_is_a_sample(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ REFUSED = {
     "one_hot.npz": r"shape \[3, 4\].*\n.*argmax\(axis=1\)",
     "float.npz": "are float64, not integers",
     "shape.npz": r"has the shape \[3, 3, 2\]; the input is 'image' int8\[1, 2, 3, 1\]",
-    "wide.npz": r"holds int64; .* takes int8\nConvert it",
+    "wide.npz": r"holds int64; .* takes int8\nQuantize",
     "nan.npz": "infinite or not a number",
     "damaged.npz": "damaged, or not a .npz",
     "absent.npz": "cannot read",

@@ -101,7 +101,7 @@ def test_pixels_cover_the_range_of_a_quantized_input(tmp_path: Path) -> None:
     said: list[str] = []
     sample, _ = read_samples([tmp_path / "a.png", tmp_path / "a.png"], [IMAGE], note=said.append)
     np.testing.assert_array_equal(sample.arrays[0].reshape(2, 3), pixels.astype(np.int16) - 128)
-    assert said == ["images become 3x2 gray; black is 0, white is 1"]
+    assert said == ["pictures become 3x2 gray; black is 0, white is 1"]
     unsigned = spec("image", (1, 2, 3, 1), DType.UINT8, 0.0078125, 128)
     [sample] = read_samples([tmp_path / "a.png"], [unsigned])
     np.testing.assert_array_equal(sample.arrays[0].reshape(2, 3), pixels)
@@ -144,15 +144,26 @@ def test_sound_is_cut_into_windows(tmp_path: Path) -> None:
 
 REFUSED: dict[str, tuple[TensorSpec, str]] = {
     "missing.npy": (VECTOR, "cannot read the input"),
-    "float.npy": (VECTOR, r"takes int8\nQuantize it: np.clip\(np.rint\(x / 0.5\) \+ 3, -128, 127\)"),
-    "wide.npy": (VECTOR, r"Convert it: x.astype\('int8'\)"),
+    "float.npy": (
+        VECTOR,
+        r"takes int8\nQuantize real values \(-65.5 to 62\): np.clip\(np.rint\(x / 0.5\) \+ 3, -128, 127\)",
+    ),
+    "wide.npy": (VECTOR, r"\nQuantize .*\nValues that are quantized already: x.astype\('int8'\)"),
+    "beyond.npy": (VECTOR, r"takes int8\nQuantize [^\n]*$"),
+    "unsigned.npy": (VECTOR, r"\nPixels over that whole range: \(x.astype\('int16'\) - 128\).astype\('int8'\)"),
+    "signed.npy": (spec("x", (1, 4), DType.UINT8, 0.5, 128), r"\(x.astype\('int16'\) \+ 128\).astype\('uint8'\)"),
+    "double.npy": (spec("x", (1, 4), DType.FLOAT32), r"as in training: x.astype\('float32'\)"),
+    "index.npy": (spec("x", (1, 4), DType.INT32), r"Its values fit: x.astype\('int32'\)"),
+    "large.npy": (spec("x", (1, 4), DType.INT32), r"takes whole numbers from -2147483648 to 2147483647. Scale"),
+    "mask.npy": (spec("x", (1, 4), DType.BOOL), "Convert it: x != 0"),
+    "name.npz": (VECTOR, r"holds p; the model's inputs are x\nSave it with numpy.savez\(file, \*\*{'x': ...}\)"),
     "shape.npy": (VECTOR, r"\[4, 1\]; the input is 'x' int8\[1, 4\]\nReshape it to \[1, 4\], or to \[n, 1, 4\]"),
     "none.npy": (VECTOR, "holds no sample"),
     "objects.npy": (VECTOR, "damaged, or not a .npy"),
     "names.npz": (VECTOR, "holds p, q; the model's inputs are x"),
     "text.npz": (VECTOR, "damaged, or not a .npz"),
     "long.bin": (VECTOR, r"is 5 bytes; one sample of 'x' int8\[1, 4\] is 4"),
-    "text.png": (IMAGE, "not an image that can be read"),
+    "text.png": (IMAGE, "not a picture that can be read"),
     "image.png": (VECTOR, "is not .1, height, width"),
     "text.wav": (SOUND, "not a PCM .wav"),
     "short.wav": (SOUND, r"holds 50 samples; the input 'sound' int16\[1, 100\] takes 100"),
@@ -167,6 +178,14 @@ def files(tmp_path: Path) -> Path:
     """One of each sort of file."""
     np.save(tmp_path / "float.npy", np.zeros((1, 4), np.float32))
     np.save(tmp_path / "wide.npy", np.zeros((1, 4), np.int64))
+    np.save(tmp_path / "beyond.npy", np.array([[0, 0, 0, 128]], np.int64))
+    np.save(tmp_path / "unsigned.npy", np.zeros((1, 4), np.uint8))
+    np.save(tmp_path / "signed.npy", np.zeros((1, 4), np.int8))
+    np.save(tmp_path / "double.npy", np.zeros((1, 4)))
+    np.save(tmp_path / "index.npy", np.zeros((1, 4), np.int64))
+    np.save(tmp_path / "large.npy", np.full((1, 4), 1 << 40))
+    np.save(tmp_path / "mask.npy", np.zeros((1, 4), np.uint8))
+    np.savez(tmp_path / "name.npz", p=np.zeros((1, 4), np.int8))
     np.save(tmp_path / "shape.npy", np.zeros((4, 1), np.int8))
     np.save(tmp_path / "none.npy", np.zeros((0, 4), np.int8))
     np.save(tmp_path / "objects.npy", np.array([{}], object), allow_pickle=True)

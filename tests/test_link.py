@@ -38,7 +38,7 @@ SIZE = 3000  # more than a frame
 
 
 def delay_program(size: int = SIZE, arena_bytes: int | None = None, padding: int = 0) -> bytes:
-    """A program whose output is the input of the invocation before: one that runs twice by mistake shows it."""
+    """A program whose output is the input of the inference before: one that runs twice by mistake shows it."""
 
     def spec(name: str, operand: Operand) -> TensorSpec:
         return TensorSpec(name, (2, size // 2), DType.INT8, 0.5, -3, operand)

@@ -78,7 +78,7 @@ typedef struct ml_memory {
     uint32_t arena_bytes;
     void *fast; /* a second arena in faster memory, ml_fast_bytes(); 0 for most programs */
     uint32_t fast_bytes;
-    void *state; /* variables that live across invocations, ml_state_bytes() */
+    void *state; /* variables that live across inferences, ml_state_bytes() */
     uint32_t state_bytes;
 } ml_memory;
 
@@ -119,7 +119,7 @@ ml_status ml_input_info(const ml_session *session, uint32_t index, ml_tensor *in
 ml_status ml_output_info(const ml_session *session, uint32_t index, ml_tensor *info);
 
 /* The data of input or output `index` of a started session, aligned to 16 bytes; null if there is none. An input's
- * memory is reused during an invocation: write it before each one. An output is valid until the next write. */
+ * memory is reused during an inference: write it before each one. An output is valid until the next write. */
 void *ml_input(const ml_session *session, uint32_t index);
 const void *ml_output(const ml_session *session, uint32_t index);
 

@@ -69,8 +69,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     lowered = prepare(graph, board, args.optimize)
     sample = samples_of(args, graph, lowered.inputs, 1, console)[0]
     with deployed(lowered, board, port=args.port, progress=console.progress) as target:
-        console.progress(f"measure on {target.device.transport.name}")
-        measured = bench(target, lowered, sample.arrays)
+        measured = bench(target, lowered, sample.arrays, console.progress)
         if args.estimate is not None:
             console.progress("log what the emulator executes")
             estimated = estimate(target, sample.arrays, args.estimate or board.cpu, args.flash_wait)

@@ -36,7 +36,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.report import fits, inspect
 
     report = inspect(model_of(args))
-    fitted = fits(report, all_boards())
+    boards = all_boards(lambda fault: console.note(f"passed over: {fault.message}"))
+    fitted = fits(report, boards)
     size = Path(args.model).stat().st_size
     if console.as_json:
         console.result({"model": args.model, "file_bytes": size, **_json(report, fitted)})

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         check_fits(lowered, board.flash_bytes, board.program_ram_bytes)
     stem = Path(args.model).stem
     folder = args.output or Path("build") / stem
-    paths = write_files(emit(lowered), folder, stem)
+    paths = write_files(emit(lowered, stem), folder, stem)
     say_lowered(lowered, console)
     for path in paths:
         console.say(f"wrote {path}")

@@ -24,7 +24,7 @@ DETAILS = (
 EXAMPLES = (
     "sdk run model.tflite --board mps2-an386 --inputs cat.png",
     "sdk run model.tflite --board native --inputs samples.npy --output answers.npz",
-    "sdk run model.tflite --board mps2-an386 --inputs photo.jpg --image-range -1 1",
+    "sdk run model.tflite --board mps2-an386 --inputs photo.jpg --pixel-range -1 1",
 )
 COUNT = 1
 TOP = 5
@@ -51,8 +51,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     samples = samples_of(args, graph, lowered.inputs, COUNT, console)
     answers, ticks = [], []
     with deployed(lowered, board, port=args.port, progress=console.progress) as target:
-        for number, sample in enumerate(samples):
-            console.progress(f"[{number + 1}/{len(samples)}] {sample.name}")
+        for number, sample in enumerate(samples, 1):
+            console.progress(f"inference {number} of {len(samples)}: {sample.name}")
             result = target.device.invoke(sample.arrays)
             answers.append(result.outputs)
             ticks.append(result.ticks if target.device.info.counter_runs else 0)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sdk.cli.console import Console
-from sdk.errors import UsageError
 
 if TYPE_CHECKING:
     from sdk.graph import Graph
@@ -20,13 +19,13 @@ def samples_of(
 ) -> list[Sample]:
     """What `arguments.add_inputs` was given: files, or else random values, `count` of them where --count is not
     given."""
-    from sdk.inputs import random_samples, read_samples
+    from sdk.inputs import no_pixels, random_samples, read_samples
     from sdk.ranges import input_ranges
 
     if not args.inputs:
-        if args.image_range:
-            raise UsageError("--image-range is for images, and there are none", "Give them with --inputs FILE...")
+        if args.pixel_range:
+            raise no_pixels()
         return random_samples(specs, args.count or count, args.seed, input_ranges(graph))
-    image_range = tuple(args.image_range) if args.image_range else None
-    samples = read_samples(args.inputs, specs, image_range, console.note)
+    pixel_range = tuple(args.pixel_range) if args.pixel_range else None
+    samples = read_samples(args.inputs, specs, pixel_range, console.note)
     return samples[: args.count] if args.count else samples

@@ -83,7 +83,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
             oracle,
             [sample.arrays for sample in samples],
             args.layers,
-            on_progress=lambda done, count: console.progress(f"[{done}/{count}] compared"),
+            on_progress=lambda number, count: console.progress(f"inference {number} of {count}"),
             on_outputs=None if scores is None else scores.add,
         )
         reference = oracle.name
@@ -104,9 +104,9 @@ def _labelled(args: argparse.Namespace, lowered: Lowered, console: Console) -> S
         raise UsageError("--inputs and --dataset were both given", "Give one of them.")
     if not lowered.outputs:
         raise UsageError("the model has no outputs, so it gives no class", "Verify it without --dataset.")
-    image_range = tuple(args.image_range) if args.image_range else None
+    pixel_range = tuple(args.pixel_range) if args.pixel_range else None
     console.progress("read the data set")
-    return Scores(read_dataset(args.dataset, lowered.inputs, lowered.outputs[0], image_range, args.count, console.note))
+    return Scores(read_dataset(args.dataset, lowered.inputs, lowered.outputs[0], pixel_range, args.count, console.note))
 
 
 def _say_scores(scores: Scores, lowered: Lowered, console: Console) -> None:

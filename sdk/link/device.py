@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from sdk.cache import Progress, silent
 from sdk.errors import InputError, LinkError
 from sdk.graph import Array, DType
 from sdk.link.exchange import Exchange
@@ -262,17 +263,26 @@ class Device:
         """High-water mark of the stack in bytes since it was painted; then paints it anew if `repaint`."""
         return self._request("stack", repaint=int(repaint)).words["used_bytes"]
 
-    def measure(self, inputs: Sequence[Array] | None = None, *, timeout_s: float | None = None) -> Measurement:
+    def measure(
+        self,
+        inputs: Sequence[Array] | None = None,
+        *,
+        timeout_s: float | None = None,
+        progress: Progress = silent,
+    ) -> Measurement:
         """The costs of the open program, over `inputs` or zeros. Leaves it opened anew, its state initial."""
         arrays = inputs if inputs is not None else [np.zeros(t.shape, t.dtype.numpy) for t in self.inputs]
         source = self._source
         self.stack_used(repaint=True)
         with_crc = self._open(source, check_crc=True)
         opened = self._open(source, check_crc=False)
+        progress("inference 1 of 3")
         self.invoke(arrays, timeout_s=timeout_s)  # the first one fills caches; what counts is the steady state
+        progress("inference 2 of 3")
         invoke_ticks = self.invoke(arrays, timeout_s=timeout_s).ticks
         self.reset_state()
         steps = [0] * opened.step_count
+        progress("inference 3 of 3, step by step")
         self.write_inputs(arrays)
         for result in self._steps(timeout_s):
             steps[result.step] += result.ticks

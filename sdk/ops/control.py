@@ -1,4 +1,4 @@
-"""IF, WHILE, CALL_ONCE and the variables that live across invocations.
+"""IF, WHILE, CALL_ONCE and the variables that live across inferences.
 
 Subgraphs are lowered in line; `jump` and `jump_unless` steps lead past them or back. Variables are spans of the state
 region. The initializer that CALL_ONCE names is run on the host: what it assigns becomes the state's initial image.
