@@ -444,14 +444,21 @@ def _spec(graph: Graph, tensor_id: int, position: int, output: bool, operand: Op
 
 
 def _float_bounds(graph: Graph, registry: Registry) -> dict[int, tuple[float, float]]:
-    """(absolute, relative) bound of each float32 tensor: its operator's, or that of what it was made from if larger.
-    IF and WHILE have the bounds of what their subgraphs compute."""
+    """(absolute, relative) bound of each float32 tensor: its operator's and the largest of what it was made from, for a
+    model of a hundred layers passes on what the first ones differ by. IF and WHILE have those of their subgraphs."""
     bounds: dict[int, tuple[float, float]] = {}
     for node in graph.nodes:
-        own = _own_bounds(node, graph, registry) + [bounds[i] for i in node.inputs if i in bounds]
-        bound = max(absolute for absolute, _ in own), max(relative for _, relative in own)
+        own = _largest(_own_bounds(node, graph, registry))
+        passed_on = _largest([bounds[i] for i in node.inputs if i in bounds])
+        bound = own[0] + passed_on[0], own[1] + passed_on[1]
         bounds |= {i: bound for i in node.outputs if graph.tensor(i).dtype is DType.FLOAT32}
     return bounds
+
+
+def _largest(bounds: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    return max((absolute for absolute, _ in bounds), default=0.0), max(
+        (relative for _, relative in bounds), default=0.0
+    )
 
 
 def _own_bounds(node: Node, graph: Graph, registry: Registry) -> list[tuple[float, float]]:

@@ -378,3 +378,11 @@ def test_a_shape_that_the_file_leaves_out_is_completed() -> None:
     bare = {i: replace(case.graph.tensor(i), shape=()) for i in case.graph.outputs}
     lowered = lower(replace(case.graph, tensors={**case.graph.tensors, **bare}))
     assert [spec.shape for spec in lowered.outputs] == [(1, 5, 4), (1, 5), (1, 5), (1,)]
+
+
+def test_bounds_of_float_layers_add_up() -> None:
+    g = CaseGraph()
+    x, first, second = g.input((1, 4), DType.FLOAT32), g.tensor((1, 4), DType.FLOAT32), g.output((1, 4), DType.FLOAT32)
+    nodes = [Node("LOGISTIC", (x,), (first,), {}, 0), Node("LOGISTIC", (first,), (second,), {}, 1)]
+    own = registry().ops["LOGISTIC"].bound
+    assert lower(g.case_of(nodes, "two").graph).bounds == ((2 * own.absolute, 2 * own.relative),)
