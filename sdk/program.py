@@ -114,7 +114,8 @@ class Struct:
         return struct.calcsize(self.format)
 
     def pack(self, values: Mapping[str, Any]) -> bytes:
-        """The bytes of `values`, one for each field. ValueError if a field is missing, unknown or out of range."""
+        """The bytes of `values`, one for each field. ValueError if a field is missing or unknown, OverflowError if one
+        is out of range."""
         if set(values) != {item.name for item in self.fields}:
             raise ValueError(f"{self.name} takes {[item.name for item in self.fields]}, got {list(values)}")
         flat: list[Any] = []
@@ -124,7 +125,7 @@ class Struct:
         try:
             return struct.pack(self.format, *flat)
         except struct.error as error:
-            raise ValueError(f"{self.name}: {error}: {dict(values)}") from error
+            raise OverflowError(f"{self.name}: {error}: {dict(values)}") from error
 
     def unpack(self, data: bytes, offset: int = 0) -> dict[str, Any]:
         flat = struct.unpack_from(self.format, data, offset)

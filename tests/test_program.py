@@ -92,7 +92,7 @@ def test_args_must_match_their_fields() -> None:
     assert record.unpack(record.pack({"a": 1, "b": 2})) == {"a": 1, "b": 2}
     with pytest.raises(ValueError, match="takes"):
         record.pack({"a": 1})
-    with pytest.raises(ValueError, match="ml_pair"):
+    with pytest.raises(OverflowError, match="ml_pair"):
         record.pack({"a": 1, "b": -1})
 
 

@@ -89,12 +89,13 @@ class Case:
 
 @contextmanager
 def naming(node: Node) -> Iterator[None]:
-    """Lets every error inside name `node`; that its scales lead out of what floating point can hold is one."""
+    """Lets every error inside name `node`; a number that leads out of what its type can hold is one."""
     try:
         with np.errstate(over="raise", divide="raise", invalid="raise"):
             yield
-    except FloatingPointError as error:
-        raise ModelError(f"{node.label}: its scales or constants are too large or too small to compute with") from error
+    except ArithmeticError as error:
+        message = "its scales, options or constants are too large or too small to compute with"
+        raise ModelError(f"{node.label}: {message}") from error
     except SdkError as error:
         if node.label not in error.message:
             error.message = f"{node.label}: {error.message}"

@@ -240,6 +240,7 @@ def _cell_scales(view: View) -> dict[str, int]:
     """
     cell, hidden = view.input(CELL), view.input(HIDDEN)
     clip = float(np.float32(view.option("cell_clip")))
+    view.need(not math.isnan(clip), f"it clips its cell at {clip}")
     limit = int(min(max(clip / cell.scale, -32768.0), 32767.0))
     added = numerics.quantize_multiplier(2.0**-30 / float(np.float32(cell.scale)))
     output = numerics.quantize_multiplier(2.0**-30 / float(np.float32(hidden.scale)))
