@@ -108,7 +108,7 @@ def prepare(name: str, index: int) -> Prepared:
     op = registry().ops[name]
     case = list(op.cases())[index]
     model = write(case.graph)
-    inputs = list(case.inputs) or list(_input_sets(case.graph))
+    inputs = list(case.inputs) or list(input_sets(case.graph))
     answers: dict[str, Answers] = {}
     for which in IMPLEMENTATIONS:
         with (
@@ -146,7 +146,7 @@ def _lowered(name: str, index: int, target: Target) -> Lowered:
     return lower(load_bytes(prepare(name, index).model), target)
 
 
-def _input_sets(graph: Graph) -> Iterator[tuple[Array, ...]]:
+def input_sets(graph: Graph) -> Iterator[tuple[Array, ...]]:
     """Inputs over the whole range of each type, always the same."""
     rng = np.random.default_rng(0)
     for kind in INPUT_SETS:

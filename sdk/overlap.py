@@ -22,6 +22,12 @@ class Overlap:
     ahead_bytes: int | None = None
 
 
+def items_ahead_bytes(count: int, input_bytes: int, output_bytes: int) -> int:
+    """The `Overlap.ahead_bytes` of a kernel that makes `count` items (elements, rows, images) in order, each of the
+    input item at its place, which it has read by then."""
+    return max(0, (count - 1) * (output_bytes - input_bytes))
+
+
 def window_ahead_bytes(shape: Mapping[str, int], input_pixel_bytes: int, output_pixel_bytes: int) -> int:
     """The `Overlap.ahead_bytes` of a kernel that goes through the pixels of its output in order, each after reading all
     of its window (`shape`: a `WINDOW`).

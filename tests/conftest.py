@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,7 @@ from sdk.emit import emit_empty
 from sdk.flash import flash
 from sdk.link.device import Device
 from sdk.ops import registry
+from sdk.program import Profile
 
 
 def pytest_configure() -> None:
@@ -30,3 +32,18 @@ def host() -> Iterator[Device]:
     names = [kernel.name for kernel in registry().kernels.values() if kernel.profile == 0]
     with Device(flash(board, build(board, emit_empty(names))), board_id=board.id) as device:
         yield device
+
+
+@pytest.fixture(scope="session")
+def devices() -> Iterator[Mapping[Profile, Device]]:
+    """The host as a device of each profile, with all kernels of it; opened when first asked for."""
+    with contextlib.ExitStack() as stack:
+
+        class Opened(dict[Profile, Device]):
+            def __missing__(self, profile: Profile) -> Device:
+                board = replace(load_board("native"), profile=profile)
+                image = build(board, emit_empty([kernel.name for kernel in registry().kernels_for(profile)]))
+                self[profile] = stack.enter_context(Device(flash(board, image), board_id=board.id))
+                return self[profile]
+
+        yield Opened()

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
-from sdk.boards import load_board
-from sdk.build import build
 from sdk.cases import operators, run_cases
-from sdk.emit import emit_empty
-from sdk.flash import flash
 from sdk.link.device import Device
-from sdk.ops import registry
 from sdk.program import Profile
 from sdk.target import Optimize, Target
 from sdk.variants import all_variants
@@ -24,19 +18,6 @@ def served() -> Iterator[tuple[Profile, str]]:
     for profile in Profile:
         replaced = {kernel for variant in all_variants() if variant.profile is profile for kernel in variant.replaces}
         yield from ((profile, name) for name, op in sorted(operators().items()) if replaced & set(op.kernels))
-
-
-@pytest.fixture(scope="module")
-def devices() -> Iterator[dict[Profile, Device]]:
-    """The host as a device of each profile, with all kernels of it."""
-    open_devices: dict[Profile, Device] = {}
-    for profile in dict.fromkeys(profile for profile, _ in served()):
-        board = replace(load_board("native"), profile=profile)
-        image = build(board, emit_empty([kernel.name for kernel in registry().kernels_for(profile)]))
-        open_devices[profile] = Device(flash(board, image), board_id=board.id)
-    yield open_devices
-    for device in open_devices.values():
-        device.close()
 
 
 @pytest.mark.parametrize("optimize", Optimize)

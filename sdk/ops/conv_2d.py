@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from sdk.graph import Array, DType
 from sdk.lower import ABSENT, Lowering, Value
 from sdk.ops import convolution as conv
 from sdk.ops.base import Case, CaseGraph, Kernel, Op, Slot, View, read, write
+from sdk.overlap import Overlap, items_ahead_bytes, window_ahead_bytes
 from sdk.program import Struct, embed, fields
 
 SHAPE = Struct(
@@ -147,7 +148,8 @@ class Conv2D(Op):
             _patch(view, low, view.input(0).dtype),
             low.constant(weights.scales),
         ]
-        low.step(kernel, {"shape": _shape(view), "quantized": weights.args}, values)
+        args = {"shape": _shape(view), "quantized": weights.args}
+        low.step(kernel, args, values, overlaps=[overlap(args["shape"], values, view.output().dtype)])
 
     def _lower_f32(self, view: View, low: Lowering) -> None:
         bias = low.value(view.input(2)) if view.has(2) else ABSENT
@@ -158,7 +160,9 @@ class Conv2D(Op):
             low.value(view.output()),
             _patch(view, low, view.input(0).dtype),
         ]
-        low.step(CONV_2D_F32, {"shape": _shape(view)} | conv.float_clamp(view), values)
+        shape = _shape(view)
+        overlaps = [overlap(shape, values, DType.FLOAT32)]
+        low.step(CONV_2D_F32, {"shape": shape} | conv.float_clamp(view), values, overlaps=overlaps)
 
     def cases(self) -> Iterator[Case]:
         plain = conv.CaseNumbers()
@@ -205,7 +209,9 @@ def lower_hybrid(
         low.scratch(window["input_height"] * window["input_width"] * window["input_channels"]),
     ]
     flags = {"asymmetric": asymmetric, "scale_twice": scale_twice, "scale_stride": int(len(scales) > 1)}
-    low.step(CONV_2D_HYBRID, {"shape": shape} | conv.float_clamp(view) | flags, values)
+    images = [tensor.bytes // window["batches"] for tensor in (view.input(0), view.output())]
+    quantized_first = Overlap(0, 3, items_ahead_bytes(window["batches"], *images))
+    low.step(CONV_2D_HYBRID, {"shape": shape} | conv.float_clamp(view) | flags, values, overlaps=[quantized_first])
 
 
 def _shape(view: View) -> dict[str, Any]:
@@ -213,6 +219,16 @@ def _shape(view: View) -> dict[str, Any]:
     groups = view.input(0).shape[3] // inputs
     shape = conv.window(view, (height, width))
     return {"window": shape, "groups": groups, "group_inputs": inputs, "group_outputs": outputs // groups}
+
+
+def overlap(shape: dict[str, Any], values: Sequence[Value], dtype: DType) -> Overlap:
+    """How the output may lie over the input: group by group of a pixel, the kernel reads the window and writes."""
+    window = shape["window"]
+    ahead = max(0, (shape["groups"] - 1) * (shape["group_outputs"] - shape["group_inputs"]))
+    if values[4] is ABSENT:  # no patch: the window is read for each output
+        ahead += shape["group_outputs"] - 1
+    pixels = (window[f"{side}_channels"] * dtype.bytes for side in ("input", "output"))
+    return Overlap(0, 3, window_ahead_bytes(window, *pixels) + ahead * dtype.bytes)
 
 
 def _patch(view: View, low: Lowering, dtype: DType) -> Value:

@@ -12,7 +12,8 @@ from sdk.graph import DType
 from sdk.lower import ABSENT, Lowering
 from sdk.ops import convolution as conv
 from sdk.ops.base import Case, CaseGraph, Kernel, Op, View, read, write
-from sdk.ops.conv_2d import CONV_2D_S8
+from sdk.ops.conv_2d import CONV_2D_S8, overlap
+from sdk.overlap import Overlap, items_ahead_bytes, window_ahead_bytes
 from sdk.program import Struct, embed, fields
 
 SHAPE = Struct("ml_depthwise_conv_2d_shape", (*embed("window", conv.WINDOW), *fields("I", "depth_multiplier")))
@@ -114,7 +115,9 @@ class DepthwiseConv2D(Op):
         if kinds == (DType.FLOAT32,) * 3:
             bias = low.value(view.input(2)) if view.has(2) else ABSENT
             values = [low.value(view.input(0)), low.value(view.input(1)), bias, low.value(view.output())]
-            low.step(DEPTHWISE_CONV_2D_F32, {"shape": _shape(view)} | conv.float_clamp(view), values)
+            shape = _shape(view)
+            overlaps = [_overlap(shape, DType.FLOAT32)]
+            low.step(DEPTHWISE_CONV_2D_F32, {"shape": shape} | conv.float_clamp(view), values, overlaps=overlaps)
         elif kinds == (DType.INT8,) * 3 and view.input(0).shape[3] == 1:
             _lower_one_channel(view, low)
         elif kinds == (DType.INT8,) * 3:
@@ -137,7 +140,8 @@ class DepthwiseConv2D(Op):
         ]
         if weights.args["weights_offset"]:
             kernel = DEPTHWISE_CONV_2D_S8_OFFSET
-        low.step(kernel, {"shape": _shape(view), "quantized": weights.args}, values)
+        args = {"shape": _shape(view), "quantized": weights.args}
+        low.step(kernel, args, values, overlaps=[_overlap(args["shape"], view.output().dtype)])
 
     def _lower_hybrid(self, view: View, low: Lowering) -> None:
         x, scales = view.input(0), conv.weight_scales(view)
@@ -150,7 +154,9 @@ class DepthwiseConv2D(Op):
             low.scratch(x.elements // x.shape[0]),
         ]
         args = {"shape": _shape(view), "scale_stride": int(len(scales) > 1)} | conv.float_clamp(view)
-        low.step(DEPTHWISE_CONV_2D_HYBRID, args, values)
+        sizes = (tensor.bytes // tensor.shape[0] for tensor in (x, view.output()))
+        quantized_first = Overlap(0, 3, items_ahead_bytes(x.shape[0], *sizes))
+        low.step(DEPTHWISE_CONV_2D_HYBRID, args, values, overlaps=[quantized_first])
 
     def cases(self) -> Iterator[Case]:
         plain = conv.CaseNumbers()
@@ -202,12 +208,20 @@ def _lower_one_channel(view: View, low: Lowering) -> None:
         low.constant(weights.scales),
     ]
     shape = {"window": conv.window(view, (height, width)), "groups": 1, "group_inputs": 1, "group_outputs": outputs}
-    low.step(CONV_2D_S8, {"shape": shape, "quantized": weights.args}, values)
+    overlaps = [overlap(shape, values, DType.INT8)]
+    low.step(CONV_2D_S8, {"shape": shape, "quantized": weights.args}, values, overlaps=overlaps)
 
 
 def _shape(view: View) -> dict[str, Any]:
     _, height, width, outputs = view.input(1).shape
     return {"window": conv.window(view, (height, width)), "depth_multiplier": outputs // view.input(0).shape[3]}
+
+
+def _overlap(shape: dict[str, Any], dtype: DType) -> Overlap:
+    """How the output may lie over the input: output by output of a pixel, the kernel reads its taps and writes it."""
+    channels = [shape["window"][f"{side}_channels"] * dtype.bytes for side in ("input", "output")]
+    within_pixel = items_ahead_bytes(2, *channels)
+    return Overlap(0, 3, window_ahead_bytes(shape["window"], *channels) + within_pixel)
 
 
 def _case(shape: conv.CaseShape, numbers: conv.CaseNumbers, multiplier: int = 1) -> Case:

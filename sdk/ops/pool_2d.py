@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,6 +13,7 @@ from sdk.graph import Array, DType
 from sdk.lower import Lowering
 from sdk.ops.base import Bound, Case, CaseGraph, Kernel, Op, View, read, write
 from sdk.ops.convolution import LIMIT, SAME, VALID, output_size
+from sdk.overlap import Overlap, window_ahead_bytes
 from sdk.program import Struct, fields
 
 ARGS = Struct(
@@ -98,7 +99,8 @@ class Pool(Op):
             "low_f32": least_f32,
             "high_f32": most_f32,
         }
-        low.step(self.variants[x.dtype], args, [low.value(x), low.value(y)])
+        overlap = Overlap(0, 1, _ahead_bytes(args, x.shape[3] * x.dtype.bytes))
+        low.step(self.variants[x.dtype], args, [low.value(x), low.value(y)], overlaps=[overlap])
 
     def cases(self) -> Iterator[Case]:
         op = self.names[0]
@@ -132,6 +134,15 @@ class MaxPool(Pool):
     kernels = tuple(MAX.values())
     variants = MAX
     bound = Bound(0.0, 0.0, "no arithmetic")
+
+
+def _ahead_bytes(args: Mapping[str, Any], pixel_bytes: int) -> int:
+    """Channel by channel of a pixel, the kernel reads the window and writes the output."""
+    shape = {"batches": args["batches"], "pad_top": args["pad_height"], "pad_left": args["pad_width"]}
+    for axis in ("height", "width"):
+        names = {"input": "in", "output": "out", "kernel": "filter", "stride": "stride"}
+        shape |= {f"{name}_{axis}": args[f"{own}_{axis}"] for name, own in names.items()} | {f"dilation_{axis}": 1}
+    return window_ahead_bytes(shape, pixel_bytes, pixel_bytes)
 
 
 def _windows(view: View) -> tuple[tuple[int, int], tuple[int, int]]:
