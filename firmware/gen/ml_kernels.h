@@ -786,6 +786,11 @@ typedef struct ml_depthwise_3x3_s8_args {
 } ml_depthwise_3x3_s8_args;
 _Static_assert(sizeof(ml_depthwise_3x3_s8_args) == 48u, "ml_depthwise_3x3_s8_args");
 
+typedef struct ml_depthwise_s8_args {
+    ml_window window;
+} ml_depthwise_s8_args;
+_Static_assert(sizeof(ml_depthwise_s8_args) == 44u, "ml_depthwise_s8_args");
+
 /* fully_connected_s8: operands input, weights, start, scales, output */
 ml_status ml_fully_connected_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_s8(const void *args, void *const *operands);
@@ -1385,5 +1390,10 @@ int32_t ml_cast_from_f32(const void *args, void *const *operands);
 ml_status ml_depthwise_3x3_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_depthwise_3x3_s8(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_depthwise_3x3_s8 {320u, 48u, 4u, 12u, 0u, 0u, 136u, 0u, ml_depthwise_3x3_s8_check, ml_depthwise_3x3_s8}
+
+/* depthwise_s8: operands input, constants, output, padding */
+ml_status ml_depthwise_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_depthwise_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_depthwise_s8 {321u, 44u, 4u, 4u, 0u, 0u, 8u, 0u, ml_depthwise_s8_check, ml_depthwise_s8}
 
 #endif

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from sdk.graph import Array, DType
@@ -9,11 +11,13 @@ from sdk.lower import Lowering
 from sdk.ops import convolution as conv
 from sdk.ops.base import Kernel, read, write
 from sdk.ops.depthwise_conv_2d import DEPTHWISE_CONV_2D_S8
+from sdk.overlap import Overlap, window_ahead_bytes
 from sdk.program import Profile, Struct, embed, fields
 from sdk.variants import packing
 from sdk.variants.base import PortableStep, Variant
 
 CHANNELS = 4  # at a time
+MOST_TAPS = 49
 COLUMN_BYTES = 32  # of two row pairs of as many channels
 
 ARGS_3X3 = Struct(
@@ -37,40 +41,92 @@ DEPTHWISE_3X3_S8 = Kernel(
     ),
     Profile.arm_dsp,
 )
+DEPTHWISE_S8 = Kernel(
+    "depthwise_s8",
+    0x141,
+    "arm_dsp/depthwise.c",
+    Struct("ml_depthwise_s8_args", embed("window", conv.WINDOW)),
+    (
+        read("input", DType.INT8),
+        # For each four channels: start[4], (tap, next tap)[pairs][4], (multiplier, offset, shift)[4].
+        read("constants", DType.INT32),
+        write("output", DType.INT8),
+        read("padding", DType.INT8),  # a pixel
+    ),
+    Profile.arm_dsp,
+)
 
 
 class Depthwise3x3(Variant):
-    """Stride 1; outputs clamped to their zero point or above, and no further."""
+    """Stride 1; outputs clamped to their zero point or above."""
 
     profile = Profile.arm_dsp
     kernels = (DEPTHWISE_3X3_S8,)
     replaces = (DEPTHWISE_CONV_2D_S8,)
 
     def lower(self, step: PortableStep, low: Lowering) -> bool:
-        window, quantized = step.args["shape"]["window"], step.args["quantized"]
-        channels, fine = window["input_channels"], _is_3x3(window) and step.args["shape"]["depth_multiplier"] == 1
-        full = (quantized["low"], quantized["high"]) == (-128, 127)
-        if not fine or not full or channels < CHANNELS or packing.sign_matters(quantized):
+        layer = _layer(step)
+        if layer is None or not _is_3x3(layer.window) or packing.sign_matters(step.args["quantized"]):
             return False
-        weights = step.constant(1).reshape(9, channels).T
-        start = _start(step, weights, quantized["input_zero_point"])
-        rounding = packing.rounding(packing.channel_scales(step.constant(4), channels), quantized["output_offset"])
-        if rounding is None or not packing.within(packing.sum_bounds(weights, start), packing.SUM_LIMIT):
-            return False
-        along_height = _strips(window["output_width"], window["output_height"]) < _strips(
-            window["output_height"], window["output_width"]
-        )
-        square = weights.reshape(channels, 3, 3)
-        taps = _taps(square if along_height else square.transpose(0, 2, 1))
-        parts = (taps, 2 * start, rounding.multipliers, rounding.offsets, rounding.shifts)
-        constants = np.column_stack([part.astype(np.int32) for part in parts])
-        length = window["output_height" if along_height else "output_width"]
-        values = [step.values[0], low.constant(constants), step.values[3], low.scratch((length + 2) * COLUMN_BYTES)]
-        args = {"window": window, "zero_point": quantized["input_zero_point"], "along_height": int(along_height)}
+        window, channels = layer.window, layer.window["input_channels"]
+        height, width = window["output_height"], window["output_width"]
+        along_height = _strips(width, height) < _strips(height, width)
+        weights = layer.weights.reshape(channels, 3, 3)
+        taps = _taps(weights if along_height else weights.transpose(0, 2, 1))
+        constants = np.column_stack([taps, layer.finish]).astype(np.int32)
+        columns = 2 + (height if along_height else width)
+        values = [step.values[0], low.constant(constants), step.values[3], low.scratch(columns * COLUMN_BYTES)]
+        args = {"window": window, "zero_point": layer.zero_point, "along_height": int(along_height)}
         same = all(window[f"input_{axis}"] == window[f"output_{axis}"] for axis in ("height", "width"))
         one = window["pad_top"] == window["pad_left"] == 1
         low.step(DEPTHWISE_3X3_S8, args, values, in_place=[(0, 2)] if same and one else [])
         return True
+
+
+class Depthwise(Variant):
+    """Kernels and strides of all sizes."""
+
+    profile = Profile.arm_dsp
+    kernels = (DEPTHWISE_S8,)
+    replaces = (DEPTHWISE_CONV_2D_S8,)
+
+    def lower(self, step: PortableStep, low: Lowering) -> bool:
+        layer = _layer(step)
+        if layer is None or layer.weights.shape[1] > MOST_TAPS:
+            return False
+        window, channels = layer.window, layer.window["input_channels"]
+        padding = np.full(channels, layer.zero_point, np.int8)
+        values = [step.values[0], low.constant(_blocks(layer)), step.values[3], low.constant(padding)]
+        ahead_bytes = window_ahead_bytes(window, channels, channels) + channels
+        low.step(DEPTHWISE_S8, {"window": window}, values, overlaps=[Overlap(0, 2, ahead_bytes)])
+        return True
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer that both kernels take: as many outputs as inputs, and these not clamped."""
+
+    window: dict[str, int]
+    zero_point: int
+    weights: Array  # int64[channels][taps], doubled
+    finish: Array  # int64[channels][4]: start, doubled; multiplier, offset, shift
+
+
+def _layer(step: PortableStep) -> Layer | None:
+    shape, quantized = step.args["shape"], step.args["quantized"]
+    window, zero_point = shape["window"], quantized["input_zero_point"]
+    channels = window["input_channels"]
+    whole = (quantized["low"], quantized["high"]) == (-128, 127)
+    if shape["depth_multiplier"] != 1 or channels < CHANNELS or not whole:
+        return None
+    weights = step.constant(1).reshape(-1, channels).T.astype(np.int64)
+    start = step.constant(2) - zero_point * weights.sum(axis=1)
+    scales = packing.channel_scales(step.constant(4), channels)
+    rounding = packing.rounding(scales, quantized["output_offset"])
+    if rounding is None or not packing.within(packing.sum_bounds(weights, start), packing.SUM_LIMIT):
+        return None
+    finish = np.column_stack([2 * start, rounding.multipliers, rounding.offsets, rounding.shifts])
+    return Layer(window, zero_point, 2 * weights, finish)
 
 
 def _is_3x3(window: dict[str, int]) -> bool:
@@ -78,24 +134,33 @@ def _is_3x3(window: dict[str, int]) -> bool:
     return sizes == [3, 3, 1, 1, 1, 1]
 
 
-def _start(step: PortableStep, weights: Array, zero_point: int) -> Array:
-    """int64[channels]: the bias with the input's zero point folded, for weights[channels][taps]."""
-    folded: Array = step.constant(2).astype(np.int64) - zero_point * weights.astype(np.int64).sum(axis=1)
-    return folded
-
-
 def _strips(rows: int, columns: int) -> int:
     """About how many instructions outputs of `rows` strips of `columns` take: two strips at a time, and two columns."""
     return -(-rows // 2) * (columns // 2 * 53 + columns % 2 * 28 + 35 + 17 * columns // 4)
 
 
-def _taps(weights: Array) -> Array:
-    """uint32[channels][6], (w0, w1) and (w1, w2) of each column, doubled, from int8[channels][columns][rows]."""
-    halves = 2 * weights.astype(np.int64)
-    first, second = halves[..., :2], halves[..., 1:]
-    pairs = np.stack([first, second], axis=2).reshape(len(weights), 6, 2) & 0xFFFF
-    words: Array = pairs[..., 0] | pairs[..., 1] << 16
+def _words(pairs: Array) -> Array:
+    """The words of pairs of int16: the last axis goes."""
+    halves = pairs & 0xFFFF
+    words: Array = halves[..., 0] | halves[..., 1] << 16
     return words
 
 
-VARIANTS: list[Variant] = [Depthwise3x3()]
+def _taps(weights: Array) -> Array:
+    """Words[channels][6]: (w0, w1) and (w1, w2) of each column, from [channels][columns][rows]."""
+    return _words(np.stack([weights[..., :2], weights[..., 1:]], axis=2)).reshape(len(weights), 6)
+
+
+def _blocks(layer: Layer) -> Array:
+    """The constants of each four channels; the last four begin where they end with the last channel."""
+    channels, taps = layer.weights.shape
+    pairs = _words(np.pad(layer.weights, ((0, 0), (0, taps % 2))).reshape(channels, -1, 2))
+    parts = []
+    for first in range(0, channels, CHANNELS):
+        four = slice(min(first, channels - CHANNELS), min(first + CHANNELS, channels))
+        parts += [layer.finish[four, 0], pairs[four].T, layer.finish[four, 1:]]
+    constants: Array = np.concatenate([part.reshape(-1) for part in parts]).astype(np.int32)
+    return constants
+
+
+VARIANTS: list[Variant] = [Depthwise3x3(), Depthwise()]

@@ -61,35 +61,77 @@ typedef struct strip {
                                          "str lr, [r0, %[output]]\n add r1, r1, #32\n cmp r1, r9\n bne 1b\n"
 
 /* The last output of rows of odd length. */
-#define ONE_COLUMN(upper, lower)                                                                                                 \
-    "ldm r0, {r2-r7}\n ldrd r12, lr, [r1]\n ldr r9, [r0, %[start]]\n" SUMS(                                                      \
-        "r8", "r9", "r2", "r3", upper, lower, "r9",                                                                              \
-        "r9") "ldrd r12, lr, [r1, #32]\n" SUMS("r8", "r9", "r4", "r5", upper, lower, "r8",                                       \
-                                               "r9") "ldrd r12, lr, [r1, #64]\n" SUMS("r8", "r9", "r6", "r7", upper,             \
-                                                                                      lower, "r8",                               \
-                                                                                      "r9") "ldrd r12, lr, [r0, "                \
-                                                                                            "%[scale]]\n" SCALED("r8") SCALED(   \
-                                                                                                "r9") "ldrd r12, "               \
-                                                                                                      "lr, [r0, "                \
-                                                                                                      "%[shift]]"                \
-                                                                                                      "\n" SHIFTED("r"           \
-                                                                                                                   "8") SHIFTED( \
-                                                                                                          "r"                    \
-                                                                                                          "9") "ldr "            \
-                                                                                                               "r12, "           \
-                                                                                                               "[r0, "           \
-                                                                                                               "%["              \
-                                                                                                               "row]]"           \
-                                                                                                               "\n "             \
-                                                                                                               "strb "           \
-                                                                                                               "r9, "            \
-                                                                                                               "[lr, "           \
-                                                                                                               "r12]"            \
-                                                                                                               "\n "             \
-                                                                                                               "strb "           \
-                                                                                                               "r8, "            \
-                                                                                                               "[lr]"            \
-                                                                                                               "\n"
+#define ONE_COLUMN(upper, lower)                                                                                               \
+    "ldm r0, {r2-r7}\n ldrd r12, lr, [r1]\n ldr r9, [r0, %[start]]\n" SUMS(                                                    \
+        "r8", "r9", "r2", "r3", upper, lower, "r9",                                                                            \
+        "r9") "ldrd r12, lr, [r1, #32]\n" SUMS("r8", "r9", "r4", "r5", upper, lower, "r8",                                     \
+                                               "r9") "ldrd r12, lr, [r1, #64]\n" SUMS("r8", "r9", "r6", "r7", upper,           \
+                                                                                      lower, "r8",                             \
+                                                                                      "r9") "ldrd r12, lr, [r0, "              \
+                                                                                            "%[scale]]\n" SCALED("r8") SCALED( \
+                                                                                                "r9") "ldrd r12, "             \
+                                                                                                      "lr, [r0, "              \
+                                                                                                      "%[shift]]"              \
+                                                                                                      "\n" SHIFTED(            \
+                                                                                                          "r"                  \
+                                                                                                          "8")                 \
+                                                                                                          SHIFTED(             \
+                                                                                                              "r"              \
+                                                                                                              "9") "l"         \
+                                                                                                                   "d"         \
+                                                                                                                   "r"         \
+                                                                                                                   " "         \
+                                                                                                                   "r"         \
+                                                                                                                   "1"         \
+                                                                                                                   "2"         \
+                                                                                                                   ","         \
+                                                                                                                   " "         \
+                                                                                                                   "["         \
+                                                                                                                   "r"         \
+                                                                                                                   "0"         \
+                                                                                                                   ","         \
+                                                                                                                   " "         \
+                                                                                                                   "%"         \
+                                                                                                                   "["         \
+                                                                                                                   "r"         \
+                                                                                                                   "o"         \
+                                                                                                                   "w"         \
+                                                                                                                   "]"         \
+                                                                                                                   "]"         \
+                                                                                                                   "\n "       \
+                                                                                                                   "s"         \
+                                                                                                                   "t"         \
+                                                                                                                   "r"         \
+                                                                                                                   "b"         \
+                                                                                                                   " "         \
+                                                                                                                   "r"         \
+                                                                                                                   "9"         \
+                                                                                                                   ","         \
+                                                                                                                   " "         \
+                                                                                                                   "["         \
+                                                                                                                   "l"         \
+                                                                                                                   "r"         \
+                                                                                                                   ","         \
+                                                                                                                   " "         \
+                                                                                                                   "r"         \
+                                                                                                                   "1"         \
+                                                                                                                   "2"         \
+                                                                                                                   "]"         \
+                                                                                                                   "\n "       \
+                                                                                                                   "s"         \
+                                                                                                                   "t"         \
+                                                                                                                   "r"         \
+                                                                                                                   "b"         \
+                                                                                                                   " "         \
+                                                                                                                   "r"         \
+                                                                                                                   "8"         \
+                                                                                                                   ","         \
+                                                                                                                   " "         \
+                                                                                                                   "["         \
+                                                                                                                   "l"         \
+                                                                                                                   "r"         \
+                                                                                                                   "]"         \
+                                                                                                                   "\n"
 
 #define RUN(code)                                                                                                      \
     {                                                                                                                  \
