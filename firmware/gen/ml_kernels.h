@@ -791,6 +791,15 @@ typedef struct ml_depthwise_s8_args {
 } ml_depthwise_s8_args;
 _Static_assert(sizeof(ml_depthwise_s8_args) == 44u, "ml_depthwise_s8_args");
 
+typedef struct ml_add_table_s8_args {
+    uint32_t count;
+    uint32_t has_sign;
+    int32_t multiplier;
+    int32_t offset;
+    int32_t shift;
+} ml_add_table_s8_args;
+_Static_assert(sizeof(ml_add_table_s8_args) == 20u, "ml_add_table_s8_args");
+
 /* fully_connected_s8: operands input, weights, start, scales, output */
 ml_status ml_fully_connected_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_s8(const void *args, void *const *operands);
@@ -1395,5 +1404,10 @@ int32_t ml_depthwise_3x3_s8(const void *args, void *const *operands);
 ml_status ml_depthwise_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_depthwise_s8(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_depthwise_s8 {321u, 44u, 4u, 4u, 0u, 0u, 8u, 0u, ml_depthwise_s8_check, ml_depthwise_s8}
+
+/* add_table_s8: operands shifted, looked_up, table, output */
+ml_status ml_add_table_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_add_table_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_add_table_s8 {322u, 20u, 4u, 8u, 0u, 0u, 32u, 0u, ml_add_table_s8_check, ml_add_table_s8}
 
 #endif

@@ -118,6 +118,11 @@ class Add(Binary):
             for scales in ((1.0, 1e-3, 0.5), (0.03, 0.03, 1e-4), (0.01, 4.0, 0.02), (0.1, 0.1, 20.0)):
                 yield binary_case(op, DType.INT8, (3, 11), (3, 11), scales=scales, zeros=(-128, 127, 3))
                 yield binary_case(op, DType.INT16, (3, 11), (3, 11), scales=scales)
+            # Long enough for kernels that prepare something.
+            for scales, zeros in (((0.05, 0.03, 0.04), (5, -9, -128)), ((0.01, 0.03, 0.03), (-128, 127, 3))):
+                for activation in (numerics.ACTIVATION_NONE, numerics.RELU):
+                    long = (3, 171)
+                    yield binary_case(op, DType.INT8, long, long, scales=scales, zeros=zeros, activation=activation)
 
 
 class Multiply(Binary):

@@ -64,7 +64,7 @@ static const int32_t *four_channels(const uintptr_t *taps, const uintptr_t *end,
     const rounding *r = (const rounding *)(const void *)constants;
     for (uint32_t i = 0; i < CHANNELS; i++, r++) {
         int32_t y = (ml_smmlar(sums[i], r->multiplier, r->offset) + (sums[i] >> 31)) >> (r->shift & 31);
-        output[i] = (int8_t)ml_clamp(y, INT8_MIN, INT8_MAX);
+        output[i] = (int8_t)ml_saturate_s8(y);
     }
     return (const int32_t *)(const void *)r;
 }

@@ -157,7 +157,7 @@ static void outputs(strip *s, const uint32_t *at, uint32_t upper, bool odd) {
 #else
 static int8_t finished(const strip *s, int32_t sum) {
     const channel *c = &s->constants;
-    return (int8_t)ml_clamp(ml_smmlar(sum, c->multiplier, c->offset) >> (c->shift & 31), INT8_MIN, INT8_MAX);
+    return (int8_t)ml_saturate_s8(ml_smmlar(sum, c->multiplier, c->offset) >> (c->shift & 31));
 }
 
 /* The outputs from column `at` on; `upper` says which row pair is the upper one. */

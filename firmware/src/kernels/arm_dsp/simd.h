@@ -58,4 +58,9 @@ static inline uint32_t ml_odd_bytes(uint32_t a) {
     ML_SIMD(uint32_t, "sxtb16 %0, %1, ror #8", (uint16_t)(int8_t)(a >> 8) | (uint32_t)(int8_t)(a >> 24) << 16, "r"(a));
 }
 
+/* Clamped to int8. */
+static inline int32_t ml_saturate_s8(int32_t a) {
+    ML_SIMD(int32_t, "ssat %0, #8, %1", ml_clamp(a, INT8_MIN, INT8_MAX), "r"(a));
+}
+
 #endif
