@@ -800,6 +800,12 @@ typedef struct ml_add_table_s8_args {
 } ml_add_table_s8_args;
 _Static_assert(sizeof(ml_add_table_s8_args) == 20u, "ml_add_table_s8_args");
 
+typedef struct ml_conv_2d_s8_mve_args {
+    ml_window window;
+    ml_quantized quantized;
+} ml_conv_2d_s8_mve_args;
+_Static_assert(sizeof(ml_conv_2d_s8_mve_args) == 60u, "ml_conv_2d_s8_mve_args");
+
 /* fully_connected_s8: operands input, weights, start, scales, output */
 ml_status ml_fully_connected_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_s8(const void *args, void *const *operands);
@@ -1409,5 +1415,10 @@ int32_t ml_depthwise_s8(const void *args, void *const *operands);
 ml_status ml_add_table_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_add_table_s8(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_add_table_s8 {322u, 20u, 4u, 8u, 0u, 0u, 32u, 0u, ml_add_table_s8_check, ml_add_table_s8}
+
+/* conv_2d_s8_mve: operands input, stream, output, patch */
+ml_status ml_conv_2d_s8_mve_check(const void *args, const ml_operand *operands);
+int32_t ml_conv_2d_s8_mve(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_conv_2d_s8_mve {512u, 60u, 4u, 12u, 8u, 0u, 8u, 0u, ml_conv_2d_s8_mve_check, ml_conv_2d_s8_mve}
 
 #endif

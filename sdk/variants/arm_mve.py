@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
+from sdk import numerics
 from sdk.graph import Array, DType
 from sdk.lower import ABSENT, Lowering, Value
 from sdk.ops import convolution as conv
@@ -54,32 +55,65 @@ def stream_of(weights: Array, start: Array, scales: Array) -> Array:
     return np.concatenate(raw, axis=1).reshape(-1).view("<i4")
 
 
+@dataclass(frozen=True)
+class Convolution:
+    """A step that is a convolution without groups, whichever operator it comes from."""
+
+    window: dict[str, int]
+    quantized: dict[str, int]
+    weights: Array  # [outputs][taps]
+    start: Array
+    scales: Array
+    x: Value
+    y: Value
+
+    @classmethod
+    def of(cls, step: PortableStep) -> Convolution | None:
+        """What `step` is; None where it has groups, or weights with a zero point."""
+        if step.kernel is FULLY_CONNECTED_S8:
+            return cls._of_rows(step)
+        window, quantized = step.args["shape"]["window"], step.args["quantized"]
+        outputs = window["output_channels"]
+        x, _, _, y, *_ = step.values
+        scales = step.constant(len(step.values) - 1)
+        if step.kernel is CONV_2D_S8:
+            weights, start = step.constant(1).reshape(outputs, -1), step.constant(2)
+            served = step.args["shape"]["groups"] == 1 and quantized["weights_offset"] == 0
+        else:
+            weights = step.constant(1).reshape(-1, outputs).T
+            start = numerics.folded_bias(step.constant(2), weights, quantized["input_zero_point"], 0, (1,))
+            served = window["input_channels"] == 1
+        return cls(window, quantized, weights, start, scales, x, y) if served else None
+
+    @classmethod
+    def _of_rows(cls, step: PortableStep) -> Convolution | None:
+        """A FULLY_CONNECTED: each row is an image of one pixel."""
+        x, _, _, _, y = step.values
+        args = step.args
+        sizes = {"batches": args["rows"], "input_channels": args["inputs"], "output_channels": args["outputs"]}
+        window = {item.name: int(not item.name.startswith("pad")) for item in conv.WINDOW.fields} | sizes
+        quantized = {item.name: args.get(item.name, 0) for item in conv.QUANTIZED.fields}
+        weights = step.constant(1).reshape(args["outputs"], -1)
+        served = args["weights_offset"] == 0
+        return cls(window, quantized, weights, step.constant(2), step.constant(3), x, y) if served else None
+
+
 class ConvMve(Variant):
-    """CONV_2D without groups, FULLY_CONNECTED, and DEPTHWISE_CONV_2D of a single input channel, which is a CONV_2D."""
+    """CONV_2D without groups, FULLY_CONNECTED, and DEPTHWISE_CONV_2D of a single input channel."""
 
     profile = Profile.arm_mve
     kernels = (CONV_MVE,)
     replaces = (CONV_2D_S8, FULLY_CONNECTED_S8, DEPTHWISE_CONV_2D_S8)
 
     def lower(self, step: PortableStep, low: Lowering) -> bool:
-        if step.kernel is FULLY_CONNECTED_S8:
-            return self._fully_connected(step, low)
-        window, quantized = step.args["shape"]["window"], step.args["quantized"]
-        taps = window["kernel_height"] * window["kernel_width"]
-        if step.kernel is CONV_2D_S8:
-            x, _, start, y, patch, scales = step.values
-            weights = step.constant(1).reshape(window["output_channels"], -1)
-            if step.args["shape"]["groups"] != 1:
-                return False
-        else:
-            x, _, start, y, scales = step.values
-            weights = step.constant(1).reshape(taps, -1).T
-            if window["input_channels"] != 1:
-                return False
-            patch = None
-
-    def _fully_connected(self, step: PortableStep, low: Lowering) -> bool:
-        return False
+        c = Convolution.of(step)
+        scales = scales_of(c.scales, len(c.weights)) if c else None
+        if c is None or scales is None:
+            return False
+        patch = ABSENT if conv.is_one_run(c.window) else low.scratch(c.weights.shape[1])
+        values = [c.x, low.constant(stream_of(c.weights, c.start, scales)), c.y, patch]
+        low.step(CONV_MVE, {"window": c.window, "quantized": c.quantized}, values)
+        return True
 
 
 VARIANTS = [ConvMve()]

@@ -4,15 +4,6 @@
 #include "hybrid.h"
 #include "window.h"
 
-/* Whether a window can be read in place: none reaches outside the input. That it is one run is the host's to know;
- * where it is not, numbers are wrong, but the run ends before the input does. */
-static bool reads_in_place(const ml_window *w) {
-    uint64_t rows = (uint64_t)(w->output_height - 1u) * w->stride_height + w->kernel_height;
-    uint64_t columns = (uint64_t)(w->output_width - 1u) * w->stride_width + w->kernel_width;
-    return w->kernel_height != 0 && w->pad_top == 0 && w->pad_left == 0 && rows <= w->input_height &&
-           columns <= w->input_width;
-}
-
 /* Operands 0 to 4 are input, weights, start or bias, output, patch. */
 static bool fits(const ml_conv_2d_shape *c, const ml_operand *operands, uint32_t element_bytes, uint32_t weight_bytes,
                  uint32_t patch_bytes) {
@@ -25,7 +16,7 @@ static bool fits(const ml_conv_2d_shape *c, const ml_operand *operands, uint32_t
            ml_holds(&operands[1], weight_bytes, w->output_channels, w->kernel_height, w->kernel_width,
                     c->group_inputs) &&
            (operands[4].ref == 0
-                ? reads_in_place(w)
+                ? ml_window_stays_inside(w)
                 : ml_holds(&operands[4], patch_bytes, w->kernel_height, w->kernel_width, c->group_inputs, 1));
 }
 

@@ -11,6 +11,15 @@ static inline bool ml_window_holds(const ml_window *w, const ml_operand *input, 
            ml_holds(output, output_bytes, w->batches, w->output_height, w->output_width, w->output_channels);
 }
 
+/* Whether no window reaches outside the input: then one that lies in one run of memory can be read in place. That it does
+ * is the host's to know; where it does not, numbers are wrong, but the run ends before the input does. */
+static inline bool ml_window_stays_inside(const ml_window *w) {
+    uint64_t rows = (uint64_t)(w->output_height - 1u) * w->stride_height + w->kernel_height;
+    uint64_t columns = (uint64_t)(w->output_width - 1u) * w->stride_width + w->kernel_width;
+    return w->kernel_height != 0 && w->pad_top == 0 && w->pad_left == 0 && rows <= w->input_height &&
+           columns <= w->input_width;
+}
+
 /* The pixel in row y and column x of `image`, or `outside` where that is none of it; coordinates may have wrapped. */
 static inline const void *ml_pixel(const ml_window *w, const void *image, uint32_t y, uint32_t x, uint32_t pixel_bytes,
                                    const void *outside) {

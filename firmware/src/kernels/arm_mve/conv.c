@@ -26,8 +26,10 @@ ml_status ml_conv_2d_s8_mve_check(const void *args, const ml_operand *operands) 
     return sound ? ML_OK : ML_ERR_OPERAND;
 }
 
-/* Computes `groups` (not 0) times four channels of one pixel from `stream` on; returns where the stream goes on. */
-static inline const int8_t *channels(const job *j, const int8_t *x, const int8_t *stream, uint32_t groups, int8_t *to) {
+/* Computes `groups` (not 0) times four channels of one pixel from `stream` on; returns where the stream goes on. A
+ * function of its own, because its assembly leaves few registers to others. */
+static __attribute__((noinline)) const int8_t *channels(const job *j, const int8_t *x, const int8_t *stream,
+                                                        uint32_t groups, int8_t *to) {
     const ml_quantized *q = &j->args->quantized;
     uint32_t chunks = j->taps / 16u, tail = j->taps % 16u;
 #if defined(__ARM_FEATURE_MVE)
@@ -61,8 +63,8 @@ static inline const int8_t *channels(const job *j, const int8_t *x, const int8_t
                      "add %[w], %[w], %[tail]\n"
                      "vmladava.s8 r6, q0, q2\n"
                      "4: sub %[x], %[x], %[chunks], lsl #4\n"
-                     "vmov q0[2], q0[0], r4, r0\n"
-                     "vmov q0[3], q0[1], r6, r2\n"
+                     "vmov d0, r0, r2\n"
+                     "vmov d1, r4, r6\n"
                      "vldrw.32 q1, [%[w]], #16\n"
                      "vldrw.32 q2, [%[w]], #16\n"
                      "vqrdmulh.s32 q0, q0, q1\n"

@@ -2,7 +2,7 @@
 #ifndef ML_MVE_H
 #define ML_MVE_H
 
-#include "window.h"
+#include "../window.h"
 
 #if defined(__ARM_FEATURE_MVE)
 #include <arm_mve.h>
