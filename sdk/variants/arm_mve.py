@@ -14,8 +14,10 @@ from sdk.ops.base import Kernel, Slot, read, write
 from sdk.ops.conv_2d import CONV_2D_S8
 from sdk.ops.depthwise_conv_2d import DEPTHWISE_CONV_2D_S8
 from sdk.ops.fully_connected import FULLY_CONNECTED_S8
+from sdk.overlap import Overlap, window_ahead_bytes
 from sdk.program import Profile, Struct, embed
 from sdk.variants.base import PortableStep, Variant
+from sdk.variants.packing import channel_scales
 
 LANES = 16  # products of one instruction
 GROUP = 4  # output channels that are computed together
@@ -33,12 +35,6 @@ CONV_MVE = Kernel(
     ),
     Profile.arm_mve,
 )
-
-
-def scales_of(pairs: Array, channels: int) -> Array | None:
-    """(multiplier, shift) of each channel, shape (channels, 2), where all shifts are to the right; else None."""
-    scales = np.broadcast_to(pairs.reshape(-1, 2), (channels, 2))
-    return scales if (scales[:, 1] < 0).all() else None
 
 
 def stream_of(weights: Array, start: Array, scales: Array) -> Array:
@@ -75,7 +71,7 @@ class Convolution:
         window, quantized = step.args["shape"]["window"], step.args["quantized"]
         outputs = window["output_channels"]
         x, _, _, y, *_ = step.values
-        scales = step.constant(len(step.values) - 1)
+        scales = channel_scales(step.constant(len(step.values) - 1), outputs)
         if step.kernel is CONV_2D_S8:
             weights, start = step.constant(1).reshape(outputs, -1), step.constant(2)
             served = step.args["shape"]["groups"] == 1 and quantized["weights_offset"] == 0
@@ -84,6 +80,12 @@ class Convolution:
             start = numerics.folded_bias(step.constant(2), weights, quantized["input_zero_point"], 0, (1,))
             served = window["input_channels"] == 1
         return cls(window, quantized, weights, start, scales, x, y) if served else None
+
+    def ahead_bytes(self, *, reads_while_it_writes: bool) -> int:
+        """How far the output may lie ahead of the input. The last channels of a pixel come with some of the next."""
+        inputs, outputs = self.window["input_channels"], self.window["output_channels"]
+        early = outputs if reads_while_it_writes else 0
+        return window_ahead_bytes(self.window, inputs, outputs) + early + -outputs % GROUP
 
     @classmethod
     def _of_rows(cls, step: PortableStep) -> Convolution | None:
@@ -94,8 +96,8 @@ class Convolution:
         window = {item.name: int(not item.name.startswith("pad")) for item in conv.WINDOW.fields} | sizes
         quantized = {item.name: args.get(item.name, 0) for item in conv.QUANTIZED.fields}
         weights = step.constant(1).reshape(args["outputs"], -1)
-        served = args["weights_offset"] == 0
-        return cls(window, quantized, weights, step.constant(2), step.constant(3), x, y) if served else None
+        scales = channel_scales(step.constant(3), args["outputs"])
+        return cls(window, quantized, weights, step.constant(2), scales, x, y) if args["weights_offset"] == 0 else None
 
 
 class ConvMve(Variant):
@@ -107,12 +109,12 @@ class ConvMve(Variant):
 
     def lower(self, step: PortableStep, low: Lowering) -> bool:
         c = Convolution.of(step)
-        scales = scales_of(c.scales, len(c.weights)) if c else None
-        if c is None or scales is None:
+        if c is None or c.scales[:, 1].max() >= 0:  # all shifts are to the right
             return False
         patch = ABSENT if conv.is_one_run(c.window) else low.scratch(c.weights.shape[1])
-        values = [c.x, low.constant(stream_of(c.weights, c.start, scales)), c.y, patch]
-        low.step(CONV_MVE, {"window": c.window, "quantized": c.quantized}, values)
+        values = [c.x, low.constant(stream_of(c.weights, c.start, c.scales)), c.y, patch]
+        overlap = Overlap(0, 2, c.ahead_bytes(reads_while_it_writes=patch is ABSENT))
+        low.step(CONV_MVE, {"window": c.window, "quantized": c.quantized}, values, overlaps=[overlap])
         return True
 
 
