@@ -18,15 +18,21 @@ static bool is_open(const ml_session *session) { return (session->flags & FLAG_O
 
 #define EMPTY_LIMIT 65536u
 
-bool ml_holds(const ml_operand *operand, uint32_t element_bytes, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
-    /* A factor of 0 must not hide the others: loops over an empty tensor would take for ever. */
+/* The product, UINT32_MAX where it is not smaller. */
+static uint32_t product(uint32_t a, uint32_t b, uint32_t c, uint32_t d, uint32_t e) {
     uint32_t bytes;
-    bool small = !__builtin_mul_overflow(ML_MAX(a, 1u), element_bytes, &bytes) &&
-                 !__builtin_mul_overflow(ML_MAX(b, 1u), bytes, &bytes) &&
-                 !__builtin_mul_overflow(ML_MAX(c, 1u), bytes, &bytes) &&
-                 !__builtin_mul_overflow(ML_MAX(d, 1u), bytes, &bytes);
-    bool empty = a == 0 || b == 0 || c == 0 || d == 0;
-    return small && bytes <= (empty ? EMPTY_LIMIT : operand->bytes);
+    bool small = !__builtin_mul_overflow(a, b, &bytes) && !__builtin_mul_overflow(c, bytes, &bytes) &&
+                 !__builtin_mul_overflow(d, bytes, &bytes) && !__builtin_mul_overflow(e, bytes, &bytes);
+    return small ? bytes : UINT32_MAX;
+}
+
+bool ml_holds_block(const ml_operand *operand, uint32_t element_bytes, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
+    uint32_t bytes = product(element_bytes, a, b, c, d);
+    if (bytes != 0) {
+        return bytes <= operand->bytes; /* which is below UINT32_MAX */
+    }
+    /* A factor of 0 must not hide the others: loops over an empty tensor would take for ever. */
+    return product(element_bytes, ML_MAX(a, 1u), ML_MAX(b, 1u), ML_MAX(c, 1u), ML_MAX(d, 1u)) <= EMPTY_LIMIT;
 }
 
 /* Whether `count` records of `size` bytes at `offset` lie in a block of `limit` bytes, aligned to 4. */
@@ -34,21 +40,21 @@ static bool table_fits(uint32_t limit, uint32_t offset, uint32_t count, uint32_t
     return (offset & 3u) == 0 && offset <= limit && count <= (limit - offset) / size;
 }
 
-static uint32_t region_bytes(const ml_header *header, uint32_t region) {
-    switch (region) {
-    case ML_REGION_PROGRAM: return header->bytes;
-    case ML_REGION_ARENA: return header->arena_bytes;
-    case ML_REGION_STATE: return header->state_bytes;
-    case ML_REGION_FAST: return header->fast_bytes;
-    default: return 0;
-    }
+#define REGIONS (ML_REGION_FAST + 1u)
+
+/* Bytes of each region. */
+static void measure_regions(const ml_header *header, uint32_t *limits) {
+    limits[ML_REGION_NONE] = 0;
+    limits[ML_REGION_PROGRAM] = header->bytes;
+    limits[ML_REGION_ARENA] = header->arena_bytes;
+    limits[ML_REGION_STATE] = header->state_bytes;
+    limits[ML_REGION_FAST] = header->fast_bytes;
 }
 
-static bool span_fits(const ml_header *header, uint32_t ref, uint32_t bytes) {
-    uint32_t limit = region_bytes(header, ref >> 28);
-    uint32_t offset = ref & ML_OFFSET_MASK;
+static inline bool span_fits(const uint32_t *limits, uint32_t ref, uint32_t bytes) {
+    uint32_t region = ref >> 28, offset = ref & ML_OFFSET_MASK;
     /* An empty span fits everywhere, but in a region that exists. */
-    return ref >> 28 <= ML_REGION_FAST && offset <= limit && bytes <= limit - offset;
+    return region < REGIONS && offset <= limits[region] && bytes <= limits[region] - offset;
 }
 
 static ml_status check_header(const ml_header *header, uint32_t program_bytes) {
@@ -88,10 +94,11 @@ static bool dims_match(const ml_session *session, const ml_tensor_record *tensor
     return bytes == tensor->bytes;
 }
 
-static ml_status check_tensor(const ml_session *session, const ml_tensor_record *tensor, bool input) {
+static ml_status check_tensor(const ml_session *session, const uint32_t *limits, const ml_tensor_record *tensor,
+                              bool input) {
     const ml_header *header = header_of(session);
     uint32_t region = tensor->ref >> 28;
-    bool sound = span_fits(header, tensor->ref, tensor->bytes) && region != ML_REGION_NONE &&
+    bool sound = span_fits(limits, tensor->ref, tensor->bytes) && region != ML_REGION_NONE &&
                  tensor->rank <= ML_MAX_RANK && !(input && region == ML_REGION_PROGRAM) && (tensor->ref & 15u) == 0 &&
                  table_fits(header->bytes, tensor->dims, tensor->rank, 4) && tensor->name <= header->bytes &&
                  tensor->name_bytes != 0 && tensor->name_bytes <= header->bytes - tensor->name;
@@ -112,17 +119,26 @@ static const ml_kernel *find_kernel(uint32_t number) {
     return NULL;
 }
 
-static bool operand_sound(const ml_header *header, const ml_kernel *kernel, uint32_t index, const ml_operand *operand) {
-    uint32_t region = operand->ref >> 28;
-    if (region == ML_REGION_NONE) {
-        return operand->ref == 0 && operand->bytes == 0 && ((kernel->optional >> index) & 1u) != 0;
+static bool operands_sound(const uint32_t *limits, const ml_kernel *kernel, const ml_operand *operand) {
+    uint32_t alignment = kernel->alignment, written = kernel->written, optional = kernel->optional;
+    for (uint32_t left = kernel->operand_count; left != 0; left--, operand++) {
+        uint32_t ref = operand->ref, region = ref >> 28;
+        if (region == ML_REGION_NONE) {
+            if (ref != 0 || operand->bytes != 0 || (optional & 1u) == 0) {
+                return false;
+            }
+        } else if (!span_fits(limits, ref, operand->bytes) || (ref & ((1u << (alignment & 3u)) - 1u)) != 0 ||
+                   (region == ML_REGION_PROGRAM && (written & 1u) != 0)) {
+            return false;
+        }
+        alignment >>= 2;
+        written >>= 1;
+        optional >>= 1;
     }
-    uint32_t mask = (1u << ((kernel->alignment >> (2u * index)) & 3u)) - 1u;
-    bool writable = region != ML_REGION_PROGRAM || ((kernel->written >> index) & 1u) == 0;
-    return writable && (operand->ref & mask) == 0 && span_fits(header, operand->ref, operand->bytes);
+    return true;
 }
 
-static ml_status check_step(const ml_session *session, const ml_step_record *step) {
+static ml_status check_step(const ml_session *session, const uint32_t *limits, const ml_step_record *step) {
     const ml_header *header = header_of(session);
     const ml_kernel *kernel = find_kernel(step->kernel);
     if (kernel == NULL) {
@@ -134,10 +150,8 @@ static ml_status check_step(const ml_session *session, const ml_step_record *ste
         return ML_ERR_BOUNDS;
     }
     const ml_operand *operands = (const ml_operand *)at(session, header->operands) + step->first_operand;
-    for (uint32_t i = 0; i < kernel->operand_count; i++) {
-        if (!operand_sound(header, kernel, i, &operands[i])) {
-            return ML_ERR_OPERAND;
-        }
+    if (!operands_sound(limits, kernel, operands)) {
+        return ML_ERR_OPERAND;
     }
     return kernel->check(at(session, step->args), operands);
 }
@@ -146,14 +160,16 @@ static ml_status check_program(ml_session *session) {
     const ml_header *header = header_of(session);
     const ml_tensor_record *tensors = at(session, header->tensors);
     const ml_step_record *steps = at(session, header->steps);
+    uint32_t limits[REGIONS];
+    measure_regions(header, limits);
     for (uint32_t i = 0; i < (uint32_t)header->input_count + header->output_count; i++) {
-        ml_status status = check_tensor(session, &tensors[i], i < header->input_count);
+        ml_status status = check_tensor(session, limits, &tensors[i], i < header->input_count);
         if (status != ML_OK) {
             return status;
         }
     }
     for (uint32_t i = 0; i < header->step_count; i++) {
-        ml_status status = check_step(session, &steps[i]);
+        ml_status status = check_step(session, limits, &steps[i]);
         if (status != ML_OK) {
             session->failed_step = i;
             return status;

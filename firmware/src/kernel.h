@@ -35,11 +35,19 @@ typedef struct ml_kernel {
 extern const ml_kernel ml_kernels[];
 extern const uint32_t ml_kernel_count;
 
-/* Whether `operand` holds a*b*c*d elements of `element_bytes` each. Safe against overflow. */
-bool ml_holds(const ml_operand *operand, uint32_t element_bytes, uint32_t a, uint32_t b, uint32_t c, uint32_t d);
-
 /* Always expanded where it is called, so that arguments which are constants there make a specialised copy. */
 #define ML_INLINE static inline __attribute__((always_inline))
+
+bool ml_holds_block(const ml_operand *operand, uint32_t element_bytes, uint32_t a, uint32_t b, uint32_t c, uint32_t d);
+
+/* Whether `operand` holds a*b*c*d elements of `element_bytes` each. Safe against overflow. */
+ML_INLINE bool ml_holds(const ml_operand *operand, uint32_t element_bytes, uint32_t a, uint32_t b, uint32_t c,
+                        uint32_t d) {
+    if (__builtin_constant_p(element_bytes) && __builtin_constant_p(b * c * d) && b * c * d == 1u) {
+        return a <= operand->bytes / element_bytes; /* a few instructions, instead of a call with six arguments */
+    }
+    return ml_holds_block(operand, element_bytes, a, b, c, d);
+}
 
 #define ML_MIN(a, b) ((a) < (b) ? (a) : (b))
 #define ML_MAX(a, b) ((a) > (b) ? (a) : (b))
