@@ -3,9 +3,7 @@ python := .venv/bin/python
 # Generated files are compared with their generator, not formatted.
 c_files = $(shell find firmware -name gen -prune -o -name '*.[ch]' -print)
 
-FUZZ_RUNS := 200000
-
-.PHONY: help setup demo test lint format bench fuzz clean tools
+.PHONY: help test-tools setup demo test lint format fuzz bench clean tools
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -16,7 +14,7 @@ setup: tools ## install what is needed and leave .venv/bin/sdk
 demo: tools ## classify handwritten digits on an emulated Cortex-M4 and check every bit
 	@$(python) examples/digits/demo.py
 
-test: lint ## run linters and all tests
+test: test-tools lint ## run linters and all tests
 	@$(python) -m pytest -q -n 2 --dist loadgroup
 
 lint: tools ## check style, types and generated files
@@ -45,3 +43,6 @@ clean: ## remove everything that make has put into this directory
 
 tools:
 	@./setup.sh
+
+test-tools:
+	@./setup.sh --tests

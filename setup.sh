@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Gives this checkout what it needs: compilers and an emulator from apt, Python packages in .venv.
 # Ends at once, without the network, when nothing is missing. `make` calls it; it may also be called by hand.
+# --tests also brings the compilers and emulators of the cores that only the tests use.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -14,6 +15,13 @@ needs=(
     "arm-none-eabi-gcc      gcc-arm-none-eabi"
     "qemu-system-arm        qemu-system-arm"
 )
+# What the tests need beside that: the other cores.
+if [[ ${1:-} == --tests ]]; then
+    needs+=(
+        "riscv64-unknown-elf-gcc  gcc-riscv64-unknown-elf"
+        "qemu-system-riscv32      qemu-system-misc"
+    )
+fi
 
 fail() {
     printf '%s\n' "$@" >&2

@@ -56,6 +56,7 @@ class Emulator:
     command: str
     machine: str
     uart: int
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,13 @@ class _Section:
             raise self.fault(key, f"must be {what}, from {low} to {high}, not {json.dumps(value)}")
         return value
 
+    def texts(self, key: str, what: str) -> tuple[str, ...]:
+        """A list of texts; empty where it is missing."""
+        values = self.get(key, list, f"a list of texts: {what}", [])
+        if not all(isinstance(value, str) for value in values):
+            raise self.fault(key, f"must be a list of texts: {what}, not {json.dumps(values)}")
+        return tuple(values)
+
     def section(self, key: str) -> _Section:
         return _Section(self.path, f"{self.name}.{key}".lstrip("."), self.get(key, dict, "an object { }"))
 
@@ -333,6 +341,7 @@ def _emulator(own: _Section) -> Emulator | None:
         command=section.text("command", "QEMU's program"),
         machine=section.text("machine", "a machine of QEMU"),
         uart=section.number("uart", "the number of the machine's serial port", 0, 15, 0),
+        options=section.texts("options", "more options of QEMU"),
     )
     section.done()
     return emulator

@@ -12,6 +12,9 @@ APT_PACKAGES = {
     "clang": "clang",
     "gcc": "gcc",
     "qemu-system-arm": "qemu-system-arm",
+    "qemu-system-riscv32": "qemu-system-misc",
+    "qemu-system-xtensa": "qemu-system-misc",
+    "riscv64-unknown-elf-gcc": "gcc-riscv64-unknown-elf",
 }
 
 

@@ -550,9 +550,9 @@ def test_a_board_keeps_the_protocol(board: Board, device: Device) -> None:
     assert 0 < cost.stack_bytes < board.stack_bytes
 
 
-@pytest.fixture(scope="module")
-def emulated() -> Board:
-    return load_board("mps2-an386")
+@pytest.fixture(scope="module", params=["mps2-an386", "riscv32-virt"])
+def emulated(request: pytest.FixtureRequest) -> Board:
+    return load_board(request.param)
 
 
 def run_with_stack(board: Board, stack_bytes: int) -> int:

@@ -223,6 +223,7 @@ def _options(emulator: Emulator, elf: Path, serial_fd: int, control_fd: int) -> 
     return [
         *("-nodefaults", "-no-user-config", "-display", "none"),
         *("-machine", emulator.machine),
+        *emulator.options,
         *("-icount", INSTRUCTION_COUNT),
         *("-kernel", str(elf)),
         *("-chardev", f"socket,id=serial,fd={serial_fd}", *serial, "-serial", "chardev:serial"),

@@ -2,8 +2,8 @@
  * coprocessors, faults, reset. The chip's own part is its port. Compiles to nothing on other cores. */
 #if defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M'
 
-#include "port.h"
 #include "registers.h"
+#include "start.h"
 
 /* System control block, at the same place in every Cortex-M. */
 #define SCB_AIRCR ML_REGISTER(0xE000ED0Cu)
@@ -23,10 +23,6 @@
 #define MPU_RASR_ENABLE 1u
 #define MPU_RASR_4K (11u << 1)
 
-/* From the linker script. */
-extern uint32_t ml_data_load[], ml_data_start[], ml_data_end[];
-extern uint32_t ml_bss_start[], ml_bss_end[];
-
 _Noreturn void ml_start_core(void);
 
 _Noreturn void ml_port_reset(void) {
@@ -36,26 +32,10 @@ _Noreturn void ml_port_reset(void) {
     }
 }
 
-static void write_hex(uint32_t value) {
-    uint8_t digits[8];
-    for (uint32_t i = 0; i < 8; i++) {
-        digits[i] = (uint8_t) "0123456789abcdef"[value >> (28u - 4u * i) & 15u];
-    }
-    ml_port_write(digits, sizeof digits);
-}
-
-/* Says on the serial line which exception it was (3 = hard fault) and at which address (0 = unknown), then restarts.
- * The zero bytes end whatever frame was on its way, so that the other side sees a damaged frame and not a silence. */
 __attribute__((used)) static _Noreturn void report_fault(uint32_t address) {
-    static const uint8_t text[] = "\0microlith: fault ";
     uint32_t exception;
     __asm__ volatile("mrs %0, ipsr" : "=r"(exception));
-    ml_port_write(text, sizeof text - 1);
-    write_hex(exception);
-    ml_port_write((const uint8_t *)" at ", 4);
-    write_hex(address);
-    ml_port_write((const uint8_t *)"\n", 2); /* with its zero */
-    ml_port_reset();
+    ml_report_fault(exception, address);
 }
 
 /* Takes the address from the frame that the core has pushed, unless the stack is so near its end (256 bytes) that it
@@ -115,28 +95,11 @@ static inline void guard_stack(void) {
     __asm__ volatile("dsb\n isb" ::: "memory");
 }
 
-/* The empty asm keeps the compiler from making calls to memset and memcpy of these loops. */
-static inline void fill(uint32_t *from, const uint32_t *to, uint32_t value) {
-    while (from < to) {
-        *from++ = value;
-        __asm__ volatile("" ::: "memory");
-    }
-}
-
-static inline void copy(uint32_t *to, const uint32_t *end, const uint32_t *from) {
-    while (to < end) {
-        *to++ = *from++;
-        __asm__ volatile("" ::: "memory");
-    }
-}
-
 _Noreturn void ml_start_core(void) {
     uint32_t *stack_pointer;
     enable_coprocessors();
     __asm__ volatile("mov %0, sp" : "=r"(stack_pointer));
-    fill((uint32_t *)(void *)ml_stack_start, stack_pointer, 0x01010101u * ML_STACK_PAINT);
-    copy(ml_data_start, ml_data_end, ml_data_load);
-    fill(ml_bss_start, ml_bss_end, 0);
+    ml_prepare_memory(stack_pointer);
     guard_stack();
     ml_port_init();
     ml_main();
