@@ -223,14 +223,14 @@ class Graph:
             # Custom operators may be given tensors that nobody writes, as scratch.
             scratch = node.op.startswith("CUSTOM:")
             if tensor.data is None and tensor_id not in made and not tensor.variable and not scratch:
-                raise ModelError(
-                    f"{node.label} reads {tensor.label} before any node made it (a cycle or a wrong order)"
-                )
+                why = "its data is missing, or nodes are in a cycle or a wrong order"
+                raise ModelError(f"{node.label} reads {tensor.label} before any node made it ({why})")
         values = {i: self.tensors[i] for i in (*node.inputs, *node.outputs) if i is not None}
         if sum(tensor.bytes for tensor in values.values() if tensor.data is None) >= MAX_BYTES:
             raise ModelError(f"{node.label} has inputs and outputs of 256 MiB or more")
-        for tensor_id in node.outputs:
-            if tensor_id in made or self.tensors[tensor_id].data is not None:
+        for position, tensor_id in enumerate(node.outputs):
+            known = tensor_id in made or tensor_id in node.outputs[:position]
+            if known or self.tensors[tensor_id].data is not None:
                 raise ModelError(f"{node.label} writes {self.tensors[tensor_id].label}, which already has a value")
 
 

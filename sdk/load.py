@@ -181,10 +181,8 @@ class _Reader:
     def _tensor(self, table: Any, index: int) -> Tensor:
         name = self._text(table.Name())
         if table.Type() not in DTYPES:
-            type_name = _names(tflite.TensorType).get(table.Type(), table.Type())
-            raise ModelError(
-                f"tensor '{name}' ({index}) has the type {type_name}, which no microcontroller kernel takes"
-            )
+            type_name = _names(tflite.TensorType).get(table.Type(), f"number {table.Type()}")
+            raise ModelError(f"tensor '{name}' ({index}) has an unsupported data type: {type_name}")
         dtype = DTYPES[table.Type()]
         rank = self._count(table.ShapeLength(), "dimensions")
         shape = tuple(int(table.Shape(i)) for i in range(rank))
@@ -224,7 +222,8 @@ class _Reader:
         if tensor.dtype is DType.INT4:
             raw = _unpack_int4(raw, tensor.elements)
         if any(size < 0 for size in tensor.shape) or len(raw) != tensor.bytes:
-            raise ModelError(f"tensor {tensor.label} with shape {list(tensor.shape)} has {len(raw)} bytes of data")
+            needs = f"needs {tensor.bytes} bytes of data, its buffer has {len(raw)}"
+            raise ModelError(f"tensor {tensor.label} with shape {list(tensor.shape)} {needs}")
         return np.frombuffer(raw, tensor.dtype.numpy).reshape(tensor.shape)
 
     def _raw(self, buffer: Any) -> bytes | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -49,7 +50,8 @@ class DetectionPostprocess(Op):
     )
 
     def check(self, view: View) -> None:
-        encodings, scores, anchors = (view.input(i) for i in range(3))
+        view.need(len(view.inputs) == 3, f"it has {len(view.inputs)} inputs, not 3")
+        encodings, scores, anchors = view.inputs
         shapes = [list(t.shape) for t in (encodings, scores, anchors)]
         fits = [len(shape) for shape in shapes] == [3, 3, 2] and encodings.shape[0] == scores.shape[0] == 1
         view.need(fits, f"its inputs are {shapes}")
@@ -59,8 +61,10 @@ class DetectionPostprocess(Op):
         dtypes = {tensor.dtype for tensor in view.inputs}
         view.need(dtypes in ({DType.FLOAT32}, {DType.UINT8}), f"its inputs are {view.dtypes()}")
         view.need(0 <= scores.shape[2] - self._number(view, "num_classes") <= 1, f"its scores are {list(scores.shape)}")
-        view.need(0 < float(view.option("nms_iou_threshold")) <= 1, "its nms_iou_threshold is not in 0 to 1")
-        view.need(all(float(view.option(scale)) != 0 for scale in SCALES), "one of its scales is 0")
+        view.need(0 < self._real(view, "nms_iou_threshold") <= 1, "its nms_iou_threshold is not in 0 to 1")
+        view.need(all(self._real(view, scale) != 0 for scale in SCALES), "one of its scales is 0")
+        self._real(view, "nms_score_threshold")
+        self._number(view, "detections_per_class", PER_CLASS)
         if self._number(view, "max_classes_per_detection") != 1:
             raise view.unsupported("gives several classes to a detection")
         self._check_outputs(view)
@@ -82,6 +86,13 @@ class DetectionPostprocess(Op):
         view.need(isinstance(value, int) and 0 < value < 1 << 24, f"its option {name} is {value}")
         return int(value)
 
+    @staticmethod
+    def _real(view: View, name: str) -> float:
+        """An option that is a finite number."""
+        value = view.option(name)
+        view.need(isinstance(value, int | float) and math.isfinite(value), f"its option {name} is {value}")
+        return float(value)
+
     def lower(self, view: View, low: Lowering) -> None:
         encodings, scores = view.input(0), view.input(1)
         classes = self._number(view, "num_classes")
@@ -94,9 +105,9 @@ class DetectionPostprocess(Op):
             "detections": self._number(view, "max_detections"),
             "per_class": self._number(view, "detections_per_class", PER_CLASS),
             "by_class": int(regular),
-            "least_score": float(view.option("nms_score_threshold")),
-            "most_overlap": float(view.option("nms_iou_threshold")),
-            "scales": [float(view.option(scale)) for scale in SCALES],
+            "least_score": self._real(view, "nms_score_threshold"),
+            "most_overlap": self._real(view, "nms_iou_threshold"),
+            "scales": [self._real(view, scale) for scale in SCALES],
         }
         if not regular:  # what is not written is that of the last inference
             for tensor in view.outputs[:3]:
