@@ -3,6 +3,8 @@ python := .venv/bin/python
 # Generated files are compared with their generator, not formatted.
 c_files = $(shell find firmware -name gen -prune -o -name '*.[ch]' -print)
 
+FUZZ_RUNS := 200000
+
 .PHONY: help test-tools setup demo test lint format fuzz bench clean tools
 
 help: ## show this list
