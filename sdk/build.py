@@ -34,9 +34,10 @@ KEPT_IMAGES = 32  # a board; the oldest go
 WARNINGS = "-Wall -Wextra -Wconversion -Wshadow -Wmissing-prototypes -Werror"
 # Functions and constants in sections of their own, so that the linker drops what nothing refers to. No contraction of
 # a * b + c, which rounds once instead of twice: the oracle rounds twice.
-# Sums wrap as the oracle's do. Constants that the linker merges would be counted to several parts of the image.
+# Sums wrap as the oracle's do. Outputs may lie over inputs of another type. Constants that the linker merges would be
+# counted to several parts of the image.
 C_FLAGS = (
-    "-std=c11 -fwrapv -ffp-contract=off -ffunction-sections -fdata-sections -fno-common "
+    "-std=c11 -fwrapv -fno-strict-aliasing -ffp-contract=off -ffunction-sections -fdata-sections -fno-common "
     f"-fno-unwind-tables -fno-asynchronous-unwind-tables {WARNINGS}"
 )
 FAST, SMALL = "-O2", "-Os"  # kernels; all else

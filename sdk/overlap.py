@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from sdk.graph import Tensor
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,11 @@ def items_ahead_bytes(count: int, input_bytes: int, output_bytes: int) -> int:
     return max(0, (count - 1) * (output_bytes - input_bytes))
 
 
+def elementwise(x: Tensor, y: Tensor) -> Overlap:
+    """Of a kernel that makes element i of operand 1, `y`, of element i of operand 0, `x`, in order."""
+    return Overlap(0, 1, items_ahead_bytes(y.elements, x.dtype.bytes, y.dtype.bytes))
+
+
 def window_ahead_bytes(shape: Mapping[str, int], input_pixel_bytes: int, output_pixel_bytes: int) -> int:
     """The `Overlap.ahead_bytes` of a kernel that goes through the pixels of its output in order, each after reading all
     of its window (`shape`: a `WINDOW`).
@@ -35,25 +42,37 @@ def window_ahead_bytes(shape: Mapping[str, int], input_pixel_bytes: int, output_
     A kernel that writes before it has read the whole window owes as many bytes more as it may have written by then. One
     that reads the windows of several pixels before it writes the first of them owes no more.
     """
-    row_bytes = shape["input_width"] * input_pixel_bytes
-    rows = _axis(shape, "height", "top", row_bytes, shape["output_width"] * output_pixel_bytes)
-    columns = _axis(shape, "width", "left", input_pixel_bytes, output_pixel_bytes)
-    if rows is None or columns is None:  # it reads padding alone
-        return 0
-    image_bytes = shape["input_height"] * row_bytes
-    growth = shape["output_height"] * shape["output_width"] * output_pixel_bytes - image_bytes
-    return rows + columns + max(0, (shape["batches"] - 1) * growth)
+    firsts = _first_taps(shape, "height", "top"), _first_taps(shape, "width", "left")
+    image = shape["batches"], shape["input_height"], shape["input_width"]
+    return grid_ahead_bytes(image, firsts, input_pixel_bytes, output_pixel_bytes)
 
 
-def _axis(shape: Mapping[str, int], axis: str, side: str, input_step: int, output_step: int) -> int | None:
-    """The most by which the output written before a position is ahead of the first input that the position needs."""
-    size, kernel, dilation = (shape[f"{name}_{axis}"] for name in ("input", "kernel", "dilation"))
-    ahead = None
+def _first_taps(shape: Mapping[str, int], axis: str, side: str) -> list[int | None]:
+    """The first input in each window along an axis; None for a window of padding alone."""
+    size, stride, dilation = (shape[f"{name}_{axis}"] for name in ("input", "stride", "dilation"))
+    firsts = []
     for position in range(shape[f"output_{axis}"]):
-        origin = position * shape[f"stride_{axis}"] - shape[f"pad_{side}"]
-        taps = range(origin, origin + kernel * dilation, dilation)
-        first = next((tap for tap in taps if 0 <= tap < size), None)
-        if first is not None:
-            here = position * output_step - first * input_step
-            ahead = here if ahead is None else max(ahead, here)
-    return ahead
+        origin = position * stride - shape[f"pad_{side}"]
+        taps = range(origin, origin + shape[f"kernel_{axis}"] * dilation, dilation)
+        firsts.append(next((tap for tap in taps if 0 <= tap < size), None))
+    return firsts
+
+
+def grid_ahead_bytes(
+    image: tuple[int, int, int],
+    firsts: tuple[Sequence[int | None], Sequence[int | None]],
+    input_pixel_bytes: int,
+    output_pixel_bytes: int,
+) -> int:
+    """The same where output pixel (y, x) reads nothing before input row `firsts[0][y]` and column `firsts[1][x]` (None:
+    nothing at all); `image`: batches, rows and columns of the input."""
+    batches, height, width = image
+    row_bytes = len(firsts[1]) * output_pixel_bytes
+    rows = [y * row_bytes - first * width * input_pixel_bytes for y, first in enumerate(firsts[0]) if first is not None]
+    columns = [
+        x * output_pixel_bytes - first * input_pixel_bytes for x, first in enumerate(firsts[1]) if first is not None
+    ]
+    if not rows or not columns:
+        return 0
+    growth = len(firsts[0]) * row_bytes - height * width * input_pixel_bytes
+    return max(rows) + max(columns) + max(0, (batches - 1) * growth)

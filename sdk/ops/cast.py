@@ -10,6 +10,7 @@ import numpy as np
 from sdk.graph import Array, DType, Tensor
 from sdk.lower import Lowering
 from sdk.ops.base import Case, CaseGraph, Kernel, Op, View, read, write
+from sdk.overlap import elementwise
 from sdk.program import Struct, fields
 
 # Types are ml_dtype; an offset is what the stored bytes lack to be the model's numbers: 128 for uint8 kept as int8.
@@ -46,18 +47,18 @@ class Cast(Op):
         x, y = view.input(0), view.output()
         offset = x.source_offset - y.source_offset
         args = {"count": x.elements, "offset": offset}
-        in_place = [(0, 1)] if x.dtype.bytes >= y.dtype.bytes else []
+        overlaps = [elementwise(x, y)]
         if _same_bytes(x, y):
             low.alias(y, low.value(x))
         elif x.dtype is DType.FLOAT32:
             values = [low.value(x), low.value(y)]
-            low.step(CAST_FROM_F32, args | {"type": y.dtype.number}, values, in_place=in_place)
+            low.step(CAST_FROM_F32, args | {"type": y.dtype.number}, values, overlaps=overlaps)
         elif y.dtype is DType.FLOAT32:
             values = [low.value(x), low.value(y)]
-            low.step(CAST_TO_F32, args | {"type": x.dtype.number}, values, in_place=in_place)
+            low.step(CAST_TO_F32, args | {"type": x.dtype.number}, values, overlaps=overlaps)
         else:
             args |= {"input_type": x.dtype.number, "output_type": y.dtype.number}
-            low.step(CAST_INTEGER, args, [low.value(x), low.value(y)], in_place=in_place)
+            low.step(CAST_INTEGER, args, [low.value(x), low.value(y)], overlaps=overlaps)
 
     def fold(self, view: View, inputs: Sequence[Array]) -> Sequence[Array] | None:
         x, y = view.input(0), view.output()

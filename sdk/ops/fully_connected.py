@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from sdk.lower import ABSENT, Lowering
 from sdk.ops import convolution as conv
 from sdk.ops.base import Case, CaseGraph, Kernel, Op, View, read, write
 from sdk.ops.conv_2d import CONV_2D_HYBRID, lower_hybrid
+from sdk.overlap import Overlap, items_ahead_bytes
 from sdk.program import Struct, embed, fields
 
 ARGS_S8 = Struct(
@@ -115,7 +116,9 @@ class FullyConnected(Op):
             lo, hi = numerics.float_activation_range(view.option("fused_activation_function"))
             bias = low.value(view.input(2)) if view.has(2) else ABSENT
             values = [low.value(x), low.value(weights), bias, low.value(y)]
-            low.step(FULLY_CONNECTED_F32, shape | {"low": lo, "high": hi}, values)
+            low.step(
+                FULLY_CONNECTED_F32, shape | {"low": lo, "high": hi}, values, overlaps=[_overlap(shape, 3, y.dtype)]
+            )
         elif kinds == (DType.INT8,) * 3:
             self._lower_s8(view, low, shape)
         elif kinds == (DType.INT16, DType.INT8, DType.INT16):
@@ -150,7 +153,7 @@ class FullyConnected(Op):
             low.constant(np.array(scales, np.int32)),
             low.value(y),
         ]
-        low.step(FULLY_CONNECTED_S8, args, values)
+        low.step(FULLY_CONNECTED_S8, args, values, overlaps=[_overlap(shape, 4, y.dtype)])
 
     def _lower_s16(self, view: View, low: Lowering, shape: dict[str, Any]) -> None:
         quantization = view.input(1).quantization
@@ -163,7 +166,8 @@ class FullyConnected(Op):
             low.constant(weights.scales),
             low.value(view.output()),
         ]
-        low.step(FULLY_CONNECTED_S16, shape | {"quantized": weights.args}, values)
+        overlaps = [_overlap(shape, 4, view.output().dtype)]
+        low.step(FULLY_CONNECTED_S16, shape | {"quantized": weights.args}, values, overlaps=overlaps)
 
     def cases(self) -> Iterator[Case]:
         for rows, inputs, outputs in ((1, 1, 1), (1, 7, 5), (3, 16, 4), (2, 33, 17)):
@@ -186,6 +190,12 @@ class FullyConnected(Op):
             yield _case_of(numbers, 3, 50, 7, numerics.RELU, asymmetric_quantize_inputs=asymmetric)
         yield _case_of(conv.CaseNumbers(), 2, 33, 5, numerics.RELU)
         yield _case_of(conv.CaseNumbers(weights=DType.INT4, per_channel=False), 2, 33, 5, numerics.ACTIVATION_NONE)
+
+
+def _overlap(shape: Mapping[str, int], output: int, dtype: DType) -> Overlap:
+    """How operand `output` may lie over the input: a row is read for each of its outputs."""
+    row_bytes = [shape[name] * dtype.bytes for name in ("inputs", "outputs")]
+    return Overlap(0, output, items_ahead_bytes(shape["rows"], *row_bytes) + row_bytes[1] - dtype.bytes)
 
 
 def _image_shape(shape: dict[str, int]) -> dict[str, Any]:

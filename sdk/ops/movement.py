@@ -7,6 +7,7 @@ executes the same pairs on the constants themselves. So there is one description
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +18,14 @@ import numpy as np
 from sdk.errors import ModelError
 from sdk.graph import Array, DType, Tensor
 from sdk.ops.base import Kernel, Op, View, read, write
+from sdk.overlap import Overlap
 from sdk.program import ALIGNMENT, Field, Region, Struct, fields
 
 if TYPE_CHECKING:
     from sdk.lower import Lowering, Value
 
 LOOPS = 5  # of the kernel, around the contiguous run
+RUNS_FOLLOWED = 1 << 20  # when asking how a copy's output may overlap its input
 
 STRIDED_COPY_ARGS = Struct(
     "ml_strided_copy_args",
@@ -336,7 +339,22 @@ def add_copy(low: Lowering, origin: tuple[Value, int], place: tuple[Value, int],
     target = place[0].part(place[1], run + sum((loop.count - 1) * loop.to for loop in loops))
     if source == target and not loops:  # made in its place
         return
-    low.step(STRIDED_COPY, _args(run, loops, back), [source, target])
+    ahead = _ahead_bytes(run, loops, back)
+    overlaps = [] if ahead is None else [Overlap(0, 1, ahead)]
+    low.step(STRIDED_COPY, _args(run, loops, back), [source, target], overlaps=overlaps)
+
+
+def _ahead_bytes(run: int, loops: Sequence[_Loop], from_start: int) -> int | None:
+    """The `Overlap.ahead_bytes` of a copy, which reads each run before it writes it; None for one of too many runs."""
+    if math.prod(loop.count for loop in loops) > RUNS_FOLLOWED:
+        return None
+    to, of = np.zeros(1, np.int64), np.full(1, from_start)
+    for loop in loops:
+        turns = np.arange(loop.count)
+        to = np.add.outer(to, turns * loop.to).reshape(-1)
+        of = np.add.outer(of, turns * loop.of).reshape(-1)
+    ahead = np.maximum.accumulate(to)[:-1] + run - of[1:]
+    return int(ahead.max(initial=-int(of[0]) - run))
 
 
 def _args(run: int, loops: list[_Loop], from_start: int) -> dict[str, Any]:

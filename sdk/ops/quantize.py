@@ -12,6 +12,7 @@ from sdk.graph import ZERO_POINT_RANGE, Array, DType, Tensor
 from sdk.lower import Lowering
 from sdk.ops import lut
 from sdk.ops.base import Bound, Case, CaseGraph, Kernel, Op, View, read, write
+from sdk.overlap import elementwise
 from sdk.program import Struct, fields
 
 QUANTIZE_ARGS = Struct(
@@ -70,7 +71,7 @@ class Quantize(Op):
             least, most = _range(y.dtype)
             args = {"count": x.elements, "scale": y.scale, "offset": y.zero_point, "low": least, "high": most}
             kernel = QUANTIZE_S16 if y.dtype is DType.INT16 else QUANTIZE_B8
-            low.step(kernel, args, [low.value(x), low.value(y)], in_place=[(0, 1)])
+            low.step(kernel, args, [low.value(x), low.value(y)], overlaps=[elementwise(x, y)])
         elif x.dtype in BYTE_TYPES and y.dtype in BYTE_TYPES:
             self._lower_bytes(low, x, y)
         else:
@@ -100,7 +101,7 @@ class Quantize(Op):
             "low": least,
             "high": most,
         }
-        low.step(RESCALE, args, [low.value(x), low.value(y)], in_place=[(0, 1)] if y.dtype is x.dtype else [])
+        low.step(RESCALE, args, [low.value(x), low.value(y)], overlaps=[elementwise(x, y)])
 
     def unchanged(self, view: View) -> Tensor | None:
         x, y = view.input(0), view.output()
@@ -195,7 +196,8 @@ class Dequantize(Op):
             "scale": x.scale,
             "offset": (128 if unsigned else 0) - x.zero_point,
         }
-        low.step(DEQUANTIZE_S16 if x.dtype is DType.INT16 else DEQUANTIZE_B8, args, [low.value(x), low.value(y)])
+        kernel = DEQUANTIZE_S16 if x.dtype is DType.INT16 else DEQUANTIZE_B8
+        low.step(kernel, args, [low.value(x), low.value(y)], overlaps=[elementwise(x, y)])
 
     def fold(self, view: View, inputs: Sequence[Array]) -> Sequence[Array] | None:
         x = view.input(0)

@@ -16,6 +16,7 @@ from sdk.graph import Array, DType
 from sdk.lower import Lowering
 from sdk.ops.base import Bound, Case, CaseGraph, Kernel, Op, View, read, write
 from sdk.ops.movement import STRIDED_COPY, Move, Movement, integers, progression
+from sdk.overlap import Overlap, grid_ahead_bytes
 from sdk.program import Struct, fields
 
 NEAREST = Kernel(
@@ -96,7 +97,8 @@ class ResizeNearest(Movement):
         tables = self._tables(view)
         x, y = view.input(0), view.output()
         args = _args(view) | {"run": x.shape[3] * x.dtype.bytes}
-        low.step(NEAREST, args, [low.value(x), *map(low.constant, tables), low.value(y)])
+        overlap = Overlap(0, 3, _ahead_bytes(view, tables))
+        low.step(NEAREST, args, [low.value(x), *map(low.constant, tables), low.value(y)], overlaps=[overlap])
 
     def fold(self, view: View, inputs: Sequence[Array]) -> Sequence[Array] | None:
         rows, columns = self._tables(view)
@@ -119,6 +121,14 @@ def _args(view: View) -> dict[str, int]:
     (in_rows, rows), (in_columns, columns) = sizes(view)
     batches = view.input(0).shape[0]
     return {"batches": batches, "in_rows": in_rows, "in_columns": in_columns, "rows": rows, "columns": columns}
+
+
+def _ahead_bytes(view: View, firsts: Sequence[Array]) -> int:
+    """How far the output gets ahead; `firsts`: the first input row of each output row, and columns."""
+    x = view.input(0)
+    rows, columns = (list(map(int, table)) for table in firsts)
+    pixel_bytes = x.shape[3] * x.dtype.bytes
+    return grid_ahead_bytes((x.shape[0], x.shape[1], x.shape[2]), (rows, columns), pixel_bytes, pixel_bytes)
 
 
 class ResizeBilinear(Op):
@@ -146,7 +156,8 @@ class ResizeBilinear(Op):
         for table, (before, _) in zip(tables, sizes(view), strict=True):
             view.need(bool(np.all(table[:, :2].view(np.int32) < before)), "it reads beyond its input")
         args = _args(view) | {"channels": x.shape[3]}
-        low.step(kernel, args, [low.value(x), *map(low.constant, tables), low.value(y)])
+        overlap = Overlap(0, 3, _ahead_bytes(view, [table[:, 0].view(np.int32) for table in tables]))
+        low.step(kernel, args, [low.value(x), *map(low.constant, tables), low.value(y)], overlaps=[overlap])
 
     def cases(self) -> Iterator[Case]:
         yield from _cases("RESIZE_BILINEAR", (DType.INT8, DType.FLOAT32))

@@ -13,6 +13,7 @@ from sdk.graph import DType
 from sdk.lower import ABSENT, Lowering
 from sdk.ops import convolution as conv
 from sdk.ops.base import Case, CaseGraph, Kernel, Op, Range, View, read, write
+from sdk.overlap import Overlap, grid_ahead_bytes
 from sdk.program import Struct, embed, fields
 
 ARGS_S8 = Struct("ml_transpose_conv_s8_args", (*embed("window", conv.WINDOW), *embed("quantized", conv.QUANTIZED)))
@@ -94,7 +95,8 @@ class TransposeConv(Op):
         if kinds == (DType.FLOAT32,) * 2:
             bias = low.value(view.input(BIAS)) if view.has(BIAS) else ABSENT
             values = [low.value(view.input(X)), low.value(view.input(WEIGHTS)), bias, low.value(view.output())]
-            low.step(TRANSPOSE_CONV_F32, {"window": window_of(view)} | conv.float_clamp(view), values)
+            args = {"window": window_of(view)} | conv.float_clamp(view)
+            low.step(TRANSPOSE_CONV_F32, args, values, overlaps=[_overlap(view)])
         elif kinds == (DType.INT8,) * 2:
             self._lower_quantized(view, low, TRANSPOSE_CONV_S8)
         elif kinds == (DType.INT16, DType.INT8):
@@ -111,7 +113,8 @@ class TransposeConv(Op):
             low.value(view.output()),
             low.constant(weights.scales),
         ]
-        low.step(kernel, {"window": window_of(view), "quantized": weights.args}, values)
+        args = {"window": window_of(view), "quantized": weights.args}
+        low.step(kernel, args, values, overlaps=[_overlap(view)])
 
     def cases(self) -> Iterator[Case]:
         plain = conv.CaseNumbers()
@@ -145,6 +148,20 @@ def window_of(view: View) -> dict[str, int]:
     # Like TensorFlow Lite: an input of another size than that convolution's output is taken all the same.
     pads = conv.check_window(view, y.shape[1:3], None, kernel, strides, (1, 1))
     return conv.window_values(view, x, (*kernel, *strides, 1, 1, *pads))
+
+
+def _overlap(view: View) -> Overlap:
+    """How the output may lie over the input: pixels are read for each output of each pixel that they meet."""
+    w, element_bytes = window_of(view), view.output().dtype.bytes
+
+    def firsts(axis: str, side: str) -> list[int]:
+        behind = range(w[f"pad_{side}"], w[f"pad_{side}"] + w[f"output_{axis}"])
+        return [max(0, (y - w[f"kernel_{axis}"]) // w[f"stride_{axis}"] + 1) for y in behind]
+
+    pixels = [w[f"{side}_channels"] * element_bytes for side in ("input", "output")]
+    image = w["batches"], w["input_height"], w["input_width"]
+    ahead = grid_ahead_bytes(image, (firsts("height", "top"), firsts("width", "left")), *pixels)
+    return Overlap(0, 3, ahead + pixels[1] - element_bytes)
 
 
 def _case(shape: conv.CaseShape, numbers: conv.CaseNumbers, outputs: int) -> Case:
