@@ -806,6 +806,12 @@ typedef struct ml_conv_2d_s8_mve_args {
 } ml_conv_2d_s8_mve_args;
 _Static_assert(sizeof(ml_conv_2d_s8_mve_args) == 60u, "ml_conv_2d_s8_mve_args");
 
+typedef struct ml_thumb_conv_2d_args {
+    ml_window window;
+    ml_quantized quantized;
+} ml_thumb_conv_2d_args;
+_Static_assert(sizeof(ml_thumb_conv_2d_args) == 60u, "ml_thumb_conv_2d_args");
+
 /* fully_connected_s8: operands input, weights, start, scales, output */
 ml_status ml_fully_connected_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_s8(const void *args, void *const *operands);
@@ -1420,5 +1426,15 @@ int32_t ml_add_table_s8(const void *args, void *const *operands);
 ml_status ml_conv_2d_s8_mve_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_2d_s8_mve(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_conv_2d_s8_mve {512u, 60u, 4u, 12u, 8u, 0u, 8u, 0u, ml_conv_2d_s8_mve_check, ml_conv_2d_s8_mve}
+
+/* conv_2d_s8_channel_pairs: operands input, weights, channels, output, block */
+ml_status ml_conv_2d_s8_channel_pairs_check(const void *args, const ml_operand *operands);
+int32_t ml_conv_2d_s8_channel_pairs(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_conv_2d_s8_channel_pairs {768u, 60u, 5u, 24u, 0u, 0u, 552u, 0u, ml_conv_2d_s8_channel_pairs_check, ml_conv_2d_s8_channel_pairs}
+
+/* conv_2d_s8_pixel_pairs: operands input, weights, channels, output, block */
+ml_status ml_conv_2d_s8_pixel_pairs_check(const void *args, const ml_operand *operands);
+int32_t ml_conv_2d_s8_pixel_pairs(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_conv_2d_s8_pixel_pairs {769u, 60u, 5u, 24u, 0u, 0u, 548u, 0u, ml_conv_2d_s8_pixel_pairs_check, ml_conv_2d_s8_pixel_pairs}
 
 #endif
