@@ -193,6 +193,11 @@ class Graph:
                     table.setdefault(tensor_id, []).append(node)
         return table
 
+    def check_all(self) -> None:
+        """`check` for this graph and its subgraphs."""
+        for graph in (self, *self.subgraphs.values()):
+            graph.check()
+
     def check(self) -> None:
         """Raises ModelError, naming tensor and node, where the graph breaks a rule that holds for every operator."""
         for tensor in self.tensors.values():

@@ -63,9 +63,9 @@ def _names(enum: type) -> dict[int, str]:
 BUILTIN_NAMES: dict[int, str] = _names(tflite.BuiltinOperator)
 
 
-def load(path: str | Path) -> Graph:
-    """The main graph of the .tflite file at `path`. UsageError if it cannot be read, ModelError if it is not
-    sound."""
+def load(path: str | Path, *, sound: bool = True) -> Graph:
+    """The main graph of the .tflite file at `path`. UsageError if it cannot be read, ModelError if it is not sound;
+    with `sound` False only if there is no graph to be made of it: one to be looked at, that may break its rules."""
     if Path(path).is_dir():
         what, remedy = foreign.folder(Path(path))
         raise ModelError(f"the model {path} {what}", remedy)
@@ -73,11 +73,11 @@ def load(path: str | Path) -> Graph:
         data = Path(path).read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read the model {path}: {error.strerror}", "Check the path.") from error
-    return load_bytes(data, Path(path).stem)
+    return load_bytes(data, Path(path).stem, sound=sound)
 
 
-def load_bytes(data: bytes, name: str = "model") -> Graph:
-    """The main graph of a model's bytes; `name` is what messages call it."""
+def load_bytes(data: bytes, name: str = "model", *, sound: bool = True) -> Graph:
+    """The main graph of a model's bytes; `name` is what messages call it. `sound` as of `load`."""
     if not data:
         raise ModelError(f"the model {name} is empty: it has 0 bytes", REMEDY)
     if data[4:8] != b"TFL3":
@@ -85,7 +85,10 @@ def load_bytes(data: bytes, name: str = "model") -> Graph:
         raise ModelError(f"the model {name} {what}", remedy)
     reader = _Reader(data, name)
     try:
-        return reader.graph()
+        graph = reader.graph()
+        if sound:
+            graph.check_all()
+        return graph
     except ModelError as error:
         raise ModelError(f"the model {name} is not sound: {error.message}", error.remedy or REMEDY) from error
     except (struct.error, IndexError) as error:
@@ -120,11 +123,7 @@ class _Reader:
         self._count(self.model.BuffersLength(), "buffers")
         graphs = {i: self._subgraph(i) for i in range(count)}
         main = graphs.pop(0)
-        graph = Graph(main.name, main.tensors, main.nodes, main.inputs, main.outputs, graphs, self._signature(main))
-        graph.check()
-        for subgraph in graphs.values():
-            subgraph.check()
-        return graph
+        return Graph(main.name, main.tensors, main.nodes, main.inputs, main.outputs, graphs, self._signature(main))
 
     def _count(self, count: int, what: str) -> int:
         self.budget -= 4 * count

@@ -6,6 +6,7 @@ memory from the model's own tensors instead of the program's buffers.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,11 +15,11 @@ from sdk import passes
 from sdk.boards import Board
 from sdk.errors import SdkError
 from sdk.graph import DType, Graph, Node, Tensor
+from sdk.load import REMEDY
 from sdk.lower import Lowered, Lowering, lower
 from sdk.ops import registry as shipped_registry
 from sdk.ops.base import Registry, View
 from sdk.plan import Buffer, Plan, plan
-from sdk.program import Profile
 from sdk.target import Target
 
 
@@ -72,21 +73,24 @@ class Report:
     memory: Memory
     problems: tuple[Problem, ...]
     lowered: Lowered | None
+    target: Target  # of `lowered`
     registry: Registry  # that it was made with
 
 
 def inspect(graph: Graph, target: Target | None = None, registry: Registry | None = None) -> Report:
-    """The report of `graph`, lowered for `target`. Raises nothing for a graph that `sdk.load` has accepted."""
+    """The report of `graph`, lowered for `target`. Raises nothing for a graph that `sdk.load` has accepted, sound or
+    not."""
     registry = registry or shipped_registry()
     target = target or Target()
-    problems = _problems(_unchecked(graph, registry))
+    unsound = _unsound(graph)
+    problems = unsound or _problems(_unchecked(graph, registry))
     lowered = None
     if not problems:
         try:
             lowered = lower(graph, target, registry)
         except SdkError as error:
             problems = _problems(_unlowered(graph, target, registry)) or [Problem(error.message, error.remedy)]
-    nodes = tuple(_node(graph, node, registry) for node in graph.nodes)
+    nodes = tuple(_node(graph, node, None if unsound else registry) for node in graph.nodes)
     return Report(
         graph=graph,
         operators=dict(Counter(node.op for each in _graphs(graph) for node in each.nodes).most_common()),
@@ -96,8 +100,18 @@ def inspect(graph: Graph, target: Target | None = None, registry: Registry | Non
         memory=_memory(lowered) if lowered is not None else _estimate(graph),
         problems=tuple(problems),
         lowered=lowered,
+        target=target,
         registry=registry,
     )
+
+
+def _unsound(graph: Graph) -> list[Problem]:
+    """The first of the rules for all graphs that this one breaks."""
+    try:
+        graph.check_all()
+    except SdkError as error:
+        return [Problem(f"the model is not sound: {error.message}", error.remedy or REMEDY)]
+    return []
 
 
 def _unchecked(graph: Graph, registry: Registry) -> Iterator[tuple[Node, SdkError]]:
@@ -137,14 +151,14 @@ def _graphs(graph: Graph) -> Iterable[Graph]:
     return graph, *graph.subgraphs.values()
 
 
-def _node(graph: Graph, node: Node, registry: Registry) -> NodeReport:
-    view = View(graph, node)
-    try:
-        op = registry.op(node)
-        op.check(view)
-        macs: int | None = op.macs(view)
-    except SdkError:
-        macs = None
+def _node(graph: Graph, node: Node, registry: Registry | None) -> NodeReport:
+    macs: int | None = None
+    if registry is not None:  # the rules of operators build on those of graphs
+        view = View(graph, node)
+        with contextlib.suppress(SdkError):
+            op = registry.op(node)
+            op.check(view)
+            macs = op.macs(view)
     return NodeReport(node.label, macs, node.inputs, node.outputs)
 
 
@@ -178,7 +192,7 @@ def _estimate(graph: Graph) -> Memory:
         last |= {i: step for i in (*node.inputs, *node.outputs) if i is not None}
     last |= dict.fromkeys(graph.outputs, end)
     buffers = [
-        Buffer(i, graph.tensor(i).bytes, start, last.get(i, start), graph.tensor(i).name)
+        Buffer(i, max(graph.tensor(i).bytes, 0), start, last.get(i, start), graph.tensor(i).name)
         for i, start in first.items()
         if graph.tensor(i).data is None
     ]
@@ -234,18 +248,20 @@ class Fit:
 
 
 def fits(report: Report, boards: Iterable[Board]) -> list[Fit]:
-    """How the model fits each board, lowered for the board's own profile. For a model that cannot be lowered it is an
-    estimate: its weights for the program, its tensors for the arena."""
-    lowered: dict[Profile, Lowered] = {}
+    """How the model fits each board, lowered once for each profile that boards have. For a model that cannot be lowered
+    it is an estimate: its weights for the program, its tensors for the arena."""
+    lowered: dict[Target, Lowered | None] = {report.target: report.lowered}
     result = []
     for board in boards:
-        if report.lowered is None:
-            memory = report.memory
-            result.append(Fit(board, report.weight_bytes, memory.arena_bytes + memory.state_bytes))
-            continue
-        if board.profile not in lowered:
-            lowered[board.profile] = lower(report.graph, Target(board.profile), report.registry)
-        program = lowered[board.profile].program
-        ram = program.arena_bytes + program.state_bytes + program.fast_bytes
-        result.append(Fit(board, len(lowered[board.profile].block), ram))
+        target = Target(board.profile, report.target.optimize)
+        if report.lowered is not None and target not in lowered:
+            lowered[target] = lower(report.graph, target, report.registry)
+        result.append(_fit(board, report, lowered.get(target)))
     return result
+
+
+def _fit(board: Board, report: Report, lowered: Lowered | None) -> Fit:
+    if lowered is None:
+        return Fit(board, report.weight_bytes, report.memory.arena_bytes + report.memory.state_bytes)
+    program = lowered.program
+    return Fit(board, len(lowered.block), program.arena_bytes + program.state_bytes + program.fast_bytes)

@@ -122,6 +122,25 @@ def test_inspect_works_without_support(capsys: pytest.CaptureFixture[str]) -> No
         assert words in text
 
 
+@pytest.mark.parametrize("wrong", [0.0, float("nan"), float("-inf")])
+def test_inspect_shows_an_unsound_model(here: Path, wrong: float, run_json: Callable[..., tuple[int, Any]]) -> None:
+    """A scale of 0, as some converters write, or worse: refused everywhere else."""
+    data = bytearray((here / "models" / "sound.tflite").read_bytes())
+    scale = np.float32(0.05).tobytes()
+    assert data.count(scale) == 1
+    data[data.index(scale) : data.index(scale) + 4] = np.float32(wrong).tobytes()
+    (here / "odd.tflite").write_bytes(data)
+    assert run_json("lower", "odd.tflite")[0] == 3
+    code, report = run_json("inspect", "odd.tflite")
+    assert code == 0
+    assert report["supported"] is False
+    assert report["operators"] == {"FULLY_CONNECTED": 1}
+    assert len(report["tensors"]) == 3
+    assert report["weight_bytes"] == 64
+    [problem] = report["problems"]
+    assert re.match("the model is not sound: tensor .* has a scale that is not a positive", problem["message"])
+
+
 @pytest.mark.usefixtures("here")
 def test_inspect_names_every_type_that_is_missing(run_json: Callable[..., tuple[int, Any]]) -> None:
     code, report = run_json("inspect", "models/float64.tflite")
@@ -394,10 +413,10 @@ BAD: dict[str, tuple[str, int, str]] = {
     "wrong name": ("run models/sound.tflite --board native -i name.npz", 6, "holds picture; the model's inputs are "),
     "unknown profile": ("lower models/sound.tflite --profile m4", 2, "portable"),
     "missing model": ("lower models/none.tflite", 2, "models/none.tflite"),
-    "folder": ("inspect models", 2, "models"),
+    "folder": ("inspect models", 3, "models"),
     "empty": ("lower models/empty.tflite", 3, "empty is empty"),
     "no model at all": ("lower models/text.tflite", 3, "not a .tflite"),
-    "cut": ("lower models/cut.tflite", 3, "damaged or cut short|not sound"),
+    "cut": ("lower models/cut.tflite", 3, "cut short|not sound"),
     "unsupported operator": ("lower models/unsupported.tflite", 4, "CUSTOM:Mystery .node 0."),
     "unsupported type": ("lower models/float64.tflite", 4, "float64"),
     "too much RAM": (f"lower models/much_ram.tflite --board {CHIP}", 5, "bytes of RAM.* more than"),
@@ -459,6 +478,8 @@ def test_bits_flipped_in_a_model(capsys: pytest.CaptureFixture[str]) -> None:
         damaged = bytearray(sound)
         damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
         Path("flipped.tflite").write_bytes(damaged)
+        assert main(["inspect", "flipped.tflite", "--json"]) in (0, 3)
+        assert "InternalError" not in capsys.readouterr().out
         codes.append(main(["lower", "flipped.tflite", "-o", "out"]))
         said = capsys.readouterr()
         if codes[-1]:

@@ -23,12 +23,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def model_of(args: argparse.Namespace) -> Graph:
-    """The model that the arguments of `add_model` name, loaded."""
+def model_of(args: argparse.Namespace, *, sound: bool = True) -> Graph:
+    """The model that the arguments of `add_model` name, loaded; `sound` as of `sdk.load.load`."""
     from sdk.load import load
     from sdk.shapes import parse_shape, with_shapes
 
-    return with_shapes(load(args.model), dict(map(parse_shape, args.shape)))
+    return with_shapes(load(args.model, sound=sound), dict(map(parse_shape, args.shape)))
 
 
 def add_board(parser: argparse._ActionsContainer, *, required: bool = True) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
     from sdk.report import Fit, Memory, NodeReport, Report
 
 SUMMARY = "say what a model is, what it costs, and which boards it fits"
-DETAILS = """Works on every sound .tflite file, also one with operators that Microlith does not have: they are \
-listed with what can be done. Nothing is built."""
+DETAILS = """Works on every .tflite file that can be read, also one with operators that Microlith does not have, or \
+with tensors that break the format's rules: what keeps it from being lowered comes last, with what can be done. \
+Nothing is built."""
 EXAMPLES = (
     "sdk inspect model.tflite",
     "sdk inspect model.tflite -v          # all tensors and all steps too",
@@ -35,7 +37,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.boards import all_boards
     from sdk.report import fits, inspect
 
-    report = inspect(model_of(args))
+    report = inspect(model_of(args, sound=False))
     boards = all_boards(lambda fault: console.note(f"passed over: {fault.message}"))
     fitted = fits(report, boards)
     size = Path(args.model).stat().st_size
@@ -135,7 +137,7 @@ def verdict(fit: Fit, *, supported: bool) -> str:
         missing.append(f"{fit.ram_missing:,} bytes of RAM")
     if missing:
         return f"no: {' and '.join(missing)} too little"
-    return "yes" if supported else "would, if all operators were supported"
+    return "yes" if supported else "would, if it could be lowered"
 
 
 def _say_problems(report: Report, console: Console) -> None:
@@ -184,10 +186,15 @@ def _tensor_json(tensor: Tensor) -> dict[str, Any]:
         "name": tensor.name,
         "type": tensor.dtype.numpy_name,
         "shape": tensor.shape,
-        "scale": quantization.scale if quantization is not None else None,
+        "scale": [_number(scale) for scale in quantization.scale] if quantization is not None else None,
         "zero_point": quantization.zero_point if quantization is not None else None,
         "constant": tensor.data is not None,
     }
+
+
+def _number(value: float) -> float | str:
+    """JSON has no infinities."""
+    return value if math.isfinite(value) else str(value)
 
 
 def _fit_json(fit: Fit, *, supported: bool) -> dict[str, Any]:
