@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from sdk.boards import Board
 from sdk.build import Image, build
 from sdk.cache import Progress, silent
-from sdk.emit import emit
+from sdk.emit import Emitted, emit
 from sdk.errors import LinkError
 from sdk.flash import flash
 from sdk.graph import Graph
@@ -26,7 +26,7 @@ from sdk.target import Optimize, Target
 
 @dataclass(frozen=True)
 class Deployed:
-    """A model on a device: the image that was flashed, and the device with the image's program opened."""
+    """The image that was flashed, and the device that runs it."""
 
     image: Image
     device: Device
@@ -45,19 +45,26 @@ def make_image(lowered: Lowered, board: Board, progress: Progress = silent) -> I
     return build(board, emit(lowered), progress=progress)
 
 
+def connected(board: Board, emitted: Emitted, *, port: str | None = None, progress: Progress = silent) -> Deployed:
+    """Builds an image around `emitted`, flashes it and connects; the caller closes the device. Errors as of
+    `sdk.build`, `sdk.flash` and `sdk.link`."""
+    image = build(board, emitted, progress=progress)
+    transport = flash(board, image, port=port, progress=progress)
+    progress(f"connect to {transport.name}")
+    return Deployed(image, Device(transport, board_id=board.id))
+
+
 @contextmanager
 def deployed(
     lowered: Lowered, board: Board, *, port: str | None = None, progress: Progress = silent
 ) -> Iterator[Deployed]:
-    """Builds, flashes and opens; the device is given back at the end. LinkError if it runs another program than the one
-    flashed; else errors as of `sdk.build`, `sdk.flash` and `sdk.link`."""
-    image = make_image(lowered, board, progress)
-    transport = flash(board, image, port=port, progress=progress)
-    progress(f"connect to {transport.name}")
-    with Device(transport, board_id=board.id) as device:
+    """`connected` with the program opened; the device is given back at the end. LinkError if it runs another program
+    than the one flashed."""
+    target = connected(board, emit(lowered), port=port, progress=progress)
+    with target.device as device:
         if not device.info.holds(lowered.block):
             raise LinkError(
-                f"{transport.name} runs another program than was flashed", "Reset the board and flash it again."
+                f"{device.transport.name} runs another program than was flashed", "Reset the board and flash it again."
             )
         device.open_resident()
-        yield Deployed(image, device)
+        yield target

@@ -13,6 +13,7 @@ from sdk.lower import Lowered
 from sdk.ops import registry
 from sdk.ops.base import CUSTOM_KERNELS, Kernel
 from sdk.paths import FIRMWARE
+from sdk.program import Profile
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ def emit_empty(kernels: list[str]) -> Emitted:
     """An image without a program, for programs uploaded later: it links `kernels`, in the order of their numbers."""
     known = registry().kernels
     return _with_custom(_emitted(b"", kernels, "ml_model", None), [known[k] for k in kernels if k in known])
+
+
+def emit_every_kernel(profile: Profile) -> Emitted:
+    """`emit_empty` with all kernels that a device of `profile` runs."""
+    return emit_empty([kernel.name for kernel in registry().kernels_for(profile)])
 
 
 def _with_custom(emitted: Emitted, kernels: Iterable[Kernel]) -> Emitted:

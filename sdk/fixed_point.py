@@ -24,9 +24,9 @@ def wide(values: Any) -> Int64:
     return np.asarray(values, np.int64)
 
 
-def wrap32(values: Int64) -> Int64:
-    """`values` modulo 2^32, from -2^31 to 2^31 - 1."""
-    return ((values + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+def wrap32(values: Any) -> Int64:
+    """`values` modulo 2^32, from -2^31 to 2^31 - 1, as a device's accumulator holds them."""
+    return ((wide(values) + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
 
 
 def high_mul(x: Any, multiplier: Any) -> Int64:

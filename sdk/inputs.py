@@ -22,6 +22,7 @@ import wave
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,15 +69,24 @@ def _random(rng: np.random.Generator, spec: TensorSpec, limit: Range | None) -> 
     dtype = spec.dtype.numpy
     if limit is not None:
         return rng.integers(np.asarray(limit[0]), np.asarray(limit[1]), spec.shape, endpoint=True).astype(dtype)
+    return random_values(rng, dtype, spec.shape)
+
+
+def random_values(rng: np.random.Generator, dtype: np.dtype[Any], shape: Sequence[int]) -> Array:
+    """Values as of `random_samples`."""
     if dtype.kind == "f":
-        return rng.normal(size=spec.shape).astype(dtype)
+        return rng.normal(size=shape).astype(dtype)
     if dtype.kind == "b":
-        return rng.integers(0, 2, spec.shape).astype(dtype)
+        return rng.integers(0, 2, shape).astype(dtype)
+    low, high = usual_range(dtype)
+    return rng.integers(low, high, shape, endpoint=True).astype(dtype)
+
+
+def usual_range(dtype: np.dtype[Any]) -> tuple[int, int]:
+    """The least and the largest of the values that an integer type is tried with."""
     limits = np.iinfo(dtype)
     low, high = int(limits.min), int(limits.max)
-    if dtype.itemsize > 2:
-        low, high = max(low, -WIDE_RANGE), WIDE_RANGE
-    return rng.integers(low, high, spec.shape, endpoint=True).astype(dtype)
+    return (low, high) if dtype.itemsize <= 2 else (max(low, -WIDE_RANGE), WIDE_RANGE)
 
 
 def read_samples(

@@ -485,7 +485,7 @@ def _info(draft: Draft, bounds: Mapping[int, tuple[float, float]], place: Callab
 def check_fits(lowered: Lowered, flash_bytes: int, ram_bytes: int) -> None:
     """FitError, saying how much is missing, if the program's bytes or its memory exceed what a board has for them."""
     program = lowered.program
-    need = program.arena_bytes + program.state_bytes + program.fast_bytes
+    need = program.ram_bytes
     if need > ram_bytes:
         raise FitError(
             f"the model needs {need:,} bytes of RAM (arena {program.arena_bytes:,}, state {program.state_bytes:,}), "

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sdk.errors import ModelError
+from sdk.fixed_point import wrap32
 from sdk.graph import ZERO_POINT_RANGE, Array, Tensor
 
 ACTIVATION_NONE, RELU, RELU_N1_TO_1, RELU6, TANH, SIGN_BIT = range(6)
@@ -128,11 +129,6 @@ def float_activation_range(activation: int) -> tuple[float, float]:
     return ranges.get(activation, (-math.inf, math.inf))
 
 
-def wrap32(values: Array) -> Array:
-    """int64 sums as the int32 they are modulo 2^32, as a device's accumulator holds them."""
-    return (values.astype(np.int64) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
-
-
 def folded_bias(
     bias: Array | None, weights: Array, input_zero_point: int, weights_zero_point: int, axes: Sequence[int]
 ) -> Array:
@@ -146,7 +142,7 @@ def folded_bias(
     start = -input_zero_point * wide.sum(axis=tuple(axes)) + count * input_zero_point * weights_zero_point
     if bias is not None:
         start = start + bias.astype(np.int64).reshape(start.shape)
-    return wrap32(start)
+    return np.asarray(wrap32(start), np.int32)
 
 
 # Where TensorFlow Lite's table is one above sigmoid(i / 24) * 2^16 rounded to the nearest.
@@ -164,12 +160,3 @@ def sigmoid_table() -> Array:
     table: Array = np.floor(65536.0 / (1.0 + np.exp(-np.arange(256) / 24.0)) + 0.5).astype(np.uint16)
     table[list(_SIGMOID_UP)] += 1
     return np.asarray(table)
-
-
-def requantize(sums: Array, multiplier: int, shift: int) -> Array:
-    """int64 results of the device's ml_requantize for int32 `sums` (given as int64), rounded twice as there."""
-    scaled = wrap32(np.asarray(sums, np.int64) << max(shift, 0)).astype(np.int64)
-    high = (scaled * multiplier + (1 << 30)) >> 31
-    exponent = max(-shift, 0)
-    mask = (1 << exponent) - 1
-    return np.asarray((high >> exponent) + ((high & mask) > (mask >> 1) + (high < 0)))

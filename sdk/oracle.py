@@ -25,7 +25,7 @@ from typing import Any, Self
 import numpy as np
 
 from sdk import oracle_worker
-from sdk.errors import InputError, MissingToolError, ToolError, UnsupportedError, UsageError
+from sdk.errors import InputError, MissingToolError, SdkError, ToolError, UnsupportedError, UsageError
 from sdk.graph import Array
 
 IMPLEMENTATIONS = tuple(oracle_worker.IMPLEMENTATIONS)  # in the order they are tried
@@ -53,7 +53,7 @@ class Oracle:
         self._model = model
         self._key = next(_keys)
         self._untried = [which] if which is not None else list(IMPLEMENTATIONS)
-        self._reasons: list[str] = []
+        self._refusals: list[SdkError] = []
         self._load()
 
     def _load(self) -> None:
@@ -64,12 +64,15 @@ class Oracle:
                 self._worker = _worker(self.name)
                 self.inputs: list[tuple[tuple[int, ...], str]] = self._call("load", self._model)
             except (UnsupportedError, ToolError) as error:
-                self._reasons.append(error.message)
+                self._refusals.append(error)
             else:
                 self._fresh = True
                 return
+        reasons = "; ".join(error.message for error in self._refusals)
+        if all(isinstance(error, MissingToolError) for error in self._refusals):
+            raise MissingToolError(reasons, self._refusals[0].remedy)
         raise UnsupportedError(
-            "; ".join(self._reasons),
+            reasons,
             "Verify it as converted to float32, or to int8 throughout; `sdk run` runs the model as it is.",
         )
 
@@ -97,7 +100,7 @@ class Oracle:
         except (UnsupportedError, ToolError) as error:
             if not self._fresh or not self._untried:
                 raise
-            self._reasons.append(error.message)
+            self._refusals.append(error)
             self._load()
             return self.run(inputs)
         self._fresh = False

@@ -236,6 +236,11 @@ class Program:
     state_image: bytes = b""
     kernels: tuple[str, ...] = field(default=(), compare=False)  # names, for reports and kernels.def
 
+    @property
+    def ram_bytes(self) -> int:
+        """All that the program needs while it runs, beside its own block."""
+        return self.arena_bytes + self.state_bytes + self.fast_bytes
+
     def check(self) -> None:
         """Raises ModelError where the program breaks the rules that the device checks too."""
         limits = {

@@ -63,12 +63,10 @@ def board(request: pytest.FixtureRequest) -> Board:
 @pytest.fixture(scope="session")
 def device(board: Board, request: pytest.FixtureRequest) -> Iterator[Device]:
     """A device with all kernels that serve the board and no program, for programs uploaded to RAM."""
-    from sdk.emit import emit_empty
-    from sdk.ops import registry
+    from sdk.emit import emit_every_kernel
 
-    names = [kernel.name for kernel in registry().kernels_for(board.profile)]
-    with ExitStack() as stack:
-        yield stack.enter_context(_device(board, emit_empty(names), request))
+    with _device(board, emit_every_kernel(board.profile), request) as device:
+        yield device
 
 
 @pytest.fixture
@@ -115,13 +113,11 @@ def _graph(model: Model) -> Graph:
 
 def _device(board: Board, emitted: Emitted, request: pytest.FixtureRequest) -> Device:
     """Builds, flashes and connects. Skips the test if the board's tools are not on this machine."""
-    from sdk.build import build
+    from sdk.deploy import connected
     from sdk.errors import MissingToolError
-    from sdk.flash import flash
-    from sdk.link.device import Device
 
     try:
-        return Device(flash(board, build(board, emitted), port=request.config.getoption("--port")), board_id=board.id)
+        return connected(board, emitted, port=request.config.getoption("--port")).device
     except MissingToolError as error:
         pytest.skip(f"{board.id}: {error.message}")
 

@@ -263,5 +263,4 @@ def fits(report: Report, boards: Iterable[Board]) -> list[Fit]:
 def _fit(board: Board, report: Report, lowered: Lowered | None) -> Fit:
     if lowered is None:
         return Fit(board, report.weight_bytes, report.memory.arena_bytes + report.memory.state_bytes)
-    program = lowered.program
-    return Fit(board, len(lowered.block), program.arena_bytes + program.state_bytes + program.fast_bytes)
+    return Fit(board, len(lowered.block), lowered.program.ram_bytes)

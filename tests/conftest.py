@@ -10,11 +10,9 @@ from dataclasses import replace
 import pytest
 
 from sdk.boards import load_board
-from sdk.build import build
-from sdk.emit import emit_empty
-from sdk.flash import flash
+from sdk.deploy import connected
+from sdk.emit import emit_every_kernel
 from sdk.link.device import Device
-from sdk.ops import registry
 from sdk.program import Profile
 
 
@@ -29,8 +27,7 @@ def pytest_configure() -> None:
 def host() -> Iterator[Device]:
     """The host as a device, with all portable kernels: for tests of what is the same on every board."""
     board = load_board("native")
-    names = [kernel.name for kernel in registry().kernels.values() if kernel.profile == 0]
-    with Device(flash(board, build(board, emit_empty(names))), board_id=board.id) as device:
+    with connected(board, emit_every_kernel(board.profile)).device as device:
         yield device
 
 
@@ -42,8 +39,7 @@ def devices() -> Iterator[Mapping[Profile, Device]]:
         class Opened(dict[Profile, Device]):
             def __missing__(self, profile: Profile) -> Device:
                 board = replace(load_board("native"), profile=profile)
-                image = build(board, emit_empty([kernel.name for kernel in registry().kernels_for(profile)]))
-                self[profile] = stack.enter_context(Device(flash(board, image), board_id=board.id))
+                self[profile] = stack.enter_context(connected(board, emit_every_kernel(profile)).device)
                 return self[profile]
 
         yield Opened()

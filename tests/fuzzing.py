@@ -52,8 +52,7 @@ def attempt(data: bytes, runner: Runner | None = None) -> None:
     for target in (Target(), TARGETS[zlib.crc32(data) % len(TARGETS)]):
         lowered = lower(graph, target)
         emit(lowered)
-        program = lowered.program
-        memory = len(lowered.block) + program.arena_bytes + program.state_bytes + program.fast_bytes
+        memory = len(lowered.block) + lowered.program.ram_bytes
         small = memory <= MAX_MEMORY_BYTES and lowered.macs <= MAX_MACS and len(lowered.steps) <= MAX_STEPS
         if runner is not None and small:
             runner.run(lowered.block)

@@ -30,8 +30,7 @@ on_each_board = pytest.mark.parametrize("target", all_boards(), ids=lambda board
 
 
 def all_kernels(profile: Profile) -> list[str]:
-    kernels = sorted(registry().kernels.values(), key=lambda kernel: kernel.number)
-    return [kernel.name for kernel in kernels if kernel.profile in (profile, Profile.portable)]
+    return [kernel.name for kernel in registry().kernels_for(profile)]
 
 
 def with_block(block: bytes, kernels: list[str] | None = None) -> Emitted:

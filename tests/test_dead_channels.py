@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
-from sdk.boards import load_board
-from sdk.build import build
-from sdk.emit import emit_empty
-from sdk.flash import flash
+from sdk.fixed_point import requantize
 from sdk.graph import Array, DType, Graph, Node
 from sdk.link.device import Device
 from sdk.lower import lower
-from sdk.numerics import convolution_multipliers, requantize
+from sdk.numerics import convolution_multipliers
 from sdk.ops import registry
 from sdk.ops.base import CaseGraph, View
 from sdk.ops.convolution import SAME, VALID
@@ -22,15 +17,6 @@ from sdk.oracle import Oracle
 from sdk.passes import dead_channels
 from sdk.verify import verify
 from sdk.write import write
-
-
-@pytest.fixture(scope="module")
-def native() -> Iterator[Device]:
-    board = load_board("native")
-    kernels = sorted(registry().kernels.values(), key=lambda kernel: kernel.number)
-    names = [kernel.name for kernel in kernels if kernel.profile == board.profile]
-    with Device(flash(board, build(board, emit_empty(names))), board_id=board.id) as device:
-        yield device
 
 
 class Net:
@@ -100,16 +86,16 @@ def random_net(seed: int) -> Graph:
 
 
 @pytest.mark.parametrize("seed", range(24))
-def test_no_bit_changes(seed: int, native: Device) -> None:
+def test_no_bit_changes(seed: int, host: Device) -> None:
     graph = random_net(seed)
     lowered = lower(graph)
     before = sum(registry().op(node).macs(View(graph, node)) for node in graph.nodes)
     assert lowered.macs < before
     rng = np.random.default_rng(seed)
     inputs: list[list[Array]] = [[rng.integers(-128, 128, graph.tensors[0].shape).astype(np.int8)] for _ in range(4)]
-    native.load(lowered.block)
+    host.load(lowered.block)
     with Oracle(write(graph)) as oracle:
-        verdict = verify(native, lowered, oracle, inputs, layers=True)
+        verdict = verify(host, lowered, oracle, inputs, layers=True)
     assert verdict.ok, verdict.first_difference
 
 
@@ -128,7 +114,7 @@ def test_outputs_of_the_graph_keep_their_channels() -> None:
     assert after.tensor(net.last).shape == graph.tensor(net.last).shape
 
 
-def test_requantize_rounds_as_the_device_does(native: Device) -> None:
+def test_requantize_rounds_as_the_device_does(host: Device) -> None:
     """A QUANTIZE-free check: FULLY_CONNECTED with one weight of 0 shows requantize(bias) for many biases."""
     rng = np.random.default_rng(2)
     biases = np.concatenate([rng.integers(-(2**31), 2**31, 200), [0, 1, -1, 2**31 - 1, -(2**31)]])
@@ -140,8 +126,8 @@ def test_requantize_rounds_as_the_device_does(native: Device) -> None:
         y = g.output((1, len(biases)), DType.INT8, 1 / scale, 5)
         graph = g.case("q", "FULLY_CONNECTED", [x, weights, bias], [y], {"fused_activation_function": 0}).graph
         lowered = lower(graph)
-        native.load(lowered.block)
+        host.load(lowered.block)
         tensors = [graph.tensor(i) for i in (x, weights, y)]
         ((multiplier, shift),) = convolution_multipliers(*tensors, product_in_float32=True)
         wanted = np.clip(requantize(biases, multiplier, shift) + 5, -128, 127)
-        np.testing.assert_array_equal(native.run([np.zeros((1, 1), np.int8)])[0][0], wanted)
+        np.testing.assert_array_equal(host.run([np.zeros((1, 1), np.int8)])[0][0], wanted)

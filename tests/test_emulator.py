@@ -5,7 +5,6 @@ A firmware of the test's own (tests/c/board.c) takes the server's place, over th
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import os
@@ -21,15 +20,15 @@ import numpy as np
 import pytest
 
 from sdk.boards import Board, all_boards, load_board
-from sdk.build import Image, Source, build, build_image, firmware_sources
-from sdk.emit import emit_empty
-from sdk.errors import DeviceError, LinkError, MissingToolError, ToolError, UsageError
+from sdk.build import Image, Source, build_image, firmware_sources
+from sdk.cases import RAM_SLACK_BYTES
+from sdk.deploy import connected
+from sdk.emit import emit_every_kernel
+from sdk.errors import LinkError, MissingToolError, ToolError, UsageError
 from sdk.flash import connect, flash
-from sdk.link.device import Device
 from sdk.link.transport import Transport
 from sdk.lower import lower
 from sdk.ops import registry
-from sdk.program import Profile
 from sdk.target import Target
 
 FIRMWARE = Path(__file__).parent / "c" / "board.c"
@@ -197,25 +196,24 @@ def test_native_fault_ends_the_process(command: str) -> None:
 def test_stack_stays_below_its_bound(id_: str) -> None:
     """With the real server: a case of every fifth operator, uploaded and run."""
     board = load_board(id_)
-    kernels = sorted(registry().kernels.values(), key=lambda kernel: kernel.number)
-    names = [kernel.name for kernel in kernels if kernel.profile in (board.profile, Profile.portable)]
     try:
-        image = build(board, emit_empty(names))
-        transport = flash(board, image)
+        target = connected(board, emit_every_kernel(board.profile))
     except MissingToolError as error:
         pytest.skip(error.message)
-    assert image.stack_bound_bytes is not None
+    bound = target.image.stack_bound_bytes
+    assert bound is not None
     ran = 0
     cases = (itertools.islice(op.cases(), 1) for op in list(registry().ops.values())[::5])
-    with Device(transport) as device:
+    with target.device as device:
         for case in itertools.chain.from_iterable(cases):
             graph = case.graph
             lowered = lower(graph, Target(profile=board.profile))
-            with contextlib.suppress(DeviceError):  # too large for the RAM of the board
-                device.load(lowered.block)
-                device.run([np.zeros(graph.tensor(i).shape, graph.tensor(i).dtype.numpy) for i in graph.inputs])
-                ran += 1
-        assert device.stack_used() <= image.stack_bound_bytes <= board.stack_bytes
+            if len(lowered.block) + lowered.program.ram_bytes + RAM_SLACK_BYTES > device.info.pool_bytes:
+                continue
+            device.load(lowered.block)
+            device.run([np.zeros(graph.tensor(i).shape, graph.tensor(i).dtype.numpy) for i in graph.inputs])
+            ran += 1
+        assert device.stack_used() <= bound <= board.stack_bytes
     assert ran > 3
 
 

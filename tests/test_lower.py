@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sdk.boards import load_board
-from sdk.build import build
-from sdk.emit import emit_empty
-from sdk.flash import flash
 from sdk.graph import Array, DType, Graph, Node, Tensor
 from sdk.link.device import Device
 from sdk.load import load_bytes
@@ -30,15 +25,6 @@ WIDTH = 4
 SHAPE = (1, WIDTH)
 ROUNDS = 3  # of a loop, at most
 INITIAL = 1  # the subgraph that CALL_ONCE runs
-
-
-@pytest.fixture(scope="module")
-def native() -> Iterator[Device]:
-    """The host as a device, with all portable kernels."""
-    board = load_board("native")
-    names = [kernel.name for kernel in registry().kernels.values() if kernel.profile == 0]
-    with Device(flash(board, build(board, emit_empty(names))), board_id=board.id) as device:
-        yield device
 
 
 @dataclass
@@ -145,15 +131,15 @@ def started(names: Sequence[str]) -> tuple[Body, dict[int, Graph]]:
     return body, {INITIAL: initializer(names)}
 
 
-def check(native: Device, graph: Graph) -> Lowered:
+def check(host: Device, graph: Graph) -> Lowered:
     """Compares device and oracle, every tensor between included, over successive calls."""
     model = write(graph)
     lowered = lower(load_bytes(model))
     rng = np.random.default_rng(0)
     sets = [tuple(_random(graph.tensor(i), rng) for i in graph.inputs) for _ in range(CALLS)]
-    native.load(lowered.block)
+    host.load(lowered.block)
     with Oracle(model) as oracle:
-        verdict = verify(native, lowered, oracle, sets, layers=True)
+        verdict = verify(host, lowered, oracle, sets, layers=True)
     assert verdict.ok, verdict.first_difference
     return lowered
 
@@ -168,48 +154,48 @@ def copies(lowered: Lowered) -> int:
     return sum(step.kernel == "copy" for step in lowered.steps)
 
 
-def test_a_variable_is_read_and_written_where_it_lies(native: Device) -> None:
+def test_a_variable_is_read_and_written_where_it_lies(host: Device) -> None:
     body, subgraphs = started(["a"])
     x = body.g.tensor(SHAPE, DType.FLOAT32)
     y = body.spliced(body.read("a"), x, 1)
     body.assign("a", body.turned(y))
-    lowered = check(native, body.graph([x], [y], subgraphs))
+    lowered = check(host, body.graph([x], [y], subgraphs))
     assert copies(lowered) == 0
     assert {watch.operand.region for step in lowered.steps for watch in step.outputs} == {Region.ARENA, Region.STATE}
 
 
-def test_the_copy_stays_where_the_old_value_is_needed(native: Device) -> None:
+def test_the_copy_stays_where_the_old_value_is_needed(host: Device) -> None:
     body, subgraphs = started(["a"])
     x = body.g.tensor(SHAPE, DType.FLOAT32)
     old = body.read("a")
     body.assign("a", body.turned(x))
     y = body.turned(old)  # after the variable has changed
-    lowered = check(native, body.graph([x], [y], subgraphs))
+    lowered = check(host, body.graph([x], [y], subgraphs))
     assert copies(lowered) == 1
 
 
-def test_the_copy_stays_where_the_variable_is_read_in_between(native: Device) -> None:
+def test_the_copy_stays_where_the_variable_is_read_in_between(host: Device) -> None:
     body, subgraphs = started(["a"])
     x = body.g.tensor(SHAPE, DType.FLOAT32)
     new = body.turned(x)
     y = body.turned(body.read("a"))
     body.assign("a", new)
-    lowered = check(native, body.graph([x], [y], subgraphs))
+    lowered = check(host, body.graph([x], [y], subgraphs))
     assert copies(lowered) == 1  # the read's is spared, the assignment's is not
 
 
-def test_the_copy_stays_where_the_variable_changes_before_the_last_use(native: Device) -> None:
+def test_the_copy_stays_where_the_variable_changes_before_the_last_use(host: Device) -> None:
     body, subgraphs = started(["a"])
     x = body.g.tensor(SHAPE, DType.FLOAT32)
     first = body.turned(x)
     body.assign("a", first)
     body.assign("a", body.turned(first))
     y = body.turned(first)
-    lowered = check(native, body.graph([x], [y], subgraphs))
+    lowered = check(host, body.graph([x], [y], subgraphs))
     assert copies(lowered) == 1
 
 
-def test_the_copy_stays_where_it_may_be_skipped(native: Device) -> None:
+def test_the_copy_stays_where_it_may_be_skipped(host: Device) -> None:
     def storing(name: str | None) -> Graph:
         inner = Body()
         value = inner.g.tensor(SHAPE, DType.FLOAT32)
@@ -222,11 +208,11 @@ def test_the_copy_stays_where_it_may_be_skipped(native: Device) -> None:
     x = body.g.tensor(SHAPE, DType.FLOAT32)
     y = body.branch(condition, body.turned(x), (2, 3))
     z = body.turned(body.read("a"))
-    lowered = check(native, body.graph([condition, x], [y, z], subgraphs | {2: storing("a"), 3: storing(None)}))
+    lowered = check(host, body.graph([condition, x], [y, z], subgraphs | {2: storing("a"), 3: storing(None)}))
     assert copies(lowered) == 1 + 2  # the assignment's, and those to the output of IF
 
 
-def test_a_loop_keeps_the_copies_of_what_it_carries(native: Device) -> None:
+def test_a_loop_keeps_the_copies_of_what_it_carries(host: Device) -> None:
     def swap(inner: Body, value: int) -> int:
         old = inner.read("a")
         inner.assign("a", inner.turned(value))
@@ -238,21 +224,21 @@ def test_a_loop_keeps_the_copies_of_what_it_carries(native: Device) -> None:
     y = body.loop(flags, body.read("a"), (2, 3))
     z = body.spliced(y, body.turned(x), 3)
     body.assign("a", body.turned(x))
-    check(native, body.graph([flags, x], [z, y], subgraphs | {2: first_flag(), 3: round_of(swap)}))
+    check(host, body.graph([flags, x], [z, y], subgraphs | {2: first_flag(), 3: round_of(swap)}))
 
 
-def test_a_loop_reads_a_variable_where_it_lies(native: Device) -> None:
+def test_a_loop_reads_a_variable_where_it_lies(host: Device) -> None:
     body, subgraphs = started(["a"])
     flags = body.g.tensor((ROUNDS,), DType.BOOL)
     x = body.g.tensor(SHAPE, DType.FLOAT32)
     y = body.loop(flags, body.turned(x), (2, 3))
     body.assign("a", body.turned(y))
     mixed = round_of(lambda inner, value: inner.spliced(inner.read("a"), inner.turned(value), 1))
-    lowered = check(native, body.graph([flags, x], [y], subgraphs | {2: first_flag(), 3: mixed}))
+    lowered = check(host, body.graph([flags, x], [y], subgraphs | {2: first_flag(), 3: mixed}))
     assert copies(lowered) == 4  # the flags' and the vector's, into the loop and into its next round
 
 
-def test_a_buffer_of_two_steps_is_copied(native: Device) -> None:
+def test_a_buffer_of_two_steps_is_copied(host: Device) -> None:
     body, _ = started([])
     x = body.g.tensor(SHAPE, DType.FLOAT32)
     old = body.g.tensor((1, 2 * WIDTH), DType.FLOAT32)
@@ -263,7 +249,7 @@ def test_a_buffer_of_two_steps_is_copied(native: Device) -> None:
     begin, size = (body.g.constant(np.array(numbers), DType.INT32) for numbers in ([0, 2], SHAPE))
     part = body.vector()
     body.add("SLICE", [old, begin, size], [part])
-    check(native, body.graph([x], [body.turned(part)], {INITIAL: rows()}))
+    check(host, body.graph([x], [body.turned(part)], {INITIAL: rows()}))
 
 
 def rows() -> Graph:
@@ -272,18 +258,18 @@ def rows() -> Graph:
     return body.graph([], [])
 
 
-def test_outputs_and_inputs_keep_their_places(native: Device) -> None:
+def test_outputs_and_inputs_keep_their_places(host: Device) -> None:
     body, subgraphs = started(["a", "b"])
     x = body.g.tensor(SHAPE, DType.FLOAT32)
     old = body.read("a")
     body.assign("a", x)
     y = body.turned(x)
     body.assign("b", y)
-    lowered = check(native, body.graph([x], [old, y], subgraphs))
+    lowered = check(host, body.graph([x], [old, y], subgraphs))
     assert copies(lowered) == 3
 
 
-def test_a_branch_that_may_be_skipped_keeps_its_copies(native: Device) -> None:
+def test_a_branch_that_may_be_skipped_keeps_its_copies(host: Device) -> None:
     def taken(turns: bool) -> Graph:
         inner = Body()
         value = inner.g.tensor(SHAPE, DType.FLOAT32)
@@ -297,7 +283,7 @@ def test_a_branch_that_may_be_skipped_keeps_its_copies(native: Device) -> None:
     old = body.read("a")
     y = body.branch(condition, x, (2, 3))
     z = body.spliced(old, y, 2)
-    check(native, body.graph([condition, x], [y, z], subgraphs | {2: taken(True), 3: taken(False)}))
+    check(host, body.graph([condition, x], [y, z], subgraphs | {2: taken(True), 3: taken(False)}))
 
 
 # Random statements: (kind, variable, operand, operand), operands counting back from the newest vector.
@@ -337,7 +323,7 @@ def branch_of(script: Script) -> Graph:
 @settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(main=scripts, then=scripts, otherwise=scripts, again=scripts)
 def test_random_programs_keep_their_state(
-    native: Device, main: Script, then: Script, otherwise: Script, again: Script
+    host: Device, main: Script, then: Script, otherwise: Script, again: Script
 ) -> None:
     body, subgraphs = started("ab")
     condition, flags = body.g.tensor((1,), DType.BOOL), body.g.tensor((ROUNDS,), DType.BOOL)
@@ -349,10 +335,10 @@ def test_random_programs_keep_their_state(
     vectors = perform(main, body, x, call)
     subgraphs |= {2: branch_of(then), 3: branch_of(otherwise), 4: first_flag()}
     subgraphs |= {5: round_of(lambda inner, value: perform(again, inner, value)[-1])}
-    check(native, body.graph([condition, flags, x], [body.turned(vectors[-1]), body.read("a")], subgraphs))
+    check(host, body.graph([condition, flags, x], [body.turned(vectors[-1]), body.read("a")], subgraphs))
 
 
-def test_outputs_last_where_an_inference_ends_early(native: Device) -> None:
+def test_outputs_last_where_an_inference_ends_early(host: Device) -> None:
     g = CaseGraph()
     x = g.input((1, 1, 1, WIDTH), DType.INT8, 0.5, 0)
     window = g.variable((1, 2, 1, WIDTH), DType.INT8, 0.5, 0)
@@ -364,9 +350,9 @@ def test_outputs_last_where_an_inference_ends_early(native: Device) -> None:
         Node("FULLY_CONNECTED", (window, weights), (y,), options, 1),
     ]
     lowered = lower(load_bytes(write(g.case_of(nodes, "window").graph)))
-    native.load(lowered.block)
+    host.load(lowered.block)
     inputs = [np.arange(n, n + WIDTH, dtype=np.int8).reshape(1, 1, 1, WIDTH) for n in range(CALLS)]
-    outputs = [native.run([data])[0].reshape(-1) for data in inputs]
+    outputs = [host.run([data])[0].reshape(-1) for data in inputs]
     for call, output in enumerate(outputs):
         newest = call if call % 2 else call - 1  # every second call makes outputs, the others leave them
         window_of = np.concatenate([inputs[newest - 1], inputs[newest]]).reshape(-1) if call else np.zeros(2 * WIDTH)

@@ -171,11 +171,16 @@ def test_a_missing_library_is_told_with_its_remedy(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(oracle_module, "_workers", {})
     try:
-        with pytest.raises(UnsupportedError, match=r"tflite-micro is missing \(not on this machine\)"):
+        with pytest.raises(MissingToolError, match=r"tflite-micro is missing \(not on this machine\)") as error:
             Oracle(chain(), "tflite-micro")
-        with pytest.raises(MissingToolError) as error:
-            oracle_module._worker("tflite-micro").call(0, 1.0, "load", b"")
         assert error.value.remedy == "Run: pip install tflite-micro"
+        with Oracle(chain()) as other:  # which is here
+            assert other.name == "tflite-runtime"
+        (tmp_path / "tflite_runtime").mkdir()
+        (tmp_path / "tflite_runtime" / "__init__.py").write_text("raise ImportError('not here either')")
+        oracle_module._stop_all()
+        with pytest.raises(MissingToolError, match=r"tflite-runtime is missing.*; .*tflite-micro is missing"):
+            Oracle(chain())
     finally:
         oracle_module._stop_all()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sdk import numerics
+from sdk import fixed_point
 from sdk.graph import Array
 from sdk.variants import packing
 
@@ -29,7 +29,7 @@ def sums(multiplier: int, shift: int, limit: int) -> Array:
 
 
 def expected(x: Array, pair: Array, zero_point: int, low: int) -> Array:
-    return np.clip(numerics.requantize(x, int(pair[0]), int(pair[1])) + zero_point, low, 127)
+    return np.clip(fixed_point.requantize(x, int(pair[0]), int(pair[1])) + zero_point, low, 127)
 
 
 @pytest.mark.parametrize(("zero_point", "low"), [(-128, -128), (4, -128), (127, -128), (4, 4), (-128, -100)])

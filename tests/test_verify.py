@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
-from sdk.boards import load_board
-from sdk.build import build
-from sdk.emit import emit_empty
-from sdk.flash import flash
 from sdk.graph import Array, DType, Graph, Node, Quantization, Tensor
 from sdk.link.device import Device
 from sdk.load import load_bytes
@@ -60,29 +54,20 @@ def inputs(dtype: DType, count: int = 3) -> list[list[Array]]:
     return [[rng.integers(-100, 100, (1, 8)).astype(np.int8)] for _ in range(count)]
 
 
-@pytest.fixture(scope="module")
-def native() -> Iterator[Device]:
-    board = load_board("native")
-    kernels = sorted(registry().kernels.values(), key=lambda kernel: kernel.number)
-    names = [kernel.name for kernel in kernels if kernel.profile in (board.profile, 0)]
-    with Device(flash(board, build(board, emit_empty(names)))) as device:
-        yield device
-
-
 def lowered_model(model: bytes) -> Lowered:
     return lower(load_bytes(model))
 
 
 @pytest.mark.parametrize("dtype", [DType.INT8, DType.FLOAT32])
-def test_what_is_equal_is_said_to_be(native: Device, dtype: DType) -> None:
+def test_what_is_equal_is_said_to_be(host: Device, dtype: DType) -> None:
     model = two_layers(2, dtype)
     lowered = lowered_model(model)
-    native.load(lowered.block)
+    host.load(lowered.block)
     progress: list[tuple[int, int]] = []
     with Oracle(model) as oracle:
-        plain = verify(native, lowered, oracle, inputs(dtype))
+        plain = verify(host, lowered, oracle, inputs(dtype))
         layers = verify(
-            native, lowered, oracle, inputs(dtype), layers=True, on_progress=lambda *now: progress.append(now)
+            host, lowered, oracle, inputs(dtype), layers=True, on_progress=lambda *now: progress.append(now)
         )
     assert (plain.ok, plain.compared, plain.mismatches, plain.first_difference) == (True, 3 * 4, 0, None)
     assert (layers.ok, layers.compared, layers.inputs) == (True, 3 * (6 + 4 + 4), 3)
@@ -91,14 +76,14 @@ def test_what_is_equal_is_said_to_be(native: Device, dtype: DType) -> None:
 
 
 @pytest.mark.parametrize("dtype", [DType.INT8, DType.FLOAT32])
-def test_the_first_difference_is_named(native: Device, dtype: DType) -> None:
+def test_the_first_difference_is_named(host: Device, dtype: DType) -> None:
     """The device runs other weights in its second layer than the oracle."""
     model = two_layers(2, dtype)
     lowered = lowered_model(model)
-    native.load(lowered_model(two_layers(3, dtype)).block)
+    host.load(lowered_model(two_layers(3, dtype)).block)
     with Oracle(model) as oracle:
-        plain = verify(native, lowered, oracle, inputs(dtype))
-        layers = verify(native, lowered, oracle, inputs(dtype), layers=True)
+        plain = verify(host, lowered, oracle, inputs(dtype))
+        layers = verify(host, lowered, oracle, inputs(dtype), layers=True)
     assert not plain.ok
     assert not layers.ok
     assert plain.first_difference is not None
@@ -113,7 +98,7 @@ def test_the_first_difference_is_named(native: Device, dtype: DType) -> None:
     assert (dtype is DType.FLOAT32) == (plain.max_abs_error > 1e-3)
 
 
-def test_one_wrong_bit_of_one_value_is_found(native: Device) -> None:
+def test_one_wrong_bit_of_one_value_is_found(host: Device) -> None:
     """Exactly one weight of the first layer is off by one: too little for the class, not for the comparison."""
     model = two_layers(2)
     lowered = lowered_model(model)
@@ -124,26 +109,26 @@ def test_one_wrong_bit_of_one_value_is_found(native: Device) -> None:
     other[3, 2] += 1
     at = model.index(weights.tobytes())
     changed = model[:at] + other.tobytes() + model[at + weights.nbytes :]
-    native.load(lowered_model(changed).block)
+    host.load(lowered_model(changed).block)
     with Oracle(model) as oracle:
-        verdict = verify(native, lowered, oracle, inputs(DType.INT8, 20), layers=True)
+        verdict = verify(host, lowered, oracle, inputs(DType.INT8, 20), layers=True)
     assert not verdict.ok
     assert verdict.first_difference is not None
     assert verdict.first_difference.step == 0
     assert verdict.first_difference.index == (0, 3)
 
 
-def test_state_goes_on_from_input_to_input(native: Device) -> None:
+def test_state_goes_on_from_input_to_input(host: Device) -> None:
     case = next(case for case in registry().ops["SVDF"].cases() if case.name == "f32-1x5x3x2x4-act0")
     model = write(case.graph)
     lowered = lowered_model(model)
-    native.load(lowered.block)
+    host.load(lowered.block)
     same = [[np.ones((1, 5), np.float32)]] * 4
     with Oracle(model) as oracle:
         for _ in range(2):  # the second time from the initial state again
-            assert verify(native, lowered, oracle, same, layers=True).ok
-    native.reset_state()
-    assert not np.array_equal(native.run(same[0])[0], native.run(same[0])[0])
+            assert verify(host, lowered, oracle, same, layers=True).ok
+    host.reset_state()
+    assert not np.array_equal(host.run(same[0])[0], host.run(same[0])[0])
 
 
 def test_float_bounds_are_kept_to() -> None:

@@ -49,25 +49,20 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 def _test(args: argparse.Namespace, console: Console) -> int:
     from sdk.boards import load_board
-    from sdk.build import build
     from sdk.cases import operators, run_cases
-    from sdk.emit import emit_empty
+    from sdk.deploy import connected
+    from sdk.emit import emit_every_kernel
     from sdk.errors import VerifyError
-    from sdk.flash import flash
-    from sdk.link.device import Device
     from sdk.ops import registry
     from sdk.target import Target
 
     board = load_board(args.board)
     names = list(dict.fromkeys(registry().ops[name].names[0] for name in args.names)) or sorted(operators())
-    kernels = registry().kernels_for(board.profile)
-    image = build(
-        board, emit_empty([k.name for k in sorted(kernels, key=lambda k: k.number)]), progress=console.progress
-    )
+    every_kernel = emit_every_kernel(board.profile)
     results: dict[str, list[Outcome]] = {}
-    with Device(flash(board, image, port=args.port, progress=console.progress), board_id=board.id) as device:
-        for name in names:
-            console.progress(f"test {name}")
+    with connected(board, every_kernel, port=args.port, progress=console.progress).device as device:
+        for number, name in enumerate(names, 1):
+            console.progress(f"operator {number} of {len(names)}: {name}")
             results[name] = list(run_cases(name, device, Target(board.profile)))
     rows = [(name, f"{sum(o.ran for o in all_):,}", f"{len(all_):,}", _faults(all_)) for name, all_ in results.items()]
     console.table(("Operator", ">Ran", ">Cases", "Wrong"), rows)

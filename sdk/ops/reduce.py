@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from sdk import numerics
+from sdk import fixed_point, numerics
 from sdk.graph import ZERO_POINT_RANGE, Array, DType
 from sdk.lower import Lowering
 from sdk.ops.base import Bound, Case, CaseGraph, Kernel, Op, View, read, write
@@ -119,7 +119,7 @@ class Sum(Op):
             multiplier, shift = _divided(multiplier, shift, count)
         least, most = ZERO_POINT_RANGE[y.dtype]
         args |= {
-            "start": int(numerics.wrap32(np.array(-x.zero_point * count))),
+            "start": int(fixed_point.wrap32(-x.zero_point * count)),
             "multiplier": multiplier,
             "shift": shift,
             "offset": y.zero_point,

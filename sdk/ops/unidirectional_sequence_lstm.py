@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sdk import numerics
+from sdk import fixed_point, numerics
 from sdk.graph import Array, DType, Tensor
 from sdk.lower import Lowering
 from sdk.ops.base import Bound, Case, CaseGraph, Kernel, Op, View, read, write
@@ -215,7 +215,7 @@ def _starts(view: View, *, wide: bool) -> Array:
             sums = view.constant(indices[gate]).astype(np.int64).sum(axis=1)
             columns.append(bias.astype(np.int64) - zero_point * sums)
     starts = np.stack(columns, axis=1)
-    return starts if wide else numerics.wrap32(starts)
+    return starts if wide else fixed_point.wrap32(starts).astype(np.int32)
 
 
 def _sum_scales(view: View, *, wide: bool) -> dict[str, tuple[int, ...]]:

@@ -1,11 +1,11 @@
 """Remove channels that do not depend on the input, with all that only they feed.
 
-Trained networks hold filters whose weights are all zero: their output channel is the same image whatever the input.
-Such an image is computed on the host, exactly as the kernels would, and what the next layer makes of it goes into that
+Trained networks hold filters whose weights are all zero: their output channel is the same plane whatever the input.
+Such a plane is computed on the host, exactly as the kernels would, and what the next layer makes of it goes into that
 layer's bias. Then the channel, its filter and the weights that read it go; and so do channels that nothing reads with a
 weight other than zero.
 
-A channel is kept where its contribution to the next layer differs from place to place (an image that is not constant,
+A channel is kept where its contribution to the next layer differs from place to place (a plane that is not constant,
 or a padded border beside one that is not zero), where an operator reads it that this pass does not know, and where the
 graph's own inputs and outputs need it. int8 alone: float32 sums would be formed in another order.
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sdk import numerics
+from sdk import fixed_point, numerics
 from sdk.graph import Array, DType, Graph, Node, Quantization, Tensor
 from sdk.ops.base import Registry, View
 from sdk.ops.convolution import output_size
@@ -61,15 +61,15 @@ class _Layer:
 def run(graph: Graph, registry: Registry) -> Graph:
     """`graph` without channels that do not depend on its inputs."""
     layers = {node: layer for node in graph.nodes if (layer := _layer(View(graph, node))) is not None}
-    images: dict[int, Array] = {}
+    planes: dict[int, Array] = {}
     for node in graph.nodes:
-        image = _image(View(graph, node), layers.get(node), images)
-        if image is not None:
-            images[node.outputs[0]] = image
-    if not any(_fixed(image).any() for image in images.values()):
+        plane = _plane(View(graph, node), layers.get(node), planes)
+        if plane is not None:
+            planes[node.outputs[0]] = plane
+    if not any(_fixed(plane).any() for plane in planes.values()):
         return graph
-    needed = _needed(graph, layers, images)
-    return _rebuild(graph, layers, images, needed)
+    folds = {node: _foldable(layer, planes) for node, layer in layers.items()}
+    return _rebuild(graph, layers, folds, _needed(graph, layers, folds))
 
 
 def _layer(view: View) -> _Layer | None:
@@ -106,16 +106,16 @@ def _layer(view: View) -> _Layer | None:
     return _Layer(node, x, y, stored, data, start, scales, depthwise)
 
 
-def _fixed(image: Array) -> Array:
-    """bool [channels]: which channels of an image are known; unknown ones hold NaN."""
-    return np.asarray(~np.isnan(image).any(axis=(0, 1)))
+def _fixed(plane: Array) -> Array:
+    """bool [channels]: which channels of a plane are known; unknown ones hold NaN."""
+    return np.asarray(~np.isnan(plane).any(axis=(0, 1)))
 
 
-def _image(view: View, layer: _Layer | None, images: Mapping[int, Array]) -> Array | None:
+def _plane(view: View, layer: _Layer | None, planes: Mapping[int, Array]) -> Array | None:
     """float64 [height, width, channels] of a node's output: the value of channels that are known, NaN of all others."""
     if layer is not None:
-        return _layer_image(layer, images.get(layer.x.id))
-    source = images.get(view.node.inputs[0]) if view.node.inputs and view.node.inputs[0] is not None else None
+        return _layer_plane(layer, planes.get(layer.x.id))
+    source = planes.get(view.node.inputs[0]) if view.node.inputs and view.node.inputs[0] is not None else None
     if source is None:
         return None
     if view.node.op in POOLS and (source == source[0, 0]).all(axis=(0, 1)).any():
@@ -127,7 +127,7 @@ def _image(view: View, layer: _Layer | None, images: Mapping[int, Array]) -> Arr
     return None
 
 
-def _layer_image(layer: _Layer, source: Array | None) -> Array | None:
+def _layer_plane(layer: _Layer, source: Array | None) -> Array | None:
     channels = layer.x.shape[-1]
     known = np.zeros(channels, bool) if source is None else _fixed(source)
     fixed = ~(layer.reads() & ~known).any(axis=1)
@@ -139,11 +139,11 @@ def _layer_image(layer: _Layer, source: Array | None) -> Array | None:
         x[:, :, known] = source[:, :, known].astype(np.int64) - layer.x.zero_point
     sums = _convolve(layer, x) + layer.bias
     low, high = numerics.activation_range(layer.node.options.get("fused_activation_function", 0), layer.y)
-    image = np.full(sums.shape, np.nan)
+    plane = np.full(sums.shape, np.nan)
     for o in np.flatnonzero(fixed):
-        stored = numerics.requantize(sums[:, :, o], *layer.scales[o]) + layer.y.zero_point
-        image[:, :, o] = np.clip(stored, low, high)
-    return image
+        stored = fixed_point.requantize(sums[:, :, o], *layer.scales[o]) + layer.y.zero_point
+        plane[:, :, o] = np.clip(stored, low, high)
+    return plane
 
 
 def _convolve(layer: _Layer, x: Array) -> Array:
@@ -175,27 +175,26 @@ def _convolve(layer: _Layer, x: Array) -> Array:
     return sums
 
 
-def _foldable(layer: _Layer, images: Mapping[int, Array]) -> Array:
+def _foldable(layer: _Layer, planes: Mapping[int, Array]) -> Array:
     """int64 [inputs, outputs]: what each known input channel adds to each sum of the layer, where that is the same in
     every place; where it is not, the layer's inputs cannot be folded and the row is NaN (so float64)."""
-    image = images.get(layer.x.id)
+    plane = planes.get(layer.x.id)
     table = np.full((layer.x.shape[-1], len(layer.bias)), np.nan)
-    if image is None:
+    if plane is None:
         return table
-    for channel in np.flatnonzero(_fixed(image)):
+    for channel in np.flatnonzero(_fixed(plane)):
         places = layer.x.shape[1:3] if layer.node.op in WINDOWED else (1, 1)
         x = np.zeros((*places, layer.x.shape[-1]), np.int64)
-        x[:, :, channel] = image[:, :, channel].astype(np.int64) - layer.x.zero_point
+        x[:, :, channel] = plane[:, :, channel].astype(np.int64) - layer.x.zero_point
         sums = _convolve(layer, x)
         if (sums == sums[0, 0]).all():
             table[channel] = sums[0, 0]
     return table
 
 
-def _needed(graph: Graph, layers: Mapping[Node, _Layer], images: Mapping[int, Array]) -> dict[int, Array]:
+def _needed(graph: Graph, layers: Mapping[Node, _Layer], folds: Mapping[Node, Array]) -> dict[int, Array]:
     """bool [channels] of each tensor that layers make or read: which channels must stay. The smallest such sets."""
     needed = {t.id: np.zeros(t.shape[-1], bool) for t in graph.tensors.values() if t.shape}
-    fold = {node: _foldable(layer, images) for node, layer in layers.items()}
     whole: set[int | None] = {*graph.inputs, *graph.outputs}
     for node in graph.nodes:
         if node not in layers and not _passes_channels(graph, node):
@@ -208,7 +207,7 @@ def _needed(graph: Graph, layers: Mapping[Node, _Layer], images: Mapping[int, Ar
         before = count
         for node in reversed(graph.nodes):
             if node in layers:
-                _need_of_layer(layers[node], fold[node], needed)
+                _need_of_layer(layers[node], folds[node], needed)
             elif _passes_channels(graph, node):
                 assert node.inputs[0] is not None
                 both = needed[node.inputs[0]] | needed[node.outputs[0]]
@@ -240,7 +239,7 @@ def _need_of_layer(layer: _Layer, fold: Array, needed: dict[int, Array]) -> None
 
 
 def _rebuild(
-    graph: Graph, layers: Mapping[Node, _Layer], images: Mapping[int, Array], needed: Mapping[int, Array]
+    graph: Graph, layers: Mapping[Node, _Layer], folds: Mapping[Node, Array], needed: Mapping[int, Array]
 ) -> Graph:
     tensors: dict[int, Tensor] = {}
     nodes: list[Node] = []
@@ -257,7 +256,7 @@ def _rebuild(
                 node = replace(node, inputs=node.inputs[:1], options={})
             nodes.append(node)
             continue
-        made = _shrunk(layer, needed[layer.x.id], needed[layer.y.id], _foldable(layer, images), fresh)
+        made = _shrunk(layer, needed[layer.x.id], needed[layer.y.id], folds[node], fresh)
         tensors |= {tensor.id: tensor for tensor in made}
         nodes.append(replace(node, inputs=(layer.x.id, fresh, fresh + 1)))
         fresh += 2
@@ -284,7 +283,7 @@ def _shrunk(layer: _Layer, inputs: Array, outputs: Array, fold: Array, fresh: in
             quantization.axis,
         )
     weights = replace(stored, id=fresh, shape=data.shape, data=data, quantization=quantization, source=None)
-    start = numerics.wrap32(bias[outputs])
+    start = fixed_point.wrap32(bias[outputs]).astype(np.int32)
     scales = tuple(layer.x.scale * scale for scale in quantization.scale)
     offsets = Quantization(scales, (0,) * len(scales), 0)
     return weights, Tensor(fresh + 1, "bias", start.shape, DType.INT32, offsets, start)
