@@ -103,6 +103,8 @@ class Lowered:
         return self.program.outputs
 
 
+# Each of n subgraphs may call the next one twice: 2^n copies of the last.
+NESTING, INLINED_NODES = 16, 2000
 STATE_LIMIT_BYTES = 1 << 25  # a damaged file of a few bytes can claim any size
 END = -1  # where a jump to the end of the program leads
 
@@ -151,6 +153,7 @@ class Lowering:
         self.state_image = bytearray()
         self.variables: dict[str, Value] = {}
         self.calls: list[int] = []
+        self.inlined = 0  # nodes, in all calls
         self.loops: list[tuple[int, int]] = []
         self.node: Node | None = None
         self.assembling = assembling  # whether operators may `reserve`
@@ -247,6 +250,9 @@ class Lowering:
             raise UnsupportedError(
                 f"subgraph {index} calls itself", "Recursion cannot run on a microcontroller; unroll it."
             )
+        self.inlined += len(graph.nodes)
+        if len(self.calls) >= NESTING or self.inlined > INLINED_NODES:
+            raise UnsupportedError(f"subgraphs call each other {NESTING} deep, or with {INLINED_NODES} nodes in all")
         self.calls.append(index)
         self.graph, self.values = graph, dict(zip(graph.inputs, arguments, strict=True))
         self.add_nodes()

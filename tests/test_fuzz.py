@@ -110,6 +110,7 @@ def large_state() -> Graph:
     return g.case("state", "ADD", [x, 1], [g.output((1 << 27,), DType.INT8, 0.5, 3)]).graph
 
 
+BRANCHES = ("then_subgraph_index", "else_subgraph_index")
 WIDE_FILTER = {"filter_height": 2**31 - 1, "padding": 0}
 FOUND = [
     (lambda: with_options(case("LEAKY_RELU", DType.INT8), alpha=math.nan), "LEAKY_RELU.* multiplier of nan"),
@@ -159,6 +160,24 @@ def test_an_arena_that_a_program_cannot_address_is_refused() -> None:
     nodes = [Node("ADD", (x, x), (g.output((1 << 26,), DType.INT8, 0.5),), options, i) for i in range(4)]
     with pytest.raises(UnsupportedError, match="cannot be addressed"):
         lower(load_bytes(write(g.case_of(nodes, "large").graph)))
+
+
+@pytest.mark.usefixtures("limits")
+@pytest.mark.parametrize(("levels", "words"), [(12, "2000 nodes in all"), (20, "16 deep")])
+def test_subgraphs_that_call_each_other_are_not_copied_without_end(levels: int, words: str) -> None:
+    """Both branches of an IF call the next subgraph, with an IF of its own: 2^12 copies, or 20 levels."""
+
+    def level(index: int) -> Graph:
+        g = CaseGraph()
+        c, x = g.input((1,), DType.BOOL), g.input((1, 4), DType.INT8, 0.5)
+        y = g.output((1, 4), DType.INT8, 0.5)
+        if index == levels:
+            return g.case("leaf", "ABS", [x], [y]).graph
+        return g.case("if", "IF", [c, c, x], [y], dict.fromkeys(BRANCHES, index + 1)).graph
+
+    graph = replace(level(0), subgraphs={i: level(i) for i in range(1, levels + 1)})
+    with pytest.raises(UnsupportedError, match=words):
+        lower(load_bytes(write(graph)))
 
 
 @pytest.mark.usefixtures("limits")
