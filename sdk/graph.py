@@ -159,6 +159,16 @@ class Graph:
     subgraphs: Mapping[int, Graph] = field(default_factory=dict)
     signature: Signature | None = None
 
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The inputs' names for users: the signature's, else the tensors'."""
+        return self.signature.inputs if self.signature else tuple(self.tensors[i].name for i in self.inputs)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The outputs' names for users: the signature's, else the tensors'."""
+        return self.signature.outputs if self.signature else tuple(self.tensors[i].name for i in self.outputs)
+
     def tensor(self, tensor_id: int | None) -> Tensor:
         """The tensor of an id that the graph is known to hold. ModelError for an input that was left out."""
         if tensor_id is None:

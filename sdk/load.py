@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -63,9 +63,10 @@ def _names(enum: type) -> dict[int, str]:
 BUILTIN_NAMES: dict[int, str] = _names(tflite.BuiltinOperator)
 
 
-def load(path: str | Path, *, sound: bool = True) -> Graph:
-    """The main graph of the .tflite file at `path`. UsageError if it cannot be read, ModelError if it is not sound;
-    with `sound` False only if there is no graph to be made of it: one to be looked at, that may break its rules."""
+def load(path: str | Path, signature: str | None = None, *, sound: bool = True) -> Graph:
+    """The graph of the .tflite file at `path` that `signature` names, or its main one. UsageError if it cannot be read
+    or has no such signature, ModelError if it is not sound; with `sound` False only if there is no graph to be made of
+    it: one to be looked at, that may break its rules."""
     if Path(path).is_dir():
         what, remedy = foreign.folder(Path(path))
         raise ModelError(f"the model {path} {what}", remedy)
@@ -73,11 +74,12 @@ def load(path: str | Path, *, sound: bool = True) -> Graph:
         data = Path(path).read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read the model {path}: {error.strerror}", "Check the path.") from error
-    return load_bytes(data, Path(path).stem, sound=sound)
+    return load_bytes(data, Path(path).stem, signature, sound=sound)
 
 
-def load_bytes(data: bytes, name: str = "model", *, sound: bool = True) -> Graph:
-    """The main graph of a model's bytes; `name` is what messages call it. `sound` as of `load`."""
+def load_bytes(data: bytes, name: str = "model", signature: str | None = None, *, sound: bool = True) -> Graph:
+    """The graph of a model's bytes that `signature` names, or its main one; `name` is what messages call it. It comes
+    as the main graph, the others as its subgraphs. `sound` as of `load`."""
     if not data:
         raise ModelError(f"the model {name} is empty: it has 0 bytes", REMEDY)
     if data[4:8] != b"TFL3":
@@ -85,7 +87,7 @@ def load_bytes(data: bytes, name: str = "model", *, sound: bool = True) -> Graph
         raise ModelError(f"the model {name} {what}", remedy)
     reader = _Reader(data, name)
     try:
-        graph = reader.graph()
+        graph = reader.graph(signature)
         if sound:
             graph.check_all()
         return graph
@@ -110,7 +112,7 @@ class _Reader:
         self.data_budget = SHARED * len(data) + SLACK_BYTES  # bytes of constants
         self.raw: dict[int, bytes | None] = {}
 
-    def graph(self) -> Graph:
+    def graph(self, entry: str | None) -> Graph:
         self.model = tflite.Model.GetRootAs(self.data, 0)
         if self.model.Version() != VERSION:
             raise ModelError(f"its schema version is {self.model.Version()}, not the supported version {VERSION}")
@@ -122,8 +124,12 @@ class _Reader:
         )
         self._count(self.model.BuffersLength(), "buffers")
         graphs = {i: self._subgraph(i) for i in range(count)}
-        main = graphs.pop(0)
-        return Graph(main.name, main.tensors, main.nodes, main.inputs, main.outputs, graphs, self._signature(main))
+        signatures = self._signatures(graphs)
+        for name in reversed(signatures):  # of several for one graph the first is its own
+            graphs[signatures[name][0]] = replace(graphs[signatures[name][0]], signature=signatures[name][1])
+        if entry is not None:
+            graphs = _entered(graphs, *self._named(signatures, entry))
+        return replace(graphs.pop(0), subgraphs=graphs)
 
     def _count(self, count: int, what: str) -> int:
         self.budget -= 4 * count
@@ -276,22 +282,47 @@ class _Reader:
         raw = bytes(table.CustomOptionsAsNumpy().tobytes())
         return {"custom_options": raw} | flexible.options(raw)
 
-    def _signature(self, main: Graph) -> Signature | None:
+    def _signatures(self, graphs: Mapping[int, Graph]) -> dict[str, tuple[int, Signature]]:
+        """The number of the graph and the signature, by the signature's name."""
+        found: dict[str, tuple[int, Signature]] = {}
         for i in range(self._count(self.model.SignatureDefsLength(), "signatures")):
             self.at = f"signature {i}"
             table = self.model.SignatureDefs(i)
-            if table.SubgraphIndex() != 0:
-                continue
+            if table.SubgraphIndex() not in graphs:
+                raise ModelError(f"signature {i} is of subgraph {table.SubgraphIndex()}, which does not exist")
+            graph = graphs[table.SubgraphIndex()]
             names = [
                 {int(get(j).TensorIndex()): self._text(get(j).Name()) for j in range(self._count(count, "names"))}
                 for get, count in ((table.Inputs, table.InputsLength()), (table.Outputs, table.OutputsLength()))
             ]
-            ordered = [
-                tuple(table_.get(t, main.tensors[t].name) for t in ids)
-                for table_, ids in zip(names, (main.inputs, main.outputs), strict=True)
-            ]
-            return Signature(self._text(table.SignatureKey()), ordered[0], ordered[1])
-        return None
+            inputs, outputs = (
+                tuple(table_.get(t, graph.tensors[t].name) for t in ids)
+                for table_, ids in zip(names, (graph.inputs, graph.outputs), strict=True)
+            )
+            signature = Signature(self._text(table.SignatureKey()), inputs, outputs)
+            found.setdefault(signature.name, (table.SubgraphIndex(), signature))
+        return found
+
+    def _named(self, signatures: Mapping[str, tuple[int, Signature]], name: str) -> tuple[int, Signature]:
+        if name in signatures:
+            return signatures[name]
+        raise UsageError(
+            f"the model {self.name} has no signature '{name}'",
+            f"It has {', '.join(signatures)}." if signatures else "It has none: leave out --signature.",
+        )
+
+
+def _entered(graphs: Mapping[int, Graph], entry: int, signature: Signature) -> dict[int, Graph]:
+    """`graphs` where `entry` and 0 have changed places, in what calls them too."""
+    places = {0: entry, entry: 0}
+
+    def renumbered(node: Node) -> Node:
+        calls = {name: places.get(i, i) for name, i in node.options.items() if name.endswith("subgraph_index")}
+        return replace(node, options={**node.options, **calls}) if calls else node
+
+    moved = {places.get(i, i): replace(g, nodes=tuple(map(renumbered, g.nodes))) for i, g in graphs.items()}
+    moved[0] = replace(moved[0], signature=signature)
+    return moved
 
 
 @cache

@@ -440,10 +440,7 @@ def _lasting(low: Lowering, inputs: Sequence[Value], outputs: Sequence[Value]) -
 def _spec(graph: Graph, tensor_id: int, position: int, output: bool, operand: Operand) -> TensorSpec:
     tensor = graph.tensor(tensor_id)
     quantization = tensor.quantization
-    signature = graph.signature
-    name = tensor.name
-    if signature is not None:
-        name = (signature.outputs if output else signature.inputs)[position]
+    name = (graph.output_names if output else graph.input_names)[position]
     scale = quantization.scale[0] if quantization is not None else 0.0
     zero_point = quantization.zero_point[0] if quantization is not None else 0
     return TensorSpec(name, tensor.shape, tensor.dtype, scale, zero_point, operand)

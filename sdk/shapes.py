@@ -39,7 +39,7 @@ def with_shapes(graph: Graph, wanted: Mapping[str, Shape]) -> Graph:
     """
     if not wanted:
         return graph
-    names = graph.signature.inputs if graph.signature else [graph.tensor(i).name for i in graph.inputs]
+    names = graph.input_names
     ids = dict(zip(names, graph.inputs, strict=True))
     tensors = dict(graph.tensors)
     for name, shape in wanted.items():
@@ -63,4 +63,4 @@ def _inferred(graph: Graph) -> Graph:
     except SdkError as error:
         raise InputError(f"the model does not work with these shapes: {error.message}") from error
     tensors = {i: replace(t, shape=values[i].shape) if i in values else t for i, t in known.tensors.items()}
-    return replace(known, tensors=tensors, name=graph.name, signature=graph.signature)
+    return replace(known, tensors=tensors, name=graph.name)

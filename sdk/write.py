@@ -13,7 +13,7 @@ import flatbuffers.flexbuffers
 import numpy as np
 import tflite
 
-from sdk.graph import DType, Graph, Node, Tensor
+from sdk.graph import DType, Graph, Node, Signature, Tensor
 from sdk.load import BUILTIN_NAMES, DTYPES, option_fields, snake
 
 _TYPE_CODES = {dtype: code for code, dtype in DTYPES.items()}
@@ -66,13 +66,39 @@ class _Writer:
         subgraphs = self._vector([self._subgraph(graph) for graph in self.graphs])
         codes = self._vector([self._code(op) for op in self.codes])
         buffers = self._vector([self._buffer(data) for data in self.buffers])
+        signatures = self._vector(
+            [self._signature(i, graph, graph.signature) for i, graph in enumerate(self.graphs) if graph.signature]
+        )
         tflite.ModelStart(b)
         tflite.ModelAddVersion(b, 3)
         tflite.ModelAddOperatorCodes(b, codes)
         tflite.ModelAddSubgraphs(b, subgraphs)
         tflite.ModelAddBuffers(b, buffers)
+        tflite.ModelAddSignatureDefs(b, signatures)
         b.Finish(tflite.ModelEnd(b), b"TFL3")
         return bytes(b.Output())
+
+    def _signature(self, index: int, graph: Graph, signature: Signature) -> int:
+        b = self.builder
+        position = {tensor_id: i for i, tensor_id in enumerate(graph.tensors)}
+        inputs, outputs = (
+            self._vector([self._name(name, position[i]) for name, i in zip(names, ids, strict=True)])
+            for names, ids in ((signature.inputs, graph.inputs), (signature.outputs, graph.outputs))
+        )
+        name = b.CreateString(signature.name)
+        tflite.SignatureDefStart(b)
+        tflite.SignatureDefAddInputs(b, inputs)
+        tflite.SignatureDefAddOutputs(b, outputs)
+        tflite.SignatureDefAddSignatureKey(b, name)
+        tflite.SignatureDefAddSubgraphIndex(b, index)
+        return int(tflite.SignatureDefEnd(b))
+
+    def _name(self, name: str, tensor: int) -> int:
+        text = self.builder.CreateString(name)
+        tflite.TensorMapStart(self.builder)
+        tflite.TensorMapAddName(self.builder, text)
+        tflite.TensorMapAddTensorIndex(self.builder, tensor)
+        return int(tflite.TensorMapEnd(self.builder))
 
     def _vector(self, offsets: list[int]) -> int:
         self.builder.StartVector(4, len(offsets), 4)

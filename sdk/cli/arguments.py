@@ -21,6 +21,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=SIZES",
         help="another shape of an input, for a model that leaves one open: --shape input=1,96,96,3",
     )
+    parser.add_argument(
+        "--signature", metavar="NAME", help="which signature, of a model that has several (default: its main graph)"
+    )
 
 
 def model_of(args: argparse.Namespace, *, sound: bool = True) -> Graph:
@@ -28,7 +31,8 @@ def model_of(args: argparse.Namespace, *, sound: bool = True) -> Graph:
     from sdk.load import load
     from sdk.shapes import parse_shape, with_shapes
 
-    return with_shapes(load(args.model, sound=sound), dict(map(parse_shape, args.shape)))
+    graph = load(args.model, args.signature, sound=sound)
+    return with_shapes(graph, dict(map(parse_shape, args.shape)))
 
 
 def add_board(parser: argparse._ActionsContainer, *, required: bool = True) -> None:

@@ -12,7 +12,7 @@ from sdk.cli.arguments import add_json, add_model, model_of
 from sdk.cli.console import Console
 
 if TYPE_CHECKING:
-    from sdk.graph import Tensor
+    from sdk.graph import Graph, Tensor
     from sdk.report import Fit, Memory, NodeReport, Report
 
 SUMMARY = "say what a model is, what it costs, and which boards it fits"
@@ -53,9 +53,17 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def _say_model(report: Report, console: Console) -> None:
+    graph = report.graph
+    signatures = _signatures(graph)
+    if len(signatures) > 1:
+        console.say(f"\nSignatures: {', '.join(signatures)} (this is {signatures[0]}; --signature shows another)")
     console.say("\nInputs and outputs")
-    rows = [("input", *_row(report.graph.tensor(i))) for i in report.graph.inputs]
-    rows += [("output", *_row(report.graph.tensor(i))) for i in report.graph.outputs]
+    ends = (("input", graph.input_names, graph.inputs), ("output", graph.output_names, graph.outputs))
+    rows = [
+        (kind, name, *_row(graph.tensor(i))[1:])
+        for kind, names, ids in ends
+        for name, i in zip(names, ids, strict=True)
+    ]
     console.table(("", "Name", "Type", "Shape", ">Scale", ">Zero point"), rows)
     console.say("\nOperators")
     console.table(("Operator", ">Count"), [(name, str(count)) for name, count in report.operators.items()])
@@ -70,6 +78,11 @@ def _say_model(report: Report, console: Console) -> None:
         console.table((">Id", "Name", "Type", "Shape", ">Scale", ">Zero point", ""), tensors)
     if report.lowered is not None:
         console.say(f"\nKernels: {', '.join(kernel.name for kernel in report.lowered.kernels) or 'none'}")
+
+
+def _signatures(graph: Graph) -> list[str]:
+    """Those of the model, the one that is shown first."""
+    return [each.signature.name for each in (graph, *graph.subgraphs.values()) if each.signature]
 
 
 def _makes(report: Report, node: NodeReport) -> str:
@@ -163,6 +176,7 @@ def _json(report: Report, fitted: Sequence[Fit]) -> dict[str, Any]:
         "program_bytes": len(lowered.block) if lowered is not None else None,
         "operators": dict(report.operators),
         "kernels": [kernel.name for kernel in lowered.kernels] if lowered is not None else None,
+        "signatures": _signatures(graph),
         "inputs": [_tensor_json(graph.tensor(i)) for i in graph.inputs],
         "outputs": [_tensor_json(graph.tensor(i)) for i in graph.outputs],
         "tensors": [_tensor_json(tensor) for tensor in graph.tensors.values()],

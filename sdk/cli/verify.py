@@ -74,7 +74,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
         samples = samples_of(args, graph, lowered.inputs, COUNT, console)
     console.progress("load the oracle")
     with (
-        reference_for(write(graph) if args.shape else Path(args.model).read_bytes(), args.oracle) as oracle,
+        reference_for(
+            write(graph) if args.shape or args.signature else Path(args.model).read_bytes(), args.oracle
+        ) as oracle,
         deployed(lowered, board, port=args.port, progress=console.progress) as target,
     ):
         verdict = verify(
