@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,4 +66,6 @@ def attack(lowered: Lowered, case: Case, hostile: Path, tmp_path: Path) -> None:
     arguments = [str(hostile), str(path), seed, str(MUTATIONS), str(max(tables // 4 * 4, HEADER.size))]
     result = subprocess.run(arguments, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr[-3000:]
-    assert result.stdout.startswith("accepted")
+    accepted = re.fullmatch(r"accepted (\d+) of \d+\n", result.stdout)
+    assert accepted
+    assert int(accepted[1]) > 0, "every damaged program was refused: nothing has been tried"

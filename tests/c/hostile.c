@@ -7,12 +7,15 @@
  *   hostile -                           programs from standard input, each after its size (4 bytes, little-endian);
  *   answers each with a byte: 1 if it was run, 0 if it was refused.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "kernel.h"
 
 #define STEP_LIMIT 2000u
+#define PROGRAM_LIMIT_S 20u /* of one program: its steps are limited, what a step takes is the kernels' to limit */
 #define MEMORY_LIMIT (1u << 22)
 
 static uint64_t state;
@@ -53,6 +56,7 @@ static void *allocate(uint32_t bytes) { return bytes == 0 ? NULL : aligned_alloc
 /* Whether the program was accepted. Memory has exactly the size it asks for, so that a byte too far is seen. */
 static bool run(const uint8_t *block, uint32_t bytes) {
     ml_session session;
+    alarm(PROGRAM_LIMIT_S);
     if (ml_open_trusted_storage(&session, block, bytes) != ML_OK) {
         return false;
     }
@@ -82,6 +86,12 @@ static bool run(const uint8_t *block, uint32_t bytes) {
     return true;
 }
 
+static void too_long(int signal) {
+    static const char text[] = "a program takes longer than it may\n";
+    (void)signal;
+    _exit(write(2, text, sizeof text - 1u) < 0 ? 5 : 4);
+}
+
 static int serve(void) {
     uint32_t bytes;
     while (fread(&bytes, sizeof bytes, 1, stdin) == 1) {
@@ -96,6 +106,7 @@ static int serve(void) {
 }
 
 int main(int count, char **arguments) {
+    signal(SIGALRM, too_long);
     if (count == 2) {
         return serve();
     }
