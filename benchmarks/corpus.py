@@ -93,7 +93,8 @@ def check_model(path: Path, board: Board, data: Path | None = None, count: int =
         row.verdict, row.reason = "too large", _line(error.message)
     except SdkError as error:
         row.reason = _line(error.message)
-        if missing := [op for op in row.operators if op.startswith("CUSTOM:") and op not in registry().ops]:
+        missing = [op for op in row.operators if op.startswith("CUSTOM:") and op not in registry().ops]
+        if missing and "--ops" in error.remedy:
             row.verdict = "needs a custom operator"
             row.reason = f"{', '.join(missing)}: {error.remedy}"
     return row

@@ -24,6 +24,12 @@ BLOCKS = sorted(
     }
 )
 PYTHON = [(page, block) for page in PAGES for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)]
+# Code that a page shows of a file: the file and the block, which may leave out lines at "...".
+SHOWN = [
+    (page, source, block)
+    for page in PAGES
+    for source, block in re.findall(r"<!-- from (\S+) -->\n```\w+\n(.*?)```", page.read_text(), re.DOTALL)
+]
 
 
 @pytest.mark.parametrize("commands", BLOCKS, ids=" && ".join)
@@ -62,3 +68,16 @@ def test_links_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
     missing = [link for link in targets if "://" not in link and not (page.parent / link).exists()]
     assert missing == []
+
+
+@pytest.mark.parametrize(("page", "source", "block"), SHOWN, ids=[source for _, source, _ in SHOWN])
+def test_code_shown_is_the_code(page: Path, source: str, block: str) -> None:
+    text, at = (ROOT / source).read_text(), 0
+    for part in re.split(r"^ *\.\.\.\n", block, flags=re.MULTILINE):
+        at = text.find(part.strip("\n"), at)
+        assert at >= 0, f"{page.name} shows of {source} what is not there:\n{part}"
+        at += len(part.strip("\n"))
+
+
+def test_contributing_shows_an_operator() -> None:
+    assert {source for _, source, _ in SHOWN} >= {"sdk/ops/one_hot.py", "firmware/src/kernels/one_hot.c"}
