@@ -677,6 +677,15 @@ typedef struct ml_lstm_f32_args {
 } ml_lstm_f32_args;
 _Static_assert(sizeof(ml_lstm_f32_args) == 24u, "ml_lstm_f32_args");
 
+typedef struct ml_conv_three_args {
+    ml_window window;
+    int16_t low;
+    int16_t high;
+    int16_t padding;
+    uint16_t has_sign;
+} ml_conv_three_args;
+_Static_assert(sizeof(ml_conv_three_args) == 52u, "ml_conv_three_args");
+
 typedef struct ml_window_function_args {
     uint32_t rows;
     uint32_t size;
@@ -1301,6 +1310,16 @@ int32_t ml_circular_buffer(const void *args, void *const *operands);
 ml_status ml_lstm_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_lstm_f32(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_lstm_f32 {236u, 24u, 6u, 56u, 0u, 0u, 2730u, 0u, ml_lstm_f32_check, ml_lstm_f32}
+
+/* conv_pair_s8: operands input, weights, output, scratch */
+ml_status ml_conv_pair_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_conv_pair_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_conv_pair_s8 {256u, 52u, 4u, 12u, 0u, 0u, 136u, 0u, ml_conv_pair_s8_check, ml_conv_pair_s8}
+
+/* conv_wide_s8: operands input, weights, output, scratch */
+ml_status ml_conv_wide_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_conv_wide_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_conv_wide_s8 {257u, 52u, 4u, 12u, 0u, 0u, 136u, 0u, ml_conv_wide_s8_check, ml_conv_wide_s8}
 
 /* window_function_s16: operands input, weights, output */
 ml_status ml_window_function_s16_check(const void *args, const ml_operand *operands);

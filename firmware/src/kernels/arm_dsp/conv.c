@@ -1,0 +1,310 @@
+/* CONV_2D and FULLY_CONNECTED, int8: blocks of three pixels and two channels.
+ *
+ * The inputs under the windows of three pixels are widened to 16 bits once, for all channels: the patch, in which a
+ * word holds inputs (0, 2) or (1, 3) of four (SXTB16's order), and words of the three pixels alternate. A row of a
+ * window is filled up to a multiple of four with what has weights of 0.
+ *
+ * Weights are a stream, for each pair of channels: two start values; words for each four inputs, two (`pair`) or four
+ * (`wide`); (multiplier, offset, shift) of the lower channel and of the upper. sdk/variants/arm_dsp_conv.py makes it.
+ */
+#include "../window.h"
+
+#define PIXELS 3u
+
+typedef struct block {
+    const uint32_t *patch, *patch_end;
+    int8_t *output, *output_end; /* of the first pixel */
+    int32_t second, third; /* where the other pixels' outputs lie from there */
+    const int32_t *weights;
+    uint32_t quads; /* of inputs */
+    uint32_t *scratch; /* the patch, to write */
+} block;
+
+#ifdef __ARM_FEATURE_DSP
+/* Registers: r0-r2 inputs, then multiplier, offset, shift; r3, r4 weights, then `second` and `third`; r5-r7 sums of the
+ * upper channel, r8-r10 of the lower; r11 patch, then output; r12 its end; lr weights. */
+#define THREE(x, y, z, w, from_x, from_y, from_z) \
+    "smlad " x ", " w ", r0, " from_x "\n smlad " y ", " w ", r1, " from_y "\n smlad " z ", " w ", r2, " from_z "\n"
+#define UPPER(w) THREE("r5", "r6", "r7", w, "r5", "r6", "r7")
+#define LOWER(w) THREE("r8", "r9", "r10", w, "r8", "r9", "r10")
+#define FIRST_UPPER(w) THREE("r5", "r6", "r7", w, "r7", "r7", "r7")
+#define FIRST_LOWER(w) THREE("r8", "r9", "r10", w, "r10", "r10", "r10")
+#define INPUTS "ldmia r11!, {r0, r1, r2}\n"
+#define WEIGHTS "ldrd r3, r4, [lr], #8\n"
+/* Halfwords 256 * upper + lower: sums of them are 256 * upper + lower too, and sums of their lower bytes are lower. */
+#define PAIR_QUAD(upper, lower) \
+    INPUTS WEIGHTS upper("r3") "sxtb16 r3, r3\n" lower("r3") INPUTS UPPER("r4") "sxtb16 r4, r4\n" LOWER("r4")
+#define PAIR_SPLIT                                                                                           \
+    "sub r5, r5, r8\n sub r6, r6, r9\n sub r7, r7, r10\n asr r5, r5, #7\n asr r6, r6, #7\n asr r7, r7, #7\n" \
+    "lsl r8, r8, #1\n lsl r9, r9, #1\n lsl r10, r10, #1\n"
+#define WIDE_QUAD(upper, lower) INPUTS WEIGHTS lower("r3") upper("r4") INPUTS WEIGHTS LOWER("r3") UPPER("r4")
+#define WIDE_SPLIT
+/* The output of twice the sum x. Its sign adds something that only outputs below the zero point show. */
+#define SIGNED(x, to)                                                                                   \
+    "smmlar r12, " x ", r0, r1\n add r12, r12, " x ", asr #31\n asr r12, r12, r2\n ssat r12, #8, r12\n" \
+    "strb r12, " to "\n"
+#define SIGNED_END "ldr r12, %[end]\n"
+#define UNSIGNED(x, to) \
+    "smmlar " x ", " x ", r0, r1\n asr " x ", " x ", r2\n ssat " x ", #8, " x "\n strb " x ", " to "\n"
+#define UNSIGNED_END
+#define CHANNEL(out, x, y, z) "ldmia lr!, {r0, r1, r2}\n" out(z, "[r11, r4]") out(y, "[r11, r3]") out(x, "[r11], #1")
+
+/* All channels of one block. The first four inputs turn start values into sums; a loop of sixteen does the others,
+ * which the table enters where their number asks for it. */
+#define DEFINE_BLOCK(name, quad, split, out, end_again)                                                             \
+    static void name(const block *b) {                                                                              \
+        block f = *b;                                                                                               \
+        const void *entry;                                                                                          \
+        register const int32_t *weights __asm__("r0") = f.weights;                                                  \
+        register uint32_t rest __asm__("r1") = f.quads > 1 ? ((f.quads - 2u) & 3u) + 1u : 0u;                       \
+        __asm__ volatile(                                                                                           \
+            "mov lr, r0\n adr r0, 9f\n ldr r0, [r0, r1, lsl #2]\n str r0, %[entry]\n"                               \
+            "1: ldrd r11, r12, %[patch]\n ldrd r7, r10, [lr], #8\n" quad(                                           \
+                FIRST_UPPER,                                                                                        \
+                FIRST_LOWER) "ldr pc, %[entry]\n"                                                                   \
+                             ".balign 4\n 9: .word 7f + 1, 5f + 1, 4f + 1, 3f + 1, 2f + 1\n"                        \
+                             "2:" quad(UPPER, LOWER) "3:" quad(UPPER, LOWER) "4:" quad(UPPER, LOWER) "5:" quad(     \
+                                 UPPER, LOWER) "cmp r11, r12\n bne 2b\n"                                            \
+                                               "7:" split                                                           \
+                                               "ldrd r11, r12, %[output]\n ldrd r3, r4, %[second]\n" CHANNEL(       \
+                                                   out, "r8", "r9", "r10") end_again                                \
+            "cmp r11, r12\n beq 8f\n" CHANNEL(out, "r5", "r6", "r7") end_again                                      \
+            "str r11, %[output]\n cmp r11, r12\n bne 1b\n 8:"                                                       \
+            : "+r"(weights), "+r"(rest), [output] "+m"(f.output), [entry] "=m"(entry)                               \
+            : [patch] "m"(f.patch), "m"(f.patch_end), [second] "m"(f.second), "m"(f.third), [end] "m"(f.output_end) \
+            : "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");           \
+    }
+DEFINE_BLOCK(pair_signed, PAIR_QUAD, PAIR_SPLIT, SIGNED, SIGNED_END)
+DEFINE_BLOCK(pair_unsigned, PAIR_QUAD, PAIR_SPLIT, UNSIGNED, UNSIGNED_END)
+DEFINE_BLOCK(wide_signed, WIDE_QUAD, WIDE_SPLIT, SIGNED, SIGNED_END)
+DEFINE_BLOCK(wide_unsigned, WIDE_QUAD, WIDE_SPLIT, UNSIGNED, UNSIGNED_END)
+
+static inline uint32_t even_bytes(uint32_t word) {
+    uint32_t halves;
+    __asm__("sxtb16 %0, %1" : "=r"(halves) : "r"(word));
+    return halves;
+}
+
+static inline uint32_t odd_bytes(uint32_t word) {
+    uint32_t halves;
+    __asm__("sxtb16 %0, %1, ror #8" : "=r"(halves) : "r"(word));
+    return halves;
+}
+#else
+static inline uint32_t even_bytes(uint32_t word) {
+    return ((uint32_t)(int8_t)word & 0xFFFFu) | (uint32_t)(int8_t)(word >> 16) << 16;
+}
+
+static inline uint32_t odd_bytes(uint32_t word) { return even_bytes(word >> 8); }
+
+/* sum + the products of both halves (SMLAD). */
+static int32_t two_products(uint32_t a, uint32_t b, int32_t sum) {
+    return sum + (int16_t)a * (int16_t)b + (int16_t)(a >> 16) * (int16_t)(b >> 16);
+}
+
+/* The output of the doubled sum x: with its sign, which only outputs below the zero point show (SMMLAR, SSAT). */
+static int8_t output_of(int32_t x, const int32_t *scale, bool has_sign) {
+    int32_t high = (int32_t)(((int64_t)x * scale[0] + (1ll << 31)) >> 32) + scale[1] + (has_sign ? x >> 31 : 0);
+    return (int8_t)ml_clamp(high >> (scale[2] & 31), -128, 127);
+}
+
+ML_INLINE void any_block(const block *b, bool wide, bool has_sign) {
+    const int32_t *w = b->weights;
+    uint32_t words = (wide ? 4u : 2u) * b->quads;
+    int32_t offsets[PIXELS] = {0, b->second, b->third};
+    uint32_t channels = (uint32_t)(b->output_end - b->output);
+    for (uint32_t c = 0; c < channels; c += 2, w += words + 8u) {
+        const int32_t *scales = w + 2 + words;
+        for (uint32_t p = PIXELS; p-- != 0;) {
+            int32_t upper = w[0], lower = w[1];
+            const uint32_t *x = b->patch + p;
+            for (uint32_t i = 0; i < 2u * b->quads; i++, x += PIXELS) {
+                uint32_t word = (uint32_t)w[2 + (wide ? 2u * i + 1u : i)];
+                upper = two_products(word, *x, upper);
+                lower = two_products(wide ? (uint32_t)w[2 + 2u * i] : even_bytes(word), *x, lower);
+            }
+            upper = wide ? upper : (upper - lower) >> 7;
+            lower = wide ? lower : (int32_t)((uint32_t)lower << 1);
+            int8_t *to = b->output + offsets[p] + c;
+            to[0] = output_of(lower, scales, has_sign);
+            if (c + 1u < channels) {
+                to[1] = output_of(upper, scales + 3, has_sign);
+            }
+        }
+    }
+}
+
+static void pair_signed(const block *b) { any_block(b, false, true); }
+static void pair_unsigned(const block *b) { any_block(b, false, false); }
+static void wide_signed(const block *b) { any_block(b, true, true); }
+static void wide_unsigned(const block *b) { any_block(b, true, false); }
+#endif
+
+static uint32_t word_at(const int8_t *from) {
+    uint32_t word;
+    __builtin_memcpy(&word, from, sizeof word); /* a load, at any address */
+    return word;
+}
+
+/* The `count` inputs at `from`, 1 to 3, filled up. */
+static uint32_t part_at(const int8_t *from, uint32_t count) {
+    uint32_t word = 0;
+    while (count-- != 0) {
+        word = word << 8 | (uint8_t)from[count];
+    }
+    return word;
+}
+
+/* Where the window of one pixel lies: its first row and column, which may lie outside the image. */
+typedef struct place {
+    uint32_t top, left;
+} place;
+
+typedef struct gather {
+    const ml_window *window;
+    const int8_t *image;
+    int8_t *rows; /* PIXELS rows of a window that reaches outside its image */
+    uint32_t row_bytes, image_row_bytes;
+    uint32_t inner; /* columns below this one begin windows that lie inside, if they are not dilated */
+    int8_t padding;
+} gather;
+
+/* Row `y` of the window that begins in column `left`, put together in `to`. */
+static const int8_t *padded_row(const gather *g, uint32_t y, uint32_t left, int8_t *to) {
+    const ml_window *w = g->window;
+    uint32_t channels = w->input_channels;
+    memset(to, g->padding, g->row_bytes);
+    for (uint32_t kx = 0; kx < w->kernel_width; kx++, left += w->dilation_width) {
+        const int8_t *pixel = ml_pixel(w, g->image, y, left, channels, NULL);
+        if (pixel != NULL) {
+            memmove(to + kx * channels, pixel, channels); /* a hostile program's scratch may overlap its input */
+        }
+    }
+    return to;
+}
+
+/* Widens one row of three windows to `to`; returns its end. */
+static uint32_t *widen(const int8_t *const rows[PIXELS], uint32_t count, uint32_t *to) {
+    const int8_t *a = rows[0], *b = rows[1], *c = rows[2];
+    for (;; count -= 4, a += 4, b += 4, c += 4, to += 2u * PIXELS) {
+        uint32_t x, y, z;
+        if (count >= 4) {
+            x = word_at(a), y = word_at(b), z = word_at(c);
+        } else if (count != 0) {
+            x = part_at(a, count), y = part_at(b, count), z = part_at(c, count);
+        } else {
+            return to;
+        }
+        to[0] = even_bytes(x), to[1] = even_bytes(y), to[2] = even_bytes(z);
+        to[3] = odd_bytes(x), to[4] = odd_bytes(y), to[5] = odd_bytes(z);
+        if (count < 4) {
+            return to + 2u * PIXELS;
+        }
+    }
+}
+
+/* Fills the patch with the windows at three places. */
+static void gather_patch(const gather *g, const place places[PIXELS], uint32_t *patch) {
+    const ml_window *w = g->window;
+    for (uint32_t ky = 0, down = 0; ky < w->kernel_height; ky++, down += w->dilation_height) {
+        const int8_t *rows[PIXELS];
+        for (uint32_t p = 0; p < PIXELS; p++) {
+            uint32_t y = places[p].top + down, left = places[p].left;
+            bool inside = y < w->input_height && left < g->inner;
+            rows[p] = inside ? g->image + y * g->image_row_bytes + left * w->input_channels
+                             : padded_row(g, y, left, g->rows + p * g->row_bytes);
+        }
+        patch = widen(rows, g->row_bytes, patch);
+    }
+}
+
+/* Whether every row of every window is a run of memory in its image. */
+static bool stays_inside(const ml_window *w) {
+    uint64_t rows = (uint64_t)(w->output_height - 1u) * w->stride_height + (w->kernel_height - 1u) * w->dilation_height;
+    uint64_t columns = (uint64_t)(w->output_width - 1u) * w->stride_width + w->kernel_width;
+    return w->pad_top == 0 && w->pad_left == 0 && w->dilation_width == 1 && rows < w->input_height &&
+           columns <= w->input_width;
+}
+
+/* Operands: input, stream of weights, output, scratch for the patch and for padded rows. */
+static ml_status check(const ml_conv_three_args *a, const ml_operand *operands, uint32_t quad_words) {
+    const ml_window *w = &a->window;
+    uint64_t row_bytes = (uint64_t)w->kernel_width * w->input_channels;
+    uint64_t quads = (row_bytes + 3u) / 4u * w->kernel_height;
+    uint64_t scratch = quads * 8u * PIXELS + (stays_inside(w) ? 0 : row_bytes * PIXELS);
+    bool sound = quads != 0 && quads < 1u << 24 && row_bytes < 1u << 24 && w->output_channels != 0 &&
+                 w->output_channels < 1u << 24 && scratch <= operands[3].bytes &&
+                 ml_holds(&operands[1], 4, (w->output_channels + 1u) / 2u, (uint32_t)quads * quad_words + 8u, 1, 1) &&
+                 ml_window_holds(w, &operands[0], 1, &operands[2], 1);
+    return sound ? ML_OK : ML_ERR_OPERAND;
+}
+
+static void clamp_all(const ml_conv_three_args *a, int8_t *at, uint32_t count) {
+    for (; count != 0; count--, at++) {
+        *at = (int8_t)ml_clamp(*at, a->low, a->high);
+    }
+}
+
+/* Computes one image. `b` begins with its first outputs, and ends behind its last. */
+static void convolve(const ml_conv_three_args *a, const gather *g, block *b, void (*run)(const block *)) {
+    const ml_window *w = &a->window;
+    uint32_t channels = w->output_channels, column = 0;
+    place next = {0u - w->pad_top, 0u - w->pad_left};
+    for (uint32_t left = w->output_height * w->output_width, count; left != 0; left -= count) {
+        place places[PIXELS];
+        count = ML_MIN(left, PIXELS);
+        for (uint32_t p = 0; p < PIXELS; p++) {
+            /* Where pixels are left over, the last is computed more than once. */
+            places[p] = p < count ? next : places[p - 1u];
+            next.left += w->stride_width;
+            if (++column == w->output_width) {
+                column = 0;
+                next.left = 0u - w->pad_left;
+                next.top += w->stride_height;
+            }
+        }
+        gather_patch(g, places, b->scratch);
+        b->second = count > 1 ? (int32_t)channels : 0;
+        b->third = count > 2 ? 2 * b->second : b->second;
+        b->output_end = b->output + channels;
+        run(b);
+        if (a->low > -128 || a->high < 127) {
+            clamp_all(a, b->output, count * channels);
+        }
+        b->output += count * channels;
+    }
+}
+
+static int32_t convolve_all(const ml_conv_three_args *a, void *const *operands, void (*run)(const block *)) {
+    const ml_window *w = &a->window;
+    uint32_t row_bytes = w->kernel_width * w->input_channels, quads = (row_bytes + 3u) / 4u * w->kernel_height;
+    uint32_t *scratch = operands[3];
+    block b = {scratch, scratch + 2u * PIXELS * quads, operands[2], NULL, 0, 0, operands[1], quads, scratch};
+    uint32_t inner =
+        w->dilation_width == 1 && w->input_width >= w->kernel_width ? w->input_width - w->kernel_width + 1u : 0u;
+    gather g = {w,
+                operands[0],
+                (int8_t *)(void *)(scratch + 2u * PIXELS * quads),
+                row_bytes,
+                w->input_width * w->input_channels,
+                inner,
+                (int8_t)a->padding};
+    for (uint32_t image = 0; image < w->batches; image++, g.image += w->input_height * g.image_row_bytes) {
+        convolve(a, &g, &b, run);
+    }
+    return 0;
+}
+
+ml_status ml_conv_pair_s8_check(const void *args, const ml_operand *operands) { return check(args, operands, 2); }
+
+int32_t ml_conv_pair_s8(const void *args, void *const *operands) {
+    const ml_conv_three_args *a = args;
+    return convolve_all(a, operands, a->has_sign ? pair_signed : pair_unsigned);
+}
+
+ml_status ml_conv_wide_s8_check(const void *args, const ml_operand *operands) { return check(args, operands, 4); }
+
+int32_t ml_conv_wide_s8(const void *args, void *const *operands) {
+    const ml_conv_three_args *a = args;
+    return convolve_all(a, operands, a->has_sign ? wide_signed : wide_unsigned);
+}

@@ -1,0 +1,189 @@
+"""CONV_2D and FULLY_CONNECTED with int8 activations on Cortex-M4, M7 and M33: blocks of three pixels, two channels."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sdk import numerics
+from sdk.graph import Array, DType
+from sdk.lower import Lowering, Value
+from sdk.ops import convolution as conv
+from sdk.ops.base import Kernel, read, write
+from sdk.ops.conv_2d import CONV_2D_S8
+from sdk.ops.fully_connected import FULLY_CONNECTED_S8
+from sdk.program import Profile, Struct, embed, fields
+from sdk.target import Optimize
+from sdk.variants import packing
+from sdk.variants.base import PortableStep, Variant
+
+PIXELS = 3  # of a block
+BYTE_ORDER = [0, 2, 1, 3]  # of four inputs, in two words of two: SXTB16 takes every other byte
+UPPER_LIMIT = 1 << 23  # of the sums that lie 8 bits higher in an accumulator
+
+ARGS = Struct(
+    "ml_conv_three_args",
+    (
+        *embed("window", conv.WINDOW),
+        *fields("h", "low", "high", "padding"),
+        *fields("H", "has_sign"),  # whether outputs below the zero point show
+    ),
+)
+SLOTS = (
+    read("input", DType.INT8),
+    read("weights", DType.INT32),  # see firmware/src/kernels/arm_dsp/conv.c
+    write("output", DType.INT8),
+    write("scratch", DType.INT32),
+)
+CONV_PAIR_S8 = Kernel("conv_pair_s8", 0x100, "arm_dsp/conv.c", ARGS, SLOTS, Profile.arm_dsp)
+CONV_WIDE_S8 = Kernel("conv_wide_s8", 0x101, "arm_dsp/conv.c", ARGS, SLOTS, Profile.arm_dsp)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A CONV_2D or FULLY_CONNECTED as these kernels see it."""
+
+    window: dict[str, int]
+    quantized: Mapping[str, Any]
+    weights: Array  # int8[outputs][kernel height][kernel width * inputs]
+    start: Array  # int32[outputs]
+    scales: Array  # int32[outputs][2]
+    input: Value
+    output: Value
+
+
+def layer_of(step: PortableStep) -> Layer | None:
+    """What `step` computes, or None where it has groups or weights with a zero point."""
+    quantized = step.args.get("quantized", step.args)
+    if quantized["weights_offset"]:
+        return None
+    if step.kernel is CONV_2D_S8:
+        shape = step.args["shape"]
+        if shape["groups"] != 1:
+            return None
+        window, (output, scales) = dict(shape["window"]), (3, 5)
+    else:
+        pixels = {"input_width": step.args["rows"], "output_width": step.args["rows"]}
+        channels = {"input_channels": step.args["inputs"], "output_channels": step.args["outputs"]}
+        window, (scales, output) = _one_row(pixels | channels), (3, 4)
+    outputs = window["output_channels"]
+    weights = step.constant(1).reshape(outputs, window["kernel_height"], -1)
+    pairs = packing.channel_scales(step.constant(scales), outputs)
+    return Layer(_flat(window), quantized, weights, step.constant(2), pairs, step.values[0], step.values[output])
+
+
+def _one_row(sizes: Mapping[str, int]) -> dict[str, int]:
+    """The window of a convolution of single pixels, all in one row."""
+    ones = {item.name: 0 if item.name.startswith("pad") else 1 for item in conv.WINDOW.fields}
+    return ones | dict(sizes)
+
+
+def _flat(window: dict[str, int]) -> dict[str, int]:
+    """The same convolution of one row, where each output depends on the input at its own place alone."""
+    single = all(window[f"{name}_{axis}"] == 1 for name in ("kernel", "stride") for axis in ("height", "width"))
+    if not single or window["pad_top"] or window["pad_left"]:
+        return window
+    pixels = window["batches"] * window["output_height"] * window["output_width"]
+    channels = {name: window[name] for name in ("input_channels", "output_channels")}
+    return _one_row({"input_width": pixels, "output_width": pixels} | channels)
+
+
+def inputs_in_quads(weights: Array) -> Array:
+    """int8[outputs][rows][n] -> int8[outputs][quads][2][2]: rows filled up with zeros to fours, in `BYTE_ORDER`."""
+    filled = np.pad(weights, [(0, 0), (0, 0), (0, -weights.shape[2] % 4)])
+    return filled.reshape(len(weights), -1, 4)[:, :, BYTE_ORDER].reshape(len(weights), -1, 2, 2)
+
+
+def words_of(halves: Array) -> Array:
+    """int[...][2] -> int32[...]: the first value of each two in the lower half of a word."""
+    return np.ascontiguousarray(halves.astype(np.int16)).view(np.int32)[..., 0]
+
+
+def pairs_of(channels: Array) -> Array:
+    """[outputs][...] -> [pairs][2][...], an odd last one with zeros."""
+    even = np.pad(channels.astype(np.int64), [(0, len(channels) % 2)] + [(0, 0)] * (channels.ndim - 1))
+    return even.reshape(-1, 2, *channels.shape[1:])
+
+
+class _Conv(Variant):
+    """Three pixels and two channels at a time. The weights are a stream: for each pair of channels `body`, then the
+    constants of requantization."""
+
+    profile = Profile.arm_dsp
+    replaces = (CONV_2D_S8, FULLY_CONNECTED_S8)
+
+    @abstractmethod
+    def body(self, weights: Array, start: Array) -> Array | None:
+        """Start values and weights of each pair of channels, from int64[pairs][2][quads][2][2] and int64[pairs][2]."""
+
+    @abstractmethod
+    def takes(self, bounds: tuple[Array, Array], optimize: Optimize) -> bool:
+        """Whether sums in these bounds are for the kernel, and its weights for what `optimize` asks."""
+
+    def lower(self, step: PortableStep, low: Lowering) -> bool:
+        layer = layer_of(step)
+        if layer is None:
+            return False
+        rounding = packing.rounding(layer.scales, layer.quantized["output_offset"])
+        bounds = packing.sum_bounds(layer.weights.reshape(len(layer.start), -1), layer.start)
+        if rounding is None or not packing.within(bounds, packing.SUM_LIMIT):
+            return False
+        if not self.takes(bounds, low.target.optimize):
+            return False
+        weights = inputs_in_quads(layer.weights)
+        body = self.body(pairs_of(weights), pairs_of(layer.start))
+        if body is None:
+            return False
+        constants = pairs_of(np.stack([rounding.multipliers, rounding.offsets, rounding.shifts], axis=1))
+        stream = numerics.wrap32(np.hstack([body, constants.reshape(len(body), -1)]))
+        args = {name: layer.quantized[name] for name in ("low", "high")} | {
+            "window": layer.window,
+            "padding": layer.quantized.get("input_zero_point", 0),
+            "has_sign": packing.sign_matters(layer.quantized),
+        }
+        scratch = low.scratch(scratch_bytes(layer, weights.shape[1]))
+        low.step(self.kernels[0], args, [layer.input, low.constant(stream), layer.output, scratch])
+        return True
+
+
+def scratch_bytes(layer: Layer, quads: int) -> int:
+    """Of the patch, and of padded rows where a row of a window may not be a run of memory."""
+    runs = conv.stays_inside(layer.window) and layer.window["dilation_width"] == 1
+    return PIXELS * (8 * quads + (0 if runs else layer.weights.shape[2]))
+
+
+class ConvPair(_Conv):
+    """Weights at their own size: 16 bits hold 256 * w1 + w0, of two channels."""
+
+    kernels = (CONV_PAIR_S8,)
+
+    def takes(self, bounds: tuple[Array, Array], optimize: Optimize) -> bool:
+        lowest, highest = bounds
+        return optimize is not Optimize.speed and packing.within((lowest[1::2], highest[1::2]), UPPER_LIMIT)
+
+    def body(self, weights: Array, start: Array) -> Array | None:
+        both = 256 * weights[:, 1] + weights[:, 0]
+        if both.min() < -(1 << 15):  # weights of -128
+            return None
+        starts = np.stack([256 * start[:, 1] + start[:, 0], start[:, 0]], axis=1)
+        return np.hstack([starts, words_of(both).reshape(len(both), -1)])
+
+
+class ConvWide(_Conv):
+    """Weights of 16 bits, doubled as requantization wants sums."""
+
+    kernels = (CONV_WIDE_S8,)
+
+    def takes(self, bounds: tuple[Array, Array], optimize: Optimize) -> bool:  # noqa: ARG002
+        return True
+
+    def body(self, weights: Array, start: Array) -> Array | None:
+        words = words_of(2 * weights).transpose(0, 2, 3, 1)  # [pairs][quads][2][channel]
+        return np.hstack([2 * start[:, ::-1], words.reshape(len(words), -1)])
+
+
+VARIANTS = [ConvPair(), ConvWide()]
