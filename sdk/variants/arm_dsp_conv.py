@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from sdk import numerics
+from sdk.fixed_point import wrap32
 from sdk.graph import Array, DType
 from sdk.lower import Lowering, Value
 from sdk.ops import convolution as conv
 from sdk.ops.base import Kernel, read, write
 from sdk.ops.conv_2d import CONV_2D_S8
 from sdk.ops.fully_connected import FULLY_CONNECTED_S8
+from sdk.overlap import Overlap, window_ahead_bytes
 from sdk.program import Profile, Struct, embed, fields
 from sdk.target import Optimize
 from sdk.variants import packing
@@ -139,14 +140,18 @@ class _Conv(Variant):
         if body is None:
             return False
         constants = pairs_of(np.stack([rounding.multipliers, rounding.offsets, rounding.shifts], axis=1))
-        stream = numerics.wrap32(np.hstack([body, constants.reshape(len(body), -1)]))
+        stream = wrap32(np.hstack([body, constants.reshape(len(body), -1)])).astype(np.int32)
         args = {name: layer.quantized[name] for name in ("low", "high")} | {
             "window": layer.window,
             "padding": layer.quantized.get("input_zero_point", 0),
             "has_sign": packing.sign_matters(layer.quantized),
         }
         scratch = low.scratch(scratch_bytes(layer, weights.shape[1]))
-        low.step(self.kernels[0], args, [layer.input, low.constant(stream), layer.output, scratch])
+        ahead_bytes = window_ahead_bytes(
+            layer.window, *(layer.window[f"{side}_channels"] for side in ("input", "output"))
+        )
+        values = [layer.input, low.constant(stream), layer.output, scratch]
+        low.step(self.kernels[0], args, values, overlaps=[Overlap(0, 2, ahead_bytes)])
         return True
 
 

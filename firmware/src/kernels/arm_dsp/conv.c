@@ -8,6 +8,7 @@
  * (`wide`); (multiplier, offset, shift) of the lower channel and of the upper. sdk/variants/arm_dsp_conv.py makes it.
  */
 #include "../window.h"
+#include "simd.h"
 
 #define PIXELS 3u
 
@@ -78,34 +79,11 @@ DEFINE_BLOCK(pair_signed, PAIR_QUAD, PAIR_SPLIT, SIGNED, SIGNED_END)
 DEFINE_BLOCK(pair_unsigned, PAIR_QUAD, PAIR_SPLIT, UNSIGNED, UNSIGNED_END)
 DEFINE_BLOCK(wide_signed, WIDE_QUAD, WIDE_SPLIT, SIGNED, SIGNED_END)
 DEFINE_BLOCK(wide_unsigned, WIDE_QUAD, WIDE_SPLIT, UNSIGNED, UNSIGNED_END)
-
-static inline uint32_t even_bytes(uint32_t word) {
-    uint32_t halves;
-    __asm__("sxtb16 %0, %1" : "=r"(halves) : "r"(word));
-    return halves;
-}
-
-static inline uint32_t odd_bytes(uint32_t word) {
-    uint32_t halves;
-    __asm__("sxtb16 %0, %1, ror #8" : "=r"(halves) : "r"(word));
-    return halves;
-}
 #else
-static inline uint32_t even_bytes(uint32_t word) {
-    return ((uint32_t)(int8_t)word & 0xFFFFu) | (uint32_t)(int8_t)(word >> 16) << 16;
-}
-
-static inline uint32_t odd_bytes(uint32_t word) { return even_bytes(word >> 8); }
-
-/* sum + the products of both halves (SMLAD). */
-static int32_t two_products(uint32_t a, uint32_t b, int32_t sum) {
-    return sum + (int16_t)a * (int16_t)b + (int16_t)(a >> 16) * (int16_t)(b >> 16);
-}
-
 /* The output of the doubled sum x: with its sign, which only outputs below the zero point show (SMMLAR, SSAT). */
 static int8_t output_of(int32_t x, const int32_t *scale, bool has_sign) {
-    int32_t high = (int32_t)(((int64_t)x * scale[0] + (1ll << 31)) >> 32) + scale[1] + (has_sign ? x >> 31 : 0);
-    return (int8_t)ml_clamp(high >> (scale[2] & 31), -128, 127);
+    int32_t high = ml_smmlar(x, scale[0], scale[1]) + (has_sign ? x >> 31 : 0);
+    return (int8_t)ml_saturate_s8(high >> (scale[2] & 31));
 }
 
 ML_INLINE void any_block(const block *b, bool wide, bool has_sign) {
@@ -120,8 +98,8 @@ ML_INLINE void any_block(const block *b, bool wide, bool has_sign) {
             const uint32_t *x = b->patch + p;
             for (uint32_t i = 0; i < 2u * b->quads; i++, x += PIXELS) {
                 uint32_t word = (uint32_t)w[2 + (wide ? 2u * i + 1u : i)];
-                upper = two_products(word, *x, upper);
-                lower = two_products(wide ? (uint32_t)w[2 + 2u * i] : even_bytes(word), *x, lower);
+                upper = ml_smlad(word, *x, upper);
+                lower = ml_smlad(wide ? (uint32_t)w[2 + 2u * i] : ml_even_bytes(word), *x, lower);
             }
             upper = wide ? upper : (upper - lower) >> 7;
             lower = wide ? lower : (int32_t)((uint32_t)lower << 1);
@@ -139,12 +117,6 @@ static void pair_unsigned(const block *b) { any_block(b, false, false); }
 static void wide_signed(const block *b) { any_block(b, true, true); }
 static void wide_unsigned(const block *b) { any_block(b, true, false); }
 #endif
-
-static uint32_t word_at(const int8_t *from) {
-    uint32_t word;
-    __builtin_memcpy(&word, from, sizeof word); /* a load, at any address */
-    return word;
-}
 
 /* The `count` inputs at `from`, 1 to 3, filled up. */
 static uint32_t part_at(const int8_t *from, uint32_t count) {
@@ -189,14 +161,14 @@ static uint32_t *widen(const int8_t *const rows[PIXELS], uint32_t count, uint32_
     for (;; count -= 4, a += 4, b += 4, c += 4, to += 2u * PIXELS) {
         uint32_t x, y, z;
         if (count >= 4) {
-            x = word_at(a), y = word_at(b), z = word_at(c);
+            x = ml_load_word(a), y = ml_load_word(b), z = ml_load_word(c);
         } else if (count != 0) {
             x = part_at(a, count), y = part_at(b, count), z = part_at(c, count);
         } else {
             return to;
         }
-        to[0] = even_bytes(x), to[1] = even_bytes(y), to[2] = even_bytes(z);
-        to[3] = odd_bytes(x), to[4] = odd_bytes(y), to[5] = odd_bytes(z);
+        to[0] = ml_even_bytes(x), to[1] = ml_even_bytes(y), to[2] = ml_even_bytes(z);
+        to[3] = ml_odd_bytes(x), to[4] = ml_odd_bytes(y), to[5] = ml_odd_bytes(z);
         if (count < 4) {
             return to + 2u * PIXELS;
         }
