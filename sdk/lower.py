@@ -19,6 +19,7 @@ from sdk.graph import Array, DType, Graph, Node, Tensor
 from sdk.memory import arrange
 from sdk.ops import registry as shipped_registry
 from sdk.ops.base import Kernel, Registry, View, naming
+from sdk.order import reorder
 from sdk.overlap import Overlap
 from sdk.passes.complete_shapes import complete_shapes
 from sdk.plan import Plan
@@ -386,7 +387,7 @@ def _finish(graph: Graph, low: Lowering, registry: Registry) -> Lowered:
     if any(draft.target == END for draft in low.steps):
         outputs = _lasting(low, inputs, outputs)
     numbers = spare_copies(low, [*inputs, *outputs])
-    layout = arrange(low, outputs)
+    layout = _ordered(low, outputs)
 
     constants = Constants()
 
@@ -423,6 +424,17 @@ def _finish(graph: Graph, low: Lowering, registry: Registry) -> Lowered:
     infos = tuple(_info(draft, float_bounds, place) for draft in low.steps)
     bounds = tuple(float_bounds.get(i, (0.0, 0.0)) for i in lowered.outputs)
     return Lowered(graph.name, program, program.encode(), infos, layout, kernels, low.macs, bounds)
+
+
+def _ordered(low: Lowering, outputs: Sequence[Value]) -> Plan:
+    """The plan of the arena, after bringing the steps into another order where that makes it smaller."""
+    layout, steps = arrange(low, outputs), low.steps
+    low.steps = reorder(low, outputs) or steps
+    changed = arrange(low, outputs) if low.steps is not steps else layout
+    if changed.arena_bytes < layout.arena_bytes:
+        return changed
+    low.steps = steps
+    return layout
 
 
 def _lasting(low: Lowering, inputs: Sequence[Value], outputs: Sequence[Value]) -> list[Value]:

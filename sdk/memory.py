@@ -27,12 +27,12 @@ def _shares(steps: Sequence[Draft], first: Sequence[int], last: Sequence[int]) -
         if draft.overlaps:
             touched = {v.buffer for v in draft.values if v.region is Region.ARENA}
             pairs = [(a, b) for a in touched if last[a] == index for b in touched if b != a and first[b] == index]
-            shares = {pair: _share(draft, *pair) for pair in pairs}
+            shares = {pair: share_of(draft, *pair) for pair in pairs}
             found |= {pair: share for pair, share in shares.items() if share is not None}
     return found
 
 
-def _share(draft: Draft, dying: int, born: int) -> Share | None:
+def share_of(draft: Draft, dying: int, born: int) -> Share | None:
     """What `draft` allows for two buffers: that for each operand in the one and each in the other."""
     result: Share | None = None
     operands = [(i, v, draft.kernel.slots[i].written) for i, v in enumerate(draft.values) if v.region is Region.ARENA]

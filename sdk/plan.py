@@ -20,7 +20,8 @@ ATTEMPTS = 400  # orders tried where the greedy ones miss the lower bound
 WORK = 600_000  # pairs of buffers looked at in all these
 
 
-def _aligned(count: int) -> int:
+def aligned(count: int) -> int:
+    """`count` bytes, rounded up to what buffers are aligned to."""
     return -(-count // ALIGNMENT) * ALIGNMENT
 
 
@@ -37,7 +38,7 @@ class Buffer:
     @property
     def size(self) -> int:
         """Its bytes, rounded up to the alignment that every buffer starts at."""
-        return _aligned(self.bytes)
+        return aligned(self.bytes)
 
     def meets(self, other: Buffer) -> bool:
         """Whether both live at some step."""
@@ -62,7 +63,7 @@ class Share:
 
     def forbidden(self, dying: int, born: int) -> list[tuple[int, int]]:
         """The open intervals in which a buffer of `born` bytes may not begin before one of `dying` bytes."""
-        end = born if self.least is None else min(born, _aligned(self.least))
+        end = born if self.least is None else min(born, aligned(self.least))
         stops = sorted(e for e in self.exact if -dying < e < end and e % ALIGNMENT == 0)
         starts = [-dying, *stops]
         return [(low, high) for low, high in zip(starts, [*stops, end], strict=True) if low < high]
