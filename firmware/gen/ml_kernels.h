@@ -602,6 +602,18 @@ typedef struct ml_detection_postprocess_args {
 } ml_detection_postprocess_args;
 _Static_assert(sizeof(ml_detection_postprocess_args) == 52u, "ml_detection_postprocess_args");
 
+typedef struct ml_rnn_args {
+    uint32_t batches;
+    uint32_t steps;
+    uint32_t inputs;
+    uint32_t units;
+    uint32_t time_major;
+    uint32_t tanh;
+    float low;
+    float high;
+} ml_rnn_args;
+_Static_assert(sizeof(ml_rnn_args) == 32u, "ml_rnn_args");
+
 typedef struct ml_jump_args {
     uint32_t target;
 } ml_jump_args;
@@ -1260,6 +1272,11 @@ int32_t ml_reverse_sequence(const void *args, void *const *operands);
 ml_status ml_detection_postprocess_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_detection_postprocess_f32(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_detection_postprocess_f32 {192u, 52u, 8u, 248u, 0u, 0u, 43690u, 0u, ml_detection_postprocess_f32_check, ml_detection_postprocess_f32}
+
+/* rnn_f32: operands input, weights, recurrent, bias, hidden, output */
+ml_status ml_rnn_f32_check(const void *args, const ml_operand *operands);
+int32_t ml_rnn_f32(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_rnn_f32 {193u, 32u, 6u, 48u, 0u, 0u, 2730u, 0u, ml_rnn_f32_check, ml_rnn_f32}
 
 /* jump: operands  */
 ml_status ml_jump_check(const void *args, const ml_operand *operands);
