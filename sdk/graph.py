@@ -21,6 +21,8 @@ from sdk.errors import ModelError
 
 Array = npt.NDArray[Any]
 
+# They work by what they leave behind.
+WITHOUT_OUTPUTS = ("CALL_ONCE", "ASSIGN_VARIABLE", "IF", "WHILE")
 MAX_BYTES = 1 << 28  # what a program can address
 
 
@@ -243,6 +245,8 @@ class Graph:
         values = {i: self.tensors[i] for i in (*node.inputs, *node.outputs) if i is not None}
         if sum(tensor.bytes for tensor in values.values() if tensor.data is None) >= MAX_BYTES:
             raise ModelError(f"{node.label} has inputs and outputs of 256 MiB or more")
+        if not node.outputs and node.op not in WITHOUT_OUTPUTS and not node.op.startswith("CUSTOM:"):
+            raise ModelError(f"{node.label} has no output")
         for position, tensor_id in enumerate(node.outputs):
             known = tensor_id in made or tensor_id in node.outputs[:position]
             if known or self.tensors[tensor_id].data is not None:

@@ -74,7 +74,8 @@ def check_bias_scale(x: Tensor, weights: Tensor, bias: Tensor, y: Tensor) -> Non
 
 def bias_scales(x: Tensor, weights: Tensor, bias: Tensor) -> tuple[float, float]:
     """The scale of products of x and weights, and that of the bias that is added to them: 0 where it has none."""
-    assert weights.quantization is not None
+    if weights.quantization is None:
+        raise ModelError(f"tensor {weights.label} has no scale")
     product = float(np.float32(x.scale)) * float(np.float32(weights.quantization.scale[0]))
     return product, bias.quantization.scale[0] if bias.quantization is not None else 0.0
 
@@ -107,6 +108,8 @@ def activation_range(activation: int, y: Tensor) -> tuple[int, int]:
 
     Follows CalculateActivationRangeQuantized (tensorflow/lite/kernels/kernel_util.cc).
     """
+    if y.dtype not in ZERO_POINT_RANGE:
+        raise ModelError(f"its output {y.label} is {y.dtype.numpy_name}, which has no quantized range")
     low, high = ZERO_POINT_RANGE[y.dtype]
 
     def stored(real: float) -> int:

@@ -244,7 +244,7 @@ UNSOUND = {
     # Tensor at index 1 was optional but was expected
     "an input left out": (lambda: with_node(inputs=(0, None)), "ADD.* has no input 1"),
     # NumOutputs(node) != 1 (0 != 1)
-    "no output": (lambda: with_node(outputs=()), "MUL.*reads 't2'"),
+    "no output": (lambda: with_node(outputs=()), "ADD.* has no output"),
     "an output twice": (lambda: with_node(outputs=(2, 2)), "ADD.*writes 't2'.*already has a value"),
     # Tensor 2 is both input 1 and output 0
     "a cycle": (lambda: with_node(inputs=(0, 2)), "ADD.*reads 't2'.*cycle"),

@@ -70,6 +70,7 @@ class TransposeConv(Op):
     def check(self, view: View) -> None:
         x, weights = view.input(X), view.input(WEIGHTS)
         view.need(len(weights.shape) == 4, f"its weights {weights.label} have {len(weights.shape)} dimensions, not 4")
+        view.need(view.output().dtype is x.dtype, f"it makes {view.output().dtype.numpy_name} of {x.dtype.numpy_name}")
         window_of(view)
         outputs, _, _, inputs = weights.shape
         view.need(x.shape[3] == inputs, f"its weights take {inputs} channels, its input has {x.shape[3]}")
