@@ -70,17 +70,19 @@ static const int32_t *four_channels(const uintptr_t *taps, const uintptr_t *end,
 }
 #endif
 
-/* Where the taps of the window whose top left one is (top, left) lie, counted from `first`; outside the image, and for
- * what fills up the last pair, that is `padding`. */
+/* Where the taps of the window whose top left one is (top, left) lie, counted from `first`; outside the image
+ * that is `padding`. The last pair is filled up with the first tap, whose weight there is 0: it moves with the window.
+ */
 static void find_taps(const ml_window *w, uintptr_t image, uintptr_t first, uintptr_t padding, uint32_t top,
                       uint32_t left, uintptr_t *taps) {
+    const uintptr_t *start = taps;
     for (uint32_t ky = 0; ky < w->kernel_height; ky++, top += w->dilation_height) {
         for (uint32_t kx = 0, x = left; kx < w->kernel_width; kx++, x += w->dilation_width) {
             bool inside = top < w->input_height && x < w->input_width;
             *taps++ = (inside ? image + (top * w->input_width + x) * w->input_channels : padding) - first;
         }
     }
-    *taps = padding - first;
+    *taps = *start;
 }
 
 /* All channels of one pixel; some of the last four may be done already. */
