@@ -6,7 +6,8 @@
 
 Every output and every intermediate tensor that an oracle keeps is compared with both oracles where both take the model:
 over random inputs and, with `--data`, real ones. A model with state is called with them in succession, and its state is
-not put back in between. Without folders, $MICROLITH_CORPUS names one. Exit code 1 if any model differs.
+not put back in between. Without folders, $MICROLITH_CORPUS names one. Exit code 1 if any model differs, or failed on the
+way.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 from sdk.boards import Board, load_board
 from sdk.build import build
 from sdk.emit import emit
-from sdk.errors import FitError, InputError, SdkError
+from sdk.errors import FitError, InputError, ModelError, SdkError, UnsupportedError
 from sdk.flash import flash
 from sdk.graph import Array
 from sdk.inputs import random_samples, read_samples
@@ -65,7 +66,7 @@ class Row:
     """What became of one model. `oracles` maps each oracle to "exact", to where it differs, or to why it refuses."""
 
     model: str
-    verdict: str = "refused"  # refused, needs a custom operator, too large, unproven (no oracle), differs, exact
+    verdict: str = "failed"  # or refused, needs a custom operator, too large, unproven (no oracle), differs, exact
     reason: str = ""
     operators: dict[str, int] = field(default_factory=dict)
     arena_bytes: int = 0
@@ -91,12 +92,13 @@ def check_model(path: Path, board: Board, data: Path | None = None, count: int =
         _check(row, path, board, data, count)
     except FitError as error:
         row.verdict, row.reason = "too large", _line(error.message)
-    except SdkError as error:
-        row.reason = _line(error.message)
+    except (ModelError, UnsupportedError) as error:
+        row.verdict, row.reason = "refused", _line(error.message)
         missing = [op for op in row.operators if op.startswith("CUSTOM:") and op not in registry().ops]
         if missing and "--ops" in error.remedy:
-            row.verdict = "needs a custom operator"
-            row.reason = f"{', '.join(missing)}: {error.remedy}"
+            row.verdict, row.reason = "needs a custom operator", f"{', '.join(missing)}: {error.remedy}"
+    except SdkError as error:
+        row.reason = _line(error.message)
     return row
 
 
@@ -236,7 +238,7 @@ def main() -> int:
     print("\n".join(["", *summary(rows, board)]))
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
-    return 1 if any(row.verdict == "differs" for row in rows) else 0
+    return 1 if any(row.verdict in ("differs", "failed") for row in rows) else 0
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 
 from benchmarks import corpus
+from sdk.boards import Board
+from sdk.build import Image
+from sdk.errors import LinkError
 from sdk.graph import DType, Graph, Node, Tensor
 from sdk.inputs import random_samples
 from sdk.lower import lower
@@ -60,6 +63,18 @@ def test_what_differs_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert row.verdict == "differs"
     assert "step 0" in row.reason
     assert "is 99 on the device" in row.reason
+
+
+def test_a_device_that_is_lost_is_no_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lose(_board: Board, _image: Image) -> None:
+        raise LinkError("the device stopped answering")
+
+    shutil.copy(MODELS / "int8_float_io.tflite", tmp_path)
+    monkeypatch.setattr(corpus, "flash", lose)
+    monkeypatch.setattr(sys, "argv", ["corpus", str(tmp_path), "--json", str(tmp_path / "report.json")])
+    assert corpus.main() == 1
+    row = json.loads((tmp_path / "report.json").read_text())[0]
+    assert (row["verdict"], row["reason"]) == ("failed", "the device stopped answering")
 
 
 def look_up(indices: int, g: CaseGraph) -> Graph:
