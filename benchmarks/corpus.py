@@ -6,8 +6,8 @@
 
 Every output and every intermediate tensor that an oracle keeps is compared with both oracles where both take the model:
 over random inputs and, with `--data`, real ones. A model with state is called with them in succession, and its state is
-not put back in between. Without folders, $MICROLITH_CORPUS names one. Exit code 1 if any model differs, or failed on the
-way.
+not put back in between. Without folders, $MICROLITH_CORPUS names one. Exit code 1 if any model differs, or failed on
+the way.
 """
 
 from __future__ import annotations
