@@ -109,9 +109,12 @@ class Pool(Op):
                 yield _case(op, dtype, (1, 5, 6, 3), size, stride, padding)
             yield _case(op, dtype, (2, 7, 7, 17), (7, 7), (7, 7), VALID)
             yield _case(op, dtype, (1, 2, 9, 1), (5, 5), (1, 1), SAME)
+            yield _case(op, dtype, (2, 6, 5, 8), (3, 2), (2, 1), SAME)  # four channels in a word
+            yield _case(op, dtype, (1, 16, 17, 4), (16, 17), (1, 1), VALID)
             yield _case(op, dtype, (1, 1, 1, 2), (1, 1), (2, 2), SAME)
             for activation in (numerics.RELU, numerics.RELU6, numerics.RELU_N1_TO_1):
-                yield _case(op, dtype, (1, 4, 4, 2), (2, 2), (2, 2), VALID, activation)
+                for channels in (2, 4):
+                    yield _case(op, dtype, (1, 4, 4, channels), (2, 2), (2, 2), VALID, activation)
 
 
 class L2Pool(Pool):

@@ -10,6 +10,9 @@ typedef struct window {
     uint32_t rows, columns, step, row_step;
 } window;
 
+/* The core's own words, whatever wrote them. */
+typedef uint32_t __attribute__((may_alias)) word;
+
 typedef void (*pixel)(const ml_pool_2d_args *a, const window *w, void *output);
 
 /* Whether every window along one axis contains an input; then no position can overflow. */
@@ -58,24 +61,63 @@ static int32_t pool(const ml_pool_2d_args *a, void *const *operands, uint32_t by
     return 0;
 }
 
-/* Averages of integers, to the nearest, ties away from zero. */
-ML_INLINE void average(const ml_pool_2d_args *a, const window *w, void *output, uint32_t type) {
-    int32_t count = (int32_t)(w->rows * w->columns);
-    for (uint32_t c = 0; c < a->channels; c++) {
-        /* The sum of a uint8 model is that of the unsigned values: there is no negative one to round the other way. */
-        int32_t sum = a->unsigned_offset * count;
+/* Whether four neighbouring bytes of the window and of the output can be reached as one aligned word. */
+static bool has_words(const window *w, const void *output) {
+    return (((uintptr_t)w->first | (uintptr_t)output | w->step) & 3u) == 0;
+}
+
+/* Four channels of the first pixel of a row. */
+static const word *word_at(const window *w, uint32_t row, uint32_t channel) {
+    return (const word *)((const uint8_t *)w->first + channel + row * w->row_step);
+}
+
+/* To the nearest, ties away from zero. */
+static int32_t mean(const ml_pool_2d_args *a, int32_t sum, int32_t count) {
+    /* The sum of a uint8 model is that of the unsigned values: there is no negative one to round the other way. */
+    sum += a->unsigned_offset * count;
+    int32_t rounded = (sum + (sum > 0 ? count / 2 : -(count / 2))) / count - a->unsigned_offset;
+    return ml_clamp(rounded, a->low, a->high);
+}
+
+/* Averages of the channels from `c` on. */
+ML_INLINE void average(const ml_pool_2d_args *a, const window *w, uint32_t c, void *output, uint32_t type) {
+    for (; c < a->channels; c++) {
+        int32_t sum = 0;
         for (uint32_t row = 0, at = c; row < w->rows; row++, at = c + row * w->row_step) {
             for (uint32_t column = 0; column < w->columns; column++, at += w->step) {
                 sum += ml_load_integer(w->first, type, at);
             }
         }
-        int32_t mean = (sum + (sum > 0 ? count / 2 : -(count / 2))) / count - a->unsigned_offset;
-        ml_store_integer(output, type, c, ml_clamp(mean, a->low, a->high));
+        ml_store_integer(output, type, c, mean(a, sum, (int32_t)(w->rows * w->columns)));
     }
 }
 
-ML_INLINE void maximum(const ml_pool_2d_args *a, const window *w, void *output, uint32_t type) {
-    for (uint32_t c = 0; c < a->channels; c++) {
+/* Four channels at a time: their values, made positive, are added up in 16 bits each, which hold 256 of them. */
+static void average_s8(const ml_pool_2d_args *a, const window *w, void *output) {
+    uint32_t c = 0, count = w->rows * w->columns;
+    for (; has_words(w, output) && count <= 256u && c < a->channels; c += 4) {
+        uint32_t sums[2] = {0, 0};
+        for (uint32_t row = 0; row < w->rows; row++) {
+            const word *at = word_at(w, row, c);
+            for (uint32_t column = w->columns; column != 0; column--, at += w->step / 4u) {
+                uint32_t four = *at ^ 0x80808080u;
+                sums[0] += four & 0x00FF00FFu;
+                sums[1] += four >> 8 & 0x00FF00FFu;
+            }
+        }
+        for (uint32_t i = 0; i < 4; i++) {
+            int32_t sum = (int32_t)(sums[i & 1u] >> 8u * (i & 2u) & 0xFFFFu) - 128 * (int32_t)count;
+            ((int8_t *)output)[c + i] = (int8_t)mean(a, sum, (int32_t)count);
+        }
+    }
+    average(a, w, c, output, ML_S8);
+}
+
+static void average_s16(const ml_pool_2d_args *a, const window *w, void *output) { average(a, w, 0, output, ML_S16); }
+
+/* The largest of the channels from `c` on. */
+ML_INLINE void maximum(const ml_pool_2d_args *a, const window *w, uint32_t c, void *output, uint32_t type) {
+    for (; c < a->channels; c++) {
         int32_t most = INT32_MIN;
         for (uint32_t row = 0, at = c; row < w->rows; row++, at = c + row * w->row_step) {
             for (uint32_t column = 0; column < w->columns; column++, at += w->step) {
@@ -87,10 +129,37 @@ ML_INLINE void maximum(const ml_pool_2d_args *a, const window *w, void *output, 
     }
 }
 
-static void average_s8(const ml_pool_2d_args *a, const window *w, void *output) { average(a, w, output, ML_S8); }
-static void average_s16(const ml_pool_2d_args *a, const window *w, void *output) { average(a, w, output, ML_S16); }
-static void maximum_s8(const ml_pool_2d_args *a, const window *w, void *output) { maximum(a, w, output, ML_S8); }
-static void maximum_s16(const ml_pool_2d_args *a, const window *w, void *output) { maximum(a, w, output, ML_S16); }
+/* The larger of each two int8 of a and b. */
+static uint32_t larger_bytes(uint32_t a, uint32_t b) {
+#ifdef __ARM_FEATURE_SIMD32
+    uint32_t larger;
+    __asm__("ssub8 %0, %1, %2\n sel %0, %1, %2" : "=&r"(larger) : "r"(a), "r"(b));
+    return larger;
+#else
+    const uint32_t signs = 0x80808080u;
+    uint32_t magnitudes = (a | signs) - (b & ~signs); /* the sign of a byte: whether a's lower bits are not less */
+    uint32_t chosen = ((~a & b) | (~(a ^ b) & magnitudes)) & signs;
+    uint32_t mask = (chosen << 1) - (chosen >> 7);
+    return b ^ ((a ^ b) & mask);
+#endif
+}
+
+static void maximum_s8(const ml_pool_2d_args *a, const window *w, void *output) {
+    uint32_t c = 0, low = (uint8_t)a->low * 0x01010101u, high = (uint8_t)a->high * 0x01010101u;
+    for (; has_words(w, output) && c < a->channels; c += 4) {
+        uint32_t most = low;
+        for (uint32_t row = 0; row < w->rows; row++) {
+            const word *at = word_at(w, row, c);
+            for (uint32_t column = w->columns; column != 0; column--, at += w->step / 4u) {
+                most = larger_bytes(*at, most);
+            }
+        }
+        *(word *)((uint8_t *)output + c) = ~larger_bytes(~most, ~high);
+    }
+    maximum(a, w, c, output, ML_S8);
+}
+
+static void maximum_s16(const ml_pool_2d_args *a, const window *w, void *output) { maximum(a, w, 0, output, ML_S16); }
 
 static void average_f32(const ml_pool_2d_args *a, const window *w, void *output) {
     const float *first = w->first;
