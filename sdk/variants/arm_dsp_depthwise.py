@@ -135,8 +135,9 @@ def _is_3x3(window: dict[str, int]) -> bool:
 
 
 def _strips(rows: int, columns: int) -> int:
-    """About how many instructions outputs of `rows` strips of `columns` take: two strips at a time, and two columns."""
-    return -(-rows // 2) * (columns // 2 * 53 + columns % 2 * 28 + 35 + 17 * columns // 4)
+    """About how many instructions `rows` strips of `columns` outputs take, two strips and two columns at a time."""
+    pairs = -(-rows // 2)
+    return pairs * (columns // 2 * 53 + columns % 2 * 28 + 12) + (pairs + 1) * (17 * columns + 50) // CHANNELS
 
 
 def _words(pairs: Array) -> Array:

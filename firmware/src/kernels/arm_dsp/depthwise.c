@@ -8,11 +8,6 @@
 #define CHANNELS 4u /* at a time */
 #define MOST_TAPS 50u
 
-/* What a program has behind the weights of four channels, which are doubled. */
-typedef struct rounding {
-    int32_t multiplier, offset, shift;
-} rounding;
-
 static uint32_t pairs_of(const ml_window *w) { return ((uint32_t)w->kernel_height * w->kernel_width + 1u) / 2u; }
 
 ml_status ml_depthwise_s8_check(const void *args, const ml_operand *operands) {
@@ -26,47 +21,65 @@ ml_status ml_depthwise_s8_check(const void *args, const ml_operand *operands) {
     return sound ? ML_OK : ML_ERR_OPERAND;
 }
 
-/* Four channels of one pixel, `first` being those of the window's first tap; returns the constants of the next four. */
+/* One pixel's window: two taps for each pair, counted from its first, then what the loop over channels needs. */
+typedef struct table {
+    uintptr_t taps[MOST_TAPS + 2u];
+} table;
+
+/* Four channels after four, `first` to `last` being where the first of each begins in the window's first tap. Returns
+ * the constants of the next four. */
 #ifdef __ARM_FEATURE_DSP
-#define ROUNDED(sum, to)                                                                      \
-    "ldm r3!, {r8, r9, r10}\n smmlar r11, " sum ", r8, r9\n add r11, r11, " sum ", asr #31\n" \
-    "asr r11, r11, r10\n ssat r11, #8, r11\n strb r11, [%[output], " to "]\n"
-static const int32_t *four_channels(const uintptr_t *taps, const uintptr_t *end, uintptr_t first,
-                                    const int32_t *constants, int8_t *output) {
+/* clang-format off */
+#define ROUND(sum, to)                                                                            \
+    "ldm r3!, {r8, r9, r10}\n smmlar r11, " sum ", r8, r9\n add r11, r11, " sum ", asr #31\n"     \
+    "asr r11, r11, r10\n ssat r11, #8, r11\n strb r11, [r12, " to "]\n"
+static const int32_t *channels_of(table *t, uint32_t pairs, uintptr_t first, uintptr_t last, const int32_t *constants,
+                                  int8_t *output) {
+    uintptr_t *end = &t->taps[2u * pairs];
+    end[0] = (uintptr_t)t;
+    end[1] = last;
+    register uintptr_t *r0 __asm__("r0") = t->taps, *r1 __asm__("r1") = end, r2 __asm__("r2") = first;
     register const int32_t *r3 __asm__("r3") = constants;
-    __asm__ volatile("ldm r3!, {r4-r7}\n"
-                     "1: ldrd r8, r9, [%[taps]], #8\n ldr r8, [r8, %[first]]\n ldr r9, [r9, %[first]]\n"
-                     "pkhbt r10, r8, r9, lsl #16\n pkhtb r9, r9, r8, asr #16\n"
-                     "sxtb16 r8, r10\n sxtb16 r10, r10, ror #8\n ldrd r11, r12, [r3], #8\n"
-                     "smlad r4, r8, r11, r4\n smlad r5, r10, r12, r5\n"
-                     "sxtb16 r8, r9\n sxtb16 r9, r9, ror #8\n ldrd r11, r12, [r3], #8\n"
-                     "smlad r6, r8, r11, r6\n smlad r7, r9, r12, r7\n"
-                     "cmp %[taps], %[end]\n bne 1b\n" ROUNDED("r4", "#0") ROUNDED("r5", "#1") ROUNDED("r6", "#2")
-                         ROUNDED("r7", "#3")
-                     : "+r"(r3), [taps] "+r"(taps)
-                     : [end] "r"(end), [first] "r"(first), [output] "r"(output)
-                     : "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "cc", "memory");
+    register int8_t *r12 __asm__("r12") = output;
+    __asm__ volatile(
+        "0: ldm r3!, {r4-r7}\n"
+        "1: ldrd r8, r9, [r0], #8\n ldr r8, [r8, r2]\n ldr r9, [r9, r2]\n"
+        "pkhbt r10, r8, r9, lsl #16\n pkhtb r9, r9, r8, asr #16\n"
+        "sxtb16 r8, r10\n sxtb16 r10, r10, ror #8\n ldrd r11, lr, [r3], #8\n"
+        "smlad r4, r8, r11, r4\n smlad r5, r10, lr, r5\n"
+        "sxtb16 r8, r9\n sxtb16 r9, r9, ror #8\n ldrd r11, lr, [r3], #8\n"
+        "smlad r6, r8, r11, r6\n smlad r7, r9, lr, r7\n"
+        "cmp r0, r1\n bne 1b\n"
+        ROUND("r4", "#0") ROUND("r5", "#1") ROUND("r6", "#2") ROUND("r7", "#3")
+        "ldrd r0, r8, [r1]\n add r2, r2, #4\n add r12, r12, #4\n cmp r2, r8\n bls 0b\n"
+        : "+r"(r0), "+r"(r2), "+r"(r3), "+r"(r12)
+        : "r"(r1)
+        : "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "lr", "cc", "memory");
     return r3;
 }
+/* clang-format on */
 #else
-static const int32_t *four_channels(const uintptr_t *taps, const uintptr_t *end, uintptr_t first,
-                                    const int32_t *constants, int8_t *output) {
-    int32_t sums[CHANNELS];
-    memcpy(sums, constants, sizeof sums);
-    for (constants += CHANNELS; taps != end; taps += 2, constants += CHANNELS) {
-        uint32_t a = ml_load_word((const void *)(first + taps[0])), b = ml_load_word((const void *)(first + taps[1]));
-        uint32_t low = ml_lower_halves(a, b), high = ml_upper_halves(a, b);
-        sums[0] = ml_smlad(ml_even_bytes(low), (uint32_t)constants[0], sums[0]);
-        sums[1] = ml_smlad(ml_odd_bytes(low), (uint32_t)constants[1], sums[1]);
-        sums[2] = ml_smlad(ml_even_bytes(high), (uint32_t)constants[2], sums[2]);
-        sums[3] = ml_smlad(ml_odd_bytes(high), (uint32_t)constants[3], sums[3]);
+static const int32_t *channels_of(table *t, uint32_t pairs, uintptr_t first, uintptr_t last, const int32_t *constants,
+                                  int8_t *output) {
+    for (; first <= last; first += CHANNELS, output += CHANNELS) {
+        int32_t sums[CHANNELS];
+        memcpy(sums, constants, sizeof sums);
+        constants += CHANNELS;
+        for (uint32_t i = 0; i < 2u * pairs; i += 2, constants += CHANNELS) {
+            uint32_t a = ml_load_word((const void *)(first + t->taps[i]));
+            uint32_t b = ml_load_word((const void *)(first + t->taps[i + 1u]));
+            uint32_t low = ml_lower_halves(a, b), high = ml_upper_halves(a, b);
+            sums[0] = ml_smlad(ml_even_bytes(low), (uint32_t)constants[0], sums[0]);
+            sums[1] = ml_smlad(ml_odd_bytes(low), (uint32_t)constants[1], sums[1]);
+            sums[2] = ml_smlad(ml_even_bytes(high), (uint32_t)constants[2], sums[2]);
+            sums[3] = ml_smlad(ml_odd_bytes(high), (uint32_t)constants[3], sums[3]);
+        }
+        for (uint32_t i = 0; i < CHANNELS; i++, constants += 3) { /* multiplier, offset, shift */
+            int32_t y = ml_smmlar(sums[i], constants[0], constants[1]) + (sums[i] >> 31);
+            output[i] = (int8_t)ml_saturate_s8(y >> (constants[2] & 31));
+        }
     }
-    const rounding *r = (const rounding *)(const void *)constants;
-    for (uint32_t i = 0; i < CHANNELS; i++, r++) {
-        int32_t y = (ml_smmlar(sums[i], r->multiplier, r->offset) + (sums[i] >> 31)) >> (r->shift & 31);
-        output[i] = (int8_t)ml_saturate_s8(y);
-    }
-    return (const int32_t *)(const void *)r;
+    return constants;
 }
 #endif
 
@@ -86,14 +99,12 @@ static void find_taps(const ml_window *w, uintptr_t image, uintptr_t first, uint
 }
 
 /* All channels of one pixel; some of the last four may be done already. */
-static void all_channels(const ml_window *w, const uintptr_t *taps, uintptr_t first, const int32_t *constants,
-                         int8_t *output) {
-    const uintptr_t *end = taps + 2u * pairs_of(w);
-    uint32_t last = w->input_channels - CHANNELS;
-    for (uint32_t channel = 0; channel < last; channel += CHANNELS) {
-        constants = four_channels(taps, end, first + channel, constants, output + channel);
+static void all_channels(const ml_window *w, table *t, uintptr_t first, const int32_t *constants, int8_t *output) {
+    uint32_t pairs = pairs_of(w), last = w->input_channels - CHANNELS;
+    constants = channels_of(t, pairs, first, first + (last & ~3u), constants, output);
+    if ((last & 3u) != 0) {
+        channels_of(t, pairs, first + last, first + last, constants, output + last);
     }
-    four_channels(taps, end, first + last, constants, output + last);
 }
 
 /* Whether all of the `kernel` taps from `origin` on lie below `size`. */
@@ -102,7 +113,7 @@ static bool inside(uint32_t origin, uint32_t kernel, uint32_t dilation, uint32_t
 }
 
 static int8_t *one_image(const ml_window *w, uintptr_t image, void *const *operands, int8_t *output) {
-    uintptr_t taps[MOST_TAPS];
+    table t;
     uint32_t top = 0u - w->pad_top;
     for (uint32_t y = 0; y < w->output_height; y++, top += w->stride_height) {
         bool row_inside = inside(top, w->kernel_height, w->dilation_height, w->input_height);
@@ -112,10 +123,10 @@ static int8_t *one_image(const ml_window *w, uintptr_t image, void *const *opera
             uintptr_t first = image + (top * w->input_width + left) * w->input_channels;
             bool whole = row_inside && inside(left, w->kernel_width, w->dilation_width, w->input_width);
             if (!whole || !known) {
-                find_taps(w, image, first, (uintptr_t)operands[3], top, left, taps);
+                find_taps(w, image, first, (uintptr_t)operands[3], top, left, t.taps);
             }
             known = whole;
-            all_channels(w, taps, first, operands[1], output);
+            all_channels(w, &t, first, operands[1], output);
         }
     }
     return output;

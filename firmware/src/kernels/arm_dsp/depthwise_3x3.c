@@ -12,6 +12,7 @@
 
 /* One column of both row pairs; which pair is the upper one changes from one pair of output rows to the next. */
 typedef uint32_t column[CHANNELS][2];
+#define COLUMN_WORDS (2u * CHANNELS)
 
 /* What a program has for each channel. */
 typedef struct channel {
@@ -25,154 +26,103 @@ typedef struct strip {
     int8_t *output;
     int32_t row; /* from the upper output to the lower; 0 where there is none, which the upper one then overwrites */
     int32_t step; /* from an output to the next of its row */
-    const uint32_t *end; /* where the last two outputs' columns begin */
+    const uint32_t *end; /* of the columns where two outputs begin; if `odd`, one more output begins there */
+    const uint32_t *begin;
+    int32_t odd;
+    int32_t advance; /* from the end of these rows to the next two */
+    int32_t last; /* whether this is the last channel */
 } strip;
 
 #ifdef __ARM_FEATURE_DSP
+/* clang-format off */
 /* Registers: r0 strip, r1 column, r2-r7 taps, r8 and r9 sums of the upper and lower output, r10 and r11 of those to
- * their right, r12 and lr inputs, `upper` and `lower` pair. */
-#define SUMS(up, down, lower_taps, upper_taps, upper, lower, from_up, from_down) \
-    "smlad " up ", " lower_taps ", " upper ", " from_up "\n"                     \
-    "smlatb " down ", " upper ", " lower_taps ", " from_down "\n"                \
-    "smlabt " up ", " lower ", " upper_taps ", " up "\n"                         \
-    "smlad " down ", " upper_taps ", " lower ", " down "\n"
-#define SCALED(x) "smmlar " x ", " x ", r12, lr\n"
-#define SHIFTED(x) "asr " x ", " x ", r12\n ssat " x ", #8, " x "\n"
-#define FIELDS                                                                                         \
-    [scale] "i"(offsetof(strip, constants.multiplier)), [shift] "i"(offsetof(strip, constants.shift)), \
-        [output] "i"(offsetof(strip, output)), [start] "i"(offsetof(strip, constants.start)),          \
-        [row] "i"(offsetof(strip, row)), [step] "i"(offsetof(strip, step))
+ * their right, r12 and lr inputs: `p` the upper pair, `q` the lower. */
+#define UPPER(up, w01, w12, p, q, from) "smlad " up ", " w01 ", " p ", " from "\n smlabt " up ", " q ", " w12 ", " up "\n"
+#define LOWER(down, w01, w12, p, q, from) \
+    "smlatb " down ", " p ", " w01 ", " from "\n smlad " down ", " w12 ", " q ", " down "\n"
+#define LEFT(w01, w12, p, q) UPPER("r8", w01, w12, p, q, "r8") LOWER("r9", w01, w12, p, q, "r9")
+#define RIGHT(w01, w12, p, q) UPPER("r10", w01, w12, p, q, "r10") LOWER("r11", w01, w12, p, q, "r11")
+#define LOAD(at) "ldrd r12, lr, [r1" at "\n"
+#define SCALE(x) "smmlar " x ", " x ", r12, lr\n"
+#define SHIFT(x) "asr " x ", " x ", r12\n ssat " x ", #8, " x "\n"
 
-/* Outputs two by two up to the end, which must not be there yet. */
-#define TWO_COLUMNS(upper, lower)                                                                                                                  \
-    "ldm r0, {r2-r7}\n"                                                                                                                            \
-    "1: ldrd r12, lr, [r1], #32\n ldr r11, [r0, %[start]]\n" SUMS("r8", "r9", "r2", "r3", upper, lower, "r11", "r11") "ldrd r12, lr, [r1]\n" SUMS( \
-        "r8", "r9", "r4", "r5", upper, lower, "r8",                                                                                                \
-        "r9") "smlad r10, r2, " upper ", r11\n smlatb r11, " upper ", r2, r11\n"                                                                   \
-              "smlabt r10, " lower ", r3, r10\n smlad r11, r3, " lower ", r11\n"                                                                   \
-              "ldrd r12, lr, [r1, #32]\n" SUMS("r8", "r9", "r6", "r7", upper, lower, "r8", "r9")                                                   \
-                  SUMS("r10", "r11", "r4", "r5", upper, lower, "r10", "r11") "ldrd r12, lr, [r1, #64]\n" SUMS(                                     \
-                      "r10", "r11", "r6", "r7", upper, lower, "r10",                                                                               \
-                      "r11") "ldrd r12, lr, [r0, %[scale]]\n" SCALED("r8") SCALED("r9") SCALED("r10")                                              \
-                      SCALED("r11") "ldrd r12, lr, [r0, %[shift]]\n" SHIFTED("r8") SHIFTED("r9") SHIFTED("r10")                                    \
-                          SHIFTED("r11") "ldr r12, [r0, %[row]]\n strb r9, [lr, r12]\n strb r8, [lr]\n"                                            \
-                                         "ldrd r8, r9, [r0, %[step]]\n add lr, lr, r8\n strb r11, [lr, r12]\n strb "                               \
-                                         "r10, [lr]\n add lr, lr, r8\n"                                                                            \
-                                         "str lr, [r0, %[output]]\n add r1, r1, #32\n cmp r1, r9\n bne 1b\n"
+#define TWO_OUTPUTS(p, q)                                                                             \
+    LOAD("], #32") "ldr r11, [r0, %[start]]\n"                                                        \
+    UPPER("r8", "r2", "r3", p, q, "r11") LOWER("r9", "r2", "r3", p, q, "r11")                         \
+    LOAD("]") LEFT("r4", "r5", p, q)                                                                  \
+    UPPER("r10", "r2", "r3", p, q, "r11") LOWER("r11", "r2", "r3", p, q, "r11")                       \
+    LOAD(", #32]") LEFT("r6", "r7", p, q) RIGHT("r4", "r5", p, q)                                     \
+    LOAD(", #64]") RIGHT("r6", "r7", p, q)                                                            \
+    "ldrd r12, lr, [r0, %[multiplier]]\n" SCALE("r8") SCALE("r9") SCALE("r10") SCALE("r11")           \
+    "ldrd r12, lr, [r0, %[shift]]\n" SHIFT("r8") SHIFT("r9") SHIFT("r10") SHIFT("r11")                \
+    "ldr r12, [r0, %[row]]\n strb r9, [lr, r12]\n strb r8, [lr]\n"                                    \
+    "ldrd r8, r9, [r0, %[step]]\n add lr, lr, r8\n strb r11, [lr, r12]\n strb r10, [lr]\n"            \
+    "add lr, lr, r8\n str lr, [r0, %[output]]\n add r1, r1, #32\n cmp r1, r9\n"
 
-/* The last output of rows of odd length. */
-#define ONE_COLUMN(upper, lower)                                                                                               \
-    "ldm r0, {r2-r7}\n ldrd r12, lr, [r1]\n ldr r9, [r0, %[start]]\n" SUMS(                                                    \
-        "r8", "r9", "r2", "r3", upper, lower, "r9",                                                                            \
-        "r9") "ldrd r12, lr, [r1, #32]\n" SUMS("r8", "r9", "r4", "r5", upper, lower, "r8",                                     \
-                                               "r9") "ldrd r12, lr, [r1, #64]\n" SUMS("r8", "r9", "r6", "r7", upper,           \
-                                                                                      lower, "r8",                             \
-                                                                                      "r9") "ldrd r12, lr, [r0, "              \
-                                                                                            "%[scale]]\n" SCALED("r8") SCALED( \
-                                                                                                "r9") "ldrd r12, "             \
-                                                                                                      "lr, [r0, "              \
-                                                                                                      "%[shift]]"              \
-                                                                                                      "\n" SHIFTED(            \
-                                                                                                          "r"                  \
-                                                                                                          "8")                 \
-                                                                                                          SHIFTED(             \
-                                                                                                              "r"              \
-                                                                                                              "9") "l"         \
-                                                                                                                   "d"         \
-                                                                                                                   "r"         \
-                                                                                                                   " "         \
-                                                                                                                   "r"         \
-                                                                                                                   "1"         \
-                                                                                                                   "2"         \
-                                                                                                                   ","         \
-                                                                                                                   " "         \
-                                                                                                                   "["         \
-                                                                                                                   "r"         \
-                                                                                                                   "0"         \
-                                                                                                                   ","         \
-                                                                                                                   " "         \
-                                                                                                                   "%"         \
-                                                                                                                   "["         \
-                                                                                                                   "r"         \
-                                                                                                                   "o"         \
-                                                                                                                   "w"         \
-                                                                                                                   "]"         \
-                                                                                                                   "]"         \
-                                                                                                                   "\n "       \
-                                                                                                                   "s"         \
-                                                                                                                   "t"         \
-                                                                                                                   "r"         \
-                                                                                                                   "b"         \
-                                                                                                                   " "         \
-                                                                                                                   "r"         \
-                                                                                                                   "9"         \
-                                                                                                                   ","         \
-                                                                                                                   " "         \
-                                                                                                                   "["         \
-                                                                                                                   "l"         \
-                                                                                                                   "r"         \
-                                                                                                                   ","         \
-                                                                                                                   " "         \
-                                                                                                                   "r"         \
-                                                                                                                   "1"         \
-                                                                                                                   "2"         \
-                                                                                                                   "]"         \
-                                                                                                                   "\n "       \
-                                                                                                                   "s"         \
-                                                                                                                   "t"         \
-                                                                                                                   "r"         \
-                                                                                                                   "b"         \
-                                                                                                                   " "         \
-                                                                                                                   "r"         \
-                                                                                                                   "8"         \
-                                                                                                                   ","         \
-                                                                                                                   " "         \
-                                                                                                                   "["         \
-                                                                                                                   "l"         \
-                                                                                                                   "r"         \
-                                                                                                                   "]"         \
-                                                                                                                   "\n"
+#define ONE_OUTPUT(p, q)                                                                              \
+    LOAD("]") "ldr r9, [r0, %[start]]\n" UPPER("r8", "r2", "r3", p, q, "r9") LOWER("r9", "r2", "r3", p, q, "r9") \
+    LOAD(", #32]") LEFT("r4", "r5", p, q) LOAD(", #64]") LEFT("r6", "r7", p, q)                       \
+    "ldrd r12, lr, [r0, %[multiplier]]\n" SCALE("r8") SCALE("r9")                                     \
+    "ldrd r12, lr, [r0, %[shift]]\n" SHIFT("r8") SHIFT("r9")                                          \
+    "ldr r12, [r0, %[row]]\n strb r9, [lr, r12]\n strb r8, [lr]\n"
 
-#define RUN(code)                                                                                                      \
-    {                                                                                                                  \
-        register strip *r0 __asm__("r0") = s;                                                                          \
-        register const uint32_t *r1 __asm__("r1") = at;                                                                \
-        __asm__ volatile(code                                                                                          \
-                         : "+r"(r1)                                                                                    \
-                         : "r"(r0), FIELDS                                                                             \
-                         : "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory"); \
-        at = r1;                                                                                                       \
-    }
+#define STRIPS(p, q)                                                                                  \
+    "0: ldm r0, {r2-r7}\n ldrd r8, r1, [r0, %[end]]\n cmp r1, r8\n beq 2f\n"                          \
+    "1:" TWO_OUTPUTS(p, q) "bne 1b\n"                                                                 \
+    "2: ldr r8, [r0, %[odd]]\n cmp r8, #0\n beq 3f\n" ONE_OUTPUT(p, q)                                \
+    "3: ldrd r8, r9, [r0, %[advance]]\n ldr lr, [r0, %[output]]\n add lr, lr, r8\n"                   \
+    "str lr, [r0, %[output]]\n add r0, r0, %[size]\n cmp r9, #0\n beq 0b\n"
 
-static void outputs(strip *s, const uint32_t *at, uint32_t upper, bool odd) {
-    bool even = at != s->end;
+#define RUN(code)                                                                                     \
+    __asm__ volatile(code : "+r"(r0)                                                                  \
+                     : [start] "i"(offsetof(strip, constants.start)), [shift] "i"(offsetof(strip, constants.shift)), \
+                       [multiplier] "i"(offsetof(strip, constants.multiplier)), [row] "i"(offsetof(strip, row)),     \
+                       [output] "i"(offsetof(strip, output)), [step] "i"(offsetof(strip, step)),      \
+                       [end] "i"(offsetof(strip, end)), [odd] "i"(offsetof(strip, odd)),              \
+                       [advance] "i"(offsetof(strip, advance)), [size] "i"(sizeof(strip))             \
+                     : "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory")
+/* clang-format on */
+
+static void outputs(strip *strips, uint32_t upper) {
+    register strip *r0 __asm__("r0") = strips;
     if (upper == 0) {
-        if (even) RUN(TWO_COLUMNS("r12", "lr"))
-        if (odd) RUN(ONE_COLUMN("r12", "lr"))
+        RUN(STRIPS("r12", "lr"));
     } else {
-        if (even) RUN(TWO_COLUMNS("lr", "r12"))
-        if (odd) RUN(ONE_COLUMN("lr", "r12"))
+        RUN(STRIPS("lr", "r12"));
     }
 }
 #else
-static int8_t finished(const strip *s, int32_t sum) {
-    const channel *c = &s->constants;
+static int8_t finished(const channel *c, int32_t sum) {
     return (int8_t)ml_saturate_s8(ml_smmlar(sum, c->multiplier, c->offset) >> (c->shift & 31));
 }
 
-/* The outputs from column `at` on; `upper` says which row pair is the upper one. */
-static void outputs(strip *s, const uint32_t *at, uint32_t upper, bool odd) {
-    for (const uint32_t *end = s->end + (odd ? sizeof(column) / 4u : 0); at < end; at += sizeof(column) / 4u) {
-        int32_t up = s->constants.start, down = s->constants.start;
-        const uint32_t *pair = at;
-        for (uint32_t i = 0; i < 6; i += 2, pair += sizeof(column) / 4u) {
-            uint32_t first = pair[upper], second = pair[1u - upper];
-            up = ml_smlabt(second, s->constants.taps[i + 1], ml_smlad(s->constants.taps[i], first, up));
-            down = ml_smlad(s->constants.taps[i + 1], second, ml_smlabt(s->constants.taps[i], first, down));
+/* One output of either row. */
+static void two_outputs(const strip *s, const uint32_t *pair, uint32_t upper) {
+    const channel *c = &s->constants;
+    int32_t up = c->start, down = c->start;
+    for (uint32_t i = 0; i < 6; i += 2, pair += COLUMN_WORDS) {
+        uint32_t p = pair[upper], q = pair[1u - upper];
+        up = ml_smlabt(q, c->taps[i + 1], ml_smlad(c->taps[i], p, up));
+        down = ml_smlad(c->taps[i + 1], q, ml_smlabt(c->taps[i], p, down));
+    }
+    s->output[s->row] = finished(c, down);
+    s->output[0] = finished(c, up);
+}
+
+/* The outputs of all strips; `upper` says which row pair is the upper one. */
+static void outputs(strip *s, uint32_t upper) {
+    for (;; s++) {
+        const uint32_t *at = s->begin;
+        for (; at != s->end; at += COLUMN_WORDS, s->output += s->step) {
+            two_outputs(s, at, upper);
         }
-        s->output[s->row] = finished(s, down);
-        s->output[0] = finished(s, up);
-        s->output += s->step;
+        if (s->odd) {
+            two_outputs(s, at, upper);
+        }
+        s->output += s->advance;
+        if (s->last) {
+            return;
+        }
     }
 }
 #endif
@@ -184,7 +134,7 @@ typedef struct line {
 
 /* Two rows of four channels become a pair in each column. */
 static void pack(line a, line b, uint32_t count, uint32_t *to) {
-    for (; count != 0; count--, a.pixel += a.step, b.pixel += b.step, to += sizeof(column) / 4u) {
+    for (; count != 0; count--, a.pixel += a.step, b.pixel += b.step, to += COLUMN_WORDS) {
         uint32_t above = ml_load_word(a.pixel), below = ml_load_word(b.pixel);
         uint32_t low = ml_lower_halves(above, below), high = ml_upper_halves(above, below);
         to[0] = ml_even_bytes(low);
@@ -216,7 +166,7 @@ static void pack_pair(const image *m, uint32_t row, uint32_t first_channel, uint
     uint32_t room = m->output_columns + 2u, before = ML_MIN(m->pad_columns, room);
     uint32_t count = ML_MIN(m->columns, room - before);
     pack(row_of(m, row, first_channel), row_of(m, row + 1u, first_channel), count,
-         m->packed + before * (sizeof(column) / 4u) + pair);
+         m->packed + before * COLUMN_WORDS + pair);
 }
 
 static void pad_columns(const image *m) {
@@ -226,26 +176,35 @@ static void pad_columns(const image *m) {
     }
 }
 
-/* Channels `first` to 3 of those from `first_channel` on. */
-static void four_channels(const image *m, const channel *constants, uint32_t first_channel, uint32_t first) {
-    strip strips[CHANNELS];
-    uint32_t two_columns = (m->output_columns & ~1u) * (sizeof(column) / 4u);
-    for (uint32_t i = first; i < CHANNELS; i++) {
-        strips[i].constants = constants[first_channel + i];
-        strips[i].step = (int32_t)m->output_column_bytes;
-        strips[i].end = m->packed + two_columns + 2u * i;
+/* Sets up the strips of channels `first` to 3 of those from `first_channel` on, at their first rows. */
+static void set_up(const image *m, const channel *constants, uint32_t first_channel, uint32_t first, strip *strips) {
+    uint32_t even = m->output_columns & ~1u;
+    for (uint32_t i = first; i < CHANNELS; i++, strips++) {
+        strips->constants = constants[first_channel + i];
+        strips->output = m->output + first_channel + i;
+        strips->row = (int32_t)m->output_row_bytes;
+        strips->step = (int32_t)m->output_column_bytes;
+        strips->begin = m->packed + 2u * i;
+        strips->end = strips->begin + even * COLUMN_WORDS;
+        strips->odd = (int32_t)(m->output_columns - even);
+        strips->advance = (int32_t)(2u * m->output_row_bytes - even * m->output_column_bytes);
+        strips->last = i == CHANNELS - 1u;
     }
+}
+
+/* All outputs of these channels. */
+static void some_channels(const image *m, const channel *constants, uint32_t first_channel, uint32_t first) {
+    strip strips[CHANNELS];
+    set_up(m, constants, first_channel, first, strips);
     uint32_t row = 0u - m->pad_rows;
-    int8_t *output = m->output + first_channel;
     pack_pair(m, row, first_channel, 0);
-    for (uint32_t y = 0, upper = 0; y < m->output_rows; y += 2, upper ^= 1u, output += 2u * m->output_row_bytes) {
+    for (uint32_t y = 0, upper = 0; y < m->output_rows; y += 2, upper ^= 1u) {
         row += 2;
         pack_pair(m, row, first_channel, upper ^ 1u);
-        for (uint32_t i = first; i < CHANNELS; i++) {
-            strips[i].output = output + i;
-            strips[i].row = y + 1u < m->output_rows ? (int32_t)m->output_row_bytes : 0;
-            outputs(&strips[i], m->packed + 2u * i, upper, (m->output_columns & 1u) != 0);
+        for (uint32_t i = 0; y + 1u == m->output_rows && i < CHANNELS - first; i++) {
+            strips[i].row = 0;
         }
+        outputs(strips, upper);
     }
 }
 
@@ -290,7 +249,7 @@ int32_t ml_depthwise_3x3_s8(const void *args, void *const *operands) {
     for (uint32_t batch = 0; batch < a->window.batches; batch++) {
         for (uint32_t first = 0; first < channels; first += CHANNELS) {
             uint32_t done = first + CHANNELS > channels ? first + CHANNELS - channels : 0; /* of the last four */
-            four_channels(&m, operands[1], first - done, done);
+            some_channels(&m, operands[1], first - done, done);
         }
         m.input += a->window.input_height * a->window.input_width * channels;
         m.output += a->window.output_height * a->window.output_width * channels;
