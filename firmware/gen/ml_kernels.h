@@ -357,11 +357,11 @@ typedef struct ml_compare_args {
 } ml_compare_args;
 _Static_assert(sizeof(ml_compare_args) == 112u, "ml_compare_args");
 
-typedef struct ml_compare_f32_args {
+typedef struct ml_compare_plain_args {
     uint32_t shape[18];
     uint32_t truth;
-} ml_compare_f32_args;
-_Static_assert(sizeof(ml_compare_f32_args) == 76u, "ml_compare_f32_args");
+} ml_compare_plain_args;
+_Static_assert(sizeof(ml_compare_plain_args) == 76u, "ml_compare_plain_args");
 
 typedef struct ml_logical_args {
     uint32_t shape[18];
@@ -1277,6 +1277,11 @@ int32_t ml_detection_postprocess_f32(const void *args, void *const *operands);
 ml_status ml_rnn_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_rnn_f32(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_rnn_f32 {193u, 32u, 6u, 48u, 0u, 0u, 2730u, 0u, ml_rnn_f32_check, ml_rnn_f32}
+
+/* compare_s64: operands a, b, output */
+ml_status ml_compare_s64_check(const void *args, const ml_operand *operands);
+int32_t ml_compare_s64(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_compare_s64 {194u, 76u, 3u, 4u, 0u, 0u, 15u, 0u, ml_compare_s64_check, ml_compare_s64}
 
 /* jump: operands  */
 ml_status ml_jump_check(const void *args, const ml_operand *operands);

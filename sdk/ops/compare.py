@@ -33,7 +33,7 @@ ARGS = Struct(
         *fields("i", "offset_a", "multiplier_a", "right_shift_a", "offset_b", "multiplier_b", "right_shift_b"),
     ),
 )
-F32_ARGS = Struct("ml_compare_f32_args", (broadcast.walk_field(2), *fields("I", "truth")))
+PLAIN_ARGS = Struct("ml_compare_plain_args", (broadcast.walk_field(2), *fields("I", "truth")))
 LOGICAL_ARGS = Struct("ml_logical_args", (broadcast.walk_field(2), *fields("I", "needed")))
 
 
@@ -43,7 +43,8 @@ def _kernel(name: str, number: int, args: Struct, dtype: DType) -> Kernel:
 
 # Its inputs' type is an argument; the kernel checks their alignment itself.
 COMPARE = _kernel("compare", 81, ARGS, DType.INT8)
-COMPARE_F32 = _kernel("compare_f32", 82, F32_ARGS, DType.FLOAT32)
+COMPARE_F32 = _kernel("compare_f32", 82, PLAIN_ARGS, DType.FLOAT32)
+COMPARE_S64 = _kernel("compare_s64", 0xC2, PLAIN_ARGS, DType.INT64)
 LOGICAL = _kernel("logical", 83, LOGICAL_ARGS, DType.BOOL)
 
 SCALED = (DType.INT8, DType.UINT8)
@@ -52,15 +53,15 @@ EQUALITIES = ("EQUAL", "NOT_EQUAL")
 
 class Compare(Op):
     names = tuple(TRUTH)
-    kernels = (COMPARE, COMPARE_F32)
-    types = ("int8", "uint8", "int32", "float32", "EQUAL, NOT_EQUAL: bool")
+    kernels = (COMPARE, COMPARE_F32, COMPARE_S64)
+    types = ("int8", "uint8", "int32", "int64", "float32", "EQUAL, NOT_EQUAL: bool")
 
     def check(self, view: View) -> None:
         a, b, y = view.input(0), view.input(1), view.output()
         view.need(a.dtype is b.dtype, f"its inputs are {a.dtype.numpy_name} and {b.dtype.numpy_name}")
         view.need(y.dtype is DType.BOOL, f"its output is {y.dtype.numpy_name}, not bool")
         broadcast.check(view, (a, b))
-        plain = (DType.INT32, DType.FLOAT32, *((DType.BOOL,) if view.node.op in EQUALITIES else ()))
+        plain = (DType.INT32, DType.INT64, DType.FLOAT32, *((DType.BOOL,) if view.node.op in EQUALITIES else ()))
         if a.dtype not in (*SCALED, *plain):
             raise view.unsupported(f"has no kernel for {view.dtypes()}")
         if a.dtype in SCALED:
@@ -70,8 +71,9 @@ class Compare(Op):
         x = view.input(0)
         shape, values, in_place = arithmetic.operands(view, low)
         args: dict[str, Any] = {"shape": shape, "truth": TRUTH[view.node.op]}
-        if x.dtype is DType.FLOAT32:
-            low.step(COMPARE_F32, args, values, in_place=in_place)
+        if x.dtype in (DType.FLOAT32, DType.INT64):
+            kernel = COMPARE_F32 if x.dtype is DType.FLOAT32 else COMPARE_S64
+            low.step(kernel, args, values, in_place=in_place)
             return
         args |= {"type": (DType.INT8 if x.dtype is DType.BOOL else x.dtype).number, "left_shift": LEFT_SHIFT}
         args["scaled"] = int(x.dtype is DType.INT8)
@@ -85,7 +87,13 @@ class Compare(Op):
 
     def cases(self) -> Iterator[Case]:
         for op in self.names:
-            for dtype in (*SCALED, DType.INT32, DType.FLOAT32, *((DType.BOOL,) if op in EQUALITIES else ())):
+            for dtype in (
+                *SCALED,
+                DType.INT32,
+                DType.INT64,
+                DType.FLOAT32,
+                *((DType.BOOL,) if op in EQUALITIES else ()),
+            ):
                 for a, b in arithmetic.BROADCASTS[:7:2]:
                     values = _values(a, b, dtype)
                     yield arithmetic.binary_case(op, dtype, a, b, activation=None, target=DType.BOOL, values=values)
@@ -101,7 +109,9 @@ def _values(a: tuple[int, ...], b: tuple[int, ...], dtype: DType) -> list[tuple[
     rng = np.random.default_rng(7)
     middle = 128 if dtype is DType.UINT8 else 0
     low, high = (0, 2) if dtype is DType.BOOL else (middle - 3, middle + 4)
-    return [tuple(rng.integers(low, high, shape).astype(dtype.numpy) for shape in (a, b)) for _ in range(2)]
+    # Values of 64 bits differ in their upper halves alone.
+    scale = 1 << 40 if dtype is DType.INT64 else 1
+    return [tuple((rng.integers(low, high, shape) * scale).astype(dtype.numpy) for shape in (a, b)) for _ in range(2)]
 
 
 class Logical(Op):

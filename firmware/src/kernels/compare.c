@@ -44,7 +44,7 @@ int32_t ml_compare(const void *args, void *const *operands) {
 }
 
 static void row_f32(const void *args, const ml_row *row) {
-    const ml_compare_f32_args *p = args;
+    const ml_compare_plain_args *p = args;
     const float *a = row->in[0], *b = row->in[1];
     uint8_t *out = row->out;
     for (uint32_t i = 0; i < row->count; i++, a += row->step[0], b += row->step[1]) {
@@ -56,13 +56,36 @@ static void row_f32(const void *args, const ml_row *row) {
 static const uint8_t sizes_f32[] = {4, 4, 1};
 
 ml_status ml_compare_f32_check(const void *args, const ml_operand *operands) {
-    const ml_compare_f32_args *a = args;
+    const ml_compare_plain_args *a = args;
     return ml_walk_check(a->shape, 2, sizes_f32, operands);
 }
 
 int32_t ml_compare_f32(const void *args, void *const *operands) {
-    const ml_compare_f32_args *a = args;
+    const ml_compare_plain_args *a = args;
     ml_walk(a->shape, 2, sizes_f32, args, operands, row_f32);
+    return 0;
+}
+
+static void row_s64(const void *args, const ml_row *row) {
+    const ml_compare_plain_args *p = args;
+    const int64_t *a = row->in[0], *b = row->in[1];
+    uint8_t *out = row->out;
+    for (uint32_t i = 0; i < row->count; i++, a += row->step[0], b += row->step[1]) {
+        uint32_t found = *a < *b ? IS_LESS : *a == *b ? IS_EQUAL : IS_GREATER;
+        out[i] = (uint8_t)((p->truth >> found) & 1u);
+    }
+}
+
+static const uint8_t sizes_s64[] = {8, 8, 1};
+
+ml_status ml_compare_s64_check(const void *args, const ml_operand *operands) {
+    const ml_compare_plain_args *a = args;
+    return ml_walk_check(a->shape, 2, sizes_s64, operands);
+}
+
+int32_t ml_compare_s64(const void *args, void *const *operands) {
+    const ml_compare_plain_args *a = args;
+    ml_walk(a->shape, 2, sizes_s64, args, operands, row_s64);
     return 0;
 }
 
