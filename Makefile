@@ -36,7 +36,7 @@ bench: tools ## measure the example model on an emulated board
 
 fuzz: tools ## damage models for an hour or so, with the code's coverage as a guide (FUZZ_RUNS=200000)
 	@$(python) -c 'import atheris' 2>/dev/null || $(python) -m pip install --quiet --editable '.[fuzz]'
-	@mkdir -p build/fuzz
+	@mkdir -p build/fuzz/corpus
 	@cd build/fuzz && ../../$(python) ../../tests/fuzz_models.py -runs=$(FUZZ_RUNS) corpus
 
 clean: ## remove everything that make has put into this directory
