@@ -13,11 +13,13 @@ from sdk.ops.base import Kernel, read, write
 from sdk.ops.depthwise_conv_2d import DEPTHWISE_CONV_2D_S8
 from sdk.overlap import Overlap, window_ahead_bytes
 from sdk.program import Profile, Struct, embed, fields
+from sdk.target import Optimize
 from sdk.variants import packing
 from sdk.variants.base import PortableStep, Variant
 
 CHANNELS = 4  # at a time
 MOST_TAPS = 49
+COMMON_SHIFT, MAX_EXPONENT = 12, 8  # weights of 8 bits times 2^8 fit 16
 COLUMN_BYTES = 32  # of two row pairs of as many channels
 
 ARGS_3X3 = Struct(
@@ -28,18 +30,16 @@ ARGS_3X3 = Struct(
         *fields("H", "along_height"),  # whether strips of outputs go down the columns of the image
     ),
 )
-DEPTHWISE_3X3_S8 = Kernel(
-    "depthwise_3x3_s8",
-    0x140,
-    "arm_dsp/depthwise_3x3.c",
-    ARGS_3X3,
-    (
-        read("input", DType.INT8),
-        read("constants", DType.INT32),  # for each channel: taps[6], start, multiplier, offset, shift
-        write("output", DType.INT8),
-        write("packed", DType.INT32),
-    ),
-    Profile.arm_dsp,
+SLOTS_3X3 = (
+    read("input", DType.INT8),
+    read("constants", DType.INT32),  # for each channel: taps[6], start, multiplier, offset, shift
+    write("output", DType.INT8),
+    write("packed", DType.INT32),
+)
+DEPTHWISE_3X3_S8 = Kernel("depthwise_3x3_s8", 0x140, "arm_dsp/depthwise_3x3.c", ARGS_3X3, SLOTS_3X3, Profile.arm_dsp)
+# For channels that can all have COMMON_SHIFT: an instruction less an output.
+DEPTHWISE_3X3_COMMON_S8 = Kernel(
+    "depthwise_3x3_common_s8", 0x143, "arm_dsp/depthwise_3x3.c", ARGS_3X3, SLOTS_3X3, Profile.arm_dsp
 )
 DEPTHWISE_S8 = Kernel(
     "depthwise_s8",
@@ -61,7 +61,7 @@ class Depthwise3x3(Variant):
     """Stride 1; outputs clamped to their zero point or above."""
 
     profile = Profile.arm_dsp
-    kernels = (DEPTHWISE_3X3_S8,)
+    kernels = (DEPTHWISE_3X3_COMMON_S8, DEPTHWISE_3X3_S8)
     replaces = (DEPTHWISE_CONV_2D_S8,)
 
     def lower(self, step: PortableStep, low: Lowering) -> bool:
@@ -71,15 +71,18 @@ class Depthwise3x3(Variant):
         window, channels = layer.window, layer.window["input_channels"]
         height, width = window["output_height"], window["output_width"]
         along_height = _strips(width, height) < _strips(height, width)
-        weights = layer.weights.reshape(channels, 3, 3)
+        common = None if low.target.optimize is Optimize.size else _common(layer)
+        weights, finish = common or (2 * layer.weights, layer.finish)
+        weights = weights.reshape(channels, 3, 3)
         taps = _taps(weights if along_height else weights.transpose(0, 2, 1))
-        constants = np.column_stack([taps, layer.finish]).astype(np.int32)
+        constants = np.column_stack([taps, finish]).astype(np.int32)
         columns = 2 + (height if along_height else width)
         values = [step.values[0], low.constant(constants), step.values[3], low.scratch(columns * COLUMN_BYTES)]
         args = {"window": window, "zero_point": layer.zero_point, "along_height": int(along_height)}
         same = all(window[f"input_{axis}"] == window[f"output_{axis}"] for axis in ("height", "width"))
         one = window["pad_top"] == window["pad_left"] == 1
-        low.step(DEPTHWISE_3X3_S8, args, values, in_place=[(0, 2)] if same and one else [])
+        kernel = DEPTHWISE_3X3_COMMON_S8 if common else DEPTHWISE_3X3_S8
+        low.step(kernel, args, values, in_place=[(0, 2)] if same and one else [])
         return True
 
 
@@ -104,17 +107,26 @@ class Depthwise(Variant):
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer that both kernels take: as many outputs as inputs, and these not clamped."""
+    """A layer that these kernels take: as many outputs as inputs, and these not clamped."""
 
     window: dict[str, int]
     zero_point: int
-    weights: Array  # int64[channels][taps], doubled
-    finish: Array  # int64[channels][4]: start, doubled; multiplier, offset, shift
+    output_offset: int
+    weights: Array  # int64[channels][taps]
+    start: Array  # int64[channels]
+    scales: Array  # int32[channels][2]
+    rounding: packing.Rounding
+
+    @property
+    def finish(self) -> Array:
+        """int64[channels][4]: start, doubled as weights are; multiplier, offset, shift."""
+        rounding = self.rounding
+        return np.column_stack([2 * self.start, rounding.multipliers, rounding.offsets, rounding.shifts])
 
 
 def _layer(step: PortableStep) -> Layer | None:
     shape, quantized = step.args["shape"], step.args["quantized"]
-    window, zero_point = shape["window"], quantized["input_zero_point"]
+    window, zero_point, output_offset = shape["window"], quantized["input_zero_point"], quantized["output_offset"]
     channels = window["input_channels"]
     whole = (quantized["low"], quantized["high"]) == (-128, 127)
     if shape["depth_multiplier"] != 1 or channels < CHANNELS or not whole:
@@ -122,11 +134,20 @@ def _layer(step: PortableStep) -> Layer | None:
     weights = step.constant(1).reshape(-1, channels).T.astype(np.int64)
     start = step.constant(2) - zero_point * weights.sum(axis=1)
     scales = packing.channel_scales(step.constant(4), channels)
-    rounding = packing.rounding(scales, quantized["output_offset"])
+    rounding = packing.rounding(scales, output_offset)
     if rounding is None or not packing.within(packing.sum_bounds(weights, start), packing.SUM_LIMIT):
         return None
-    finish = np.column_stack([2 * start, rounding.multipliers, rounding.offsets, rounding.shifts])
-    return Layer(window, zero_point, 2 * weights, finish)
+    return Layer(window, zero_point, output_offset, weights, start, scales, rounding)
+
+
+def _common(layer: Layer) -> tuple[Array, Array] | None:
+    """Weights and `finish` for `COMMON_SHIFT`, where all channels allow it."""
+    bounds = packing.sum_bounds(layer.weights, layer.start)
+    common = packing.common_shift(layer.scales, layer.output_offset, bounds, MAX_EXPONENT, COMMON_SHIFT)
+    if common is None:
+        return None
+    finish = np.column_stack([layer.start << common.exponents, common.multipliers, common.offsets, common.shifts])
+    return layer.weights << common.exponents[:, np.newaxis], finish
 
 
 def _is_3x3(window: dict[str, int]) -> bool:
@@ -155,11 +176,11 @@ def _taps(weights: Array) -> Array:
 def _blocks(layer: Layer) -> Array:
     """The constants of each four channels; the last four begin where they end with the last channel."""
     channels, taps = layer.weights.shape
-    pairs = _words(np.pad(layer.weights, ((0, 0), (0, taps % 2))).reshape(channels, -1, 2))
-    parts = []
+    pairs = _words(np.pad(2 * layer.weights, ((0, 0), (0, taps % 2))).reshape(channels, -1, 2))
+    finish, parts = layer.finish, []
     for first in range(0, channels, CHANNELS):
         four = slice(min(first, channels - CHANNELS), min(first + CHANNELS, channels))
-        parts += [layer.finish[four, 0], pairs[four].T, layer.finish[four, 1:]]
+        parts += [finish[four, 0], pairs[four].T, finish[four, 1:]]
     constants: Array = np.concatenate([part.reshape(-1) for part in parts]).astype(np.int32)
     return constants
 

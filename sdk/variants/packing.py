@@ -78,16 +78,17 @@ class CommonShift(Rounding):
 
 
 def common_shift(
-    scales: Array, output_offset: int, bounds: tuple[Array, Array], max_exponent: int
+    scales: Array, output_offset: int, bounds: tuple[Array, Array], max_exponent: int, shift: int | None = None
 ) -> CommonShift | None:
-    """Constants with the smallest common shift that all channels allow; exponents are 2 to `max_exponent`. None where
-    scales are too different, or x * 2^exponent exceeds 32 bits. `bounds`: of x, see `sum_bounds`."""
+    """Constants with this common shift, or with the smallest that all channels allow; exponents are 2 to
+    `max_exponent`. None where scales are too different, or x * 2^exponent exceeds 32 bits. `bounds`: of x, see
+    `sum_bounds`."""
     multipliers = scales[:, 0]
     used = -scales[multipliers != 0, 1].astype(np.int64)
     own = np.where(multipliers == 0, used.max(initial=1), -scales[:, 1])
-    shift = int(own.max()) + 1
+    shift = int(own.max()) + 1 if shift is None else shift
     exponents = 1 + shift - own
-    if own.min() < 1 or shift > MAX_SHIFT or exponents.max() > max_exponent:
+    if own.min() < 1 or shift > MAX_SHIFT or exponents.min() < 2 or exponents.max() > max_exponent:
         return None
     if not within((bounds[0] << exponents, bounds[1] << exponents), 1 << 31):
         return None

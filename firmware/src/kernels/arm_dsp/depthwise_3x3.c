@@ -9,6 +9,7 @@
 #include "simd.h"
 
 #define CHANNELS 4u /* at a time */
+#define COMMON_SHIFT 12 /* of sums, for layers whose channels allow the same: an instruction less an output */
 
 /* One column of both row pairs; which pair is the upper one changes from one pair of output rows to the next. */
 typedef uint32_t column[CHANNELS][2];
@@ -16,7 +17,7 @@ typedef uint32_t column[CHANNELS][2];
 
 /* What a program has for each channel. */
 typedef struct channel {
-    uint32_t taps[6]; /* (w0, w1) and (w1, w2) of the left column, then the others; doubled */
+    uint32_t taps[6]; /* (w0, w1) and (w1, w2) of the left column, then the others', times a power of 2 */
     int32_t start, multiplier, offset, shift;
 } channel;
 
@@ -45,31 +46,35 @@ typedef struct strip {
 #define LOAD(at) "ldrd r12, lr, [r1" at "\n"
 #define SCALE(x) "smmlar " x ", " x ", r12, lr\n"
 #define SHIFT(x) "asr " x ", " x ", r12\n ssat " x ", #8, " x "\n"
+#define SCALE_COMMON(x) "smmla " x ", " x ", r12, lr\n"
+#define SHIFT_COMMON(x) "ssat " x ", #8, " x ", asr #" TEXT(COMMON_SHIFT) "\n"
+#define TEXT(number) TEXT_OF(number)
+#define TEXT_OF(number) #number
 
-#define TWO_OUTPUTS(p, q)                                                                             \
+#define TWO_OUTPUTS(p, q, scale, shift)                                                                             \
     LOAD("], #32") "ldr r11, [r0, %[start]]\n"                                                        \
     UPPER("r8", "r2", "r3", p, q, "r11") LOWER("r9", "r2", "r3", p, q, "r11")                         \
-    LOAD("]") LEFT("r4", "r5", p, q)                                                                  \
+    LOAD("], #32") LEFT("r4", "r5", p, q)                                                                  \
     UPPER("r10", "r2", "r3", p, q, "r11") LOWER("r11", "r2", "r3", p, q, "r11")                       \
-    LOAD(", #32]") LEFT("r6", "r7", p, q) RIGHT("r4", "r5", p, q)                                     \
-    LOAD(", #64]") RIGHT("r6", "r7", p, q)                                                            \
-    "ldrd r12, lr, [r0, %[multiplier]]\n" SCALE("r8") SCALE("r9") SCALE("r10") SCALE("r11")           \
-    "ldrd r12, lr, [r0, %[shift]]\n" SHIFT("r8") SHIFT("r9") SHIFT("r10") SHIFT("r11")                \
+    LOAD("]") LEFT("r6", "r7", p, q) RIGHT("r4", "r5", p, q)                                     \
+    LOAD(", #32]") RIGHT("r6", "r7", p, q)                                                            \
+    "ldrd r12, lr, [r0, %[multiplier]]\n" scale("r8") scale("r9") scale("r10") scale("r11")           \
+    "ldrd r12, lr, [r0, %[shift]]\n" shift("r8") shift("r9") shift("r10") shift("r11")                \
     "ldr r12, [r0, %[row]]\n strb r9, [lr, r12]\n strb r8, [lr]\n"                                    \
     "ldrd r8, r9, [r0, %[step]]\n add lr, lr, r8\n strb r11, [lr, r12]\n strb r10, [lr]\n"            \
-    "add lr, lr, r8\n str lr, [r0, %[output]]\n add r1, r1, #32\n cmp r1, r9\n"
+    "add lr, lr, r8\n str lr, [r0, %[output]]\n cmp r1, r9\n"
 
-#define ONE_OUTPUT(p, q)                                                                              \
+#define ONE_OUTPUT(p, q, scale, shift)                                                                              \
     LOAD("]") "ldr r9, [r0, %[start]]\n" UPPER("r8", "r2", "r3", p, q, "r9") LOWER("r9", "r2", "r3", p, q, "r9") \
     LOAD(", #32]") LEFT("r4", "r5", p, q) LOAD(", #64]") LEFT("r6", "r7", p, q)                       \
-    "ldrd r12, lr, [r0, %[multiplier]]\n" SCALE("r8") SCALE("r9")                                     \
-    "ldrd r12, lr, [r0, %[shift]]\n" SHIFT("r8") SHIFT("r9")                                          \
+    "ldrd r12, lr, [r0, %[multiplier]]\n" scale("r8") scale("r9")                                     \
+    "ldrd r12, lr, [r0, %[shift]]\n" shift("r8") shift("r9")                                          \
     "ldr r12, [r0, %[row]]\n strb r9, [lr, r12]\n strb r8, [lr]\n"
 
-#define STRIPS(p, q)                                                                                  \
+#define STRIPS(p, q, scale, shift)                                                                                  \
     "0: ldm r0, {r2-r7}\n ldrd r8, r1, [r0, %[end]]\n cmp r1, r8\n beq 2f\n"                          \
-    "1:" TWO_OUTPUTS(p, q) "bne 1b\n"                                                                 \
-    "2: ldr r8, [r0, %[odd]]\n cmp r8, #0\n beq 3f\n" ONE_OUTPUT(p, q)                                \
+    "1:" TWO_OUTPUTS(p, q, scale, shift) "bne 1b\n"                                                                 \
+    "2: ldr r8, [r0, %[odd]]\n cmp r8, #0\n beq 3f\n" ONE_OUTPUT(p, q, scale, shift)                               \
     "3: ldrd r8, r9, [r0, %[advance]]\n ldr lr, [r0, %[output]]\n add lr, lr, r8\n"                   \
     "str lr, [r0, %[output]]\n add r0, r0, %[size]\n cmp r9, #0\n beq 0b\n"
 
@@ -83,21 +88,27 @@ typedef struct strip {
                      : "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory")
 /* clang-format on */
 
-static void outputs(strip *strips, uint32_t upper) {
+ML_INLINE void outputs(strip *strips, uint32_t upper, bool common) {
     register strip *r0 __asm__("r0") = strips;
-    if (upper == 0) {
-        RUN(STRIPS("r12", "lr"));
+    if (common && upper == 0) {
+        RUN(STRIPS("r12", "lr", SCALE_COMMON, SHIFT_COMMON));
+    } else if (common) {
+        RUN(STRIPS("lr", "r12", SCALE_COMMON, SHIFT_COMMON));
+    } else if (upper == 0) {
+        RUN(STRIPS("r12", "lr", SCALE, SHIFT));
     } else {
-        RUN(STRIPS("lr", "r12"));
+        RUN(STRIPS("lr", "r12", SCALE, SHIFT));
     }
 }
 #else
-static int8_t finished(const channel *c, int32_t sum) {
-    return (int8_t)ml_saturate_s8(ml_smmlar(sum, c->multiplier, c->offset) >> (c->shift & 31));
+static int8_t finished(const channel *c, int32_t sum, bool common) {
+    int32_t y = common ? ml_smmla(sum, c->multiplier, c->offset) >> COMMON_SHIFT
+                       : ml_smmlar(sum, c->multiplier, c->offset) >> (c->shift & 31);
+    return (int8_t)ml_saturate_s8(y);
 }
 
 /* One output of either row. */
-static void two_outputs(const strip *s, const uint32_t *pair, uint32_t upper) {
+static void two_outputs(const strip *s, const uint32_t *pair, uint32_t upper, bool common) {
     const channel *c = &s->constants;
     int32_t up = c->start, down = c->start;
     for (uint32_t i = 0; i < 6; i += 2, pair += COLUMN_WORDS) {
@@ -105,19 +116,19 @@ static void two_outputs(const strip *s, const uint32_t *pair, uint32_t upper) {
         up = ml_smlabt(q, c->taps[i + 1], ml_smlad(c->taps[i], p, up));
         down = ml_smlad(c->taps[i + 1], q, ml_smlabt(c->taps[i], p, down));
     }
-    s->output[s->row] = finished(c, down);
-    s->output[0] = finished(c, up);
+    s->output[s->row] = finished(c, down, common);
+    s->output[0] = finished(c, up, common);
 }
 
 /* The outputs of all strips; `upper` says which row pair is the upper one. */
-static void outputs(strip *s, uint32_t upper) {
+static void outputs(strip *s, uint32_t upper, bool common) {
     for (;; s++) {
         const uint32_t *at = s->begin;
         for (; at != s->end; at += COLUMN_WORDS, s->output += s->step) {
-            two_outputs(s, at, upper);
+            two_outputs(s, at, upper, common);
         }
         if (s->odd) {
-            two_outputs(s, at, upper);
+            two_outputs(s, at, upper, common);
         }
         s->output += s->advance;
         if (s->last) {
@@ -193,7 +204,8 @@ static void set_up(const image *m, const channel *constants, uint32_t first_chan
 }
 
 /* All outputs of these channels. */
-static void some_channels(const image *m, const channel *constants, uint32_t first_channel, uint32_t first) {
+ML_INLINE void some_channels(const image *m, const channel *constants, uint32_t first_channel, uint32_t first,
+                             bool common) {
     strip strips[CHANNELS];
     set_up(m, constants, first_channel, first, strips);
     uint32_t row = 0u - m->pad_rows;
@@ -204,7 +216,7 @@ static void some_channels(const image *m, const channel *constants, uint32_t fir
         for (uint32_t i = 0; y + 1u == m->output_rows && i < CHANNELS - first; i++) {
             strips[i].row = 0;
         }
-        outputs(strips, upper);
+        outputs(strips, upper, common);
     }
 }
 
@@ -240,8 +252,7 @@ static image image_of(const ml_depthwise_3x3_s8_args *a, uint32_t *packed) {
     return m;
 }
 
-int32_t ml_depthwise_3x3_s8(const void *args, void *const *operands) {
-    const ml_depthwise_3x3_s8_args *a = args;
+ML_INLINE int32_t depthwise(const ml_depthwise_3x3_s8_args *a, void *const *operands, bool common) {
     uint32_t channels = a->window.input_channels;
     image m = image_of(a, operands[3]);
     m.input = operands[0], m.output = operands[2];
@@ -249,10 +260,18 @@ int32_t ml_depthwise_3x3_s8(const void *args, void *const *operands) {
     for (uint32_t batch = 0; batch < a->window.batches; batch++) {
         for (uint32_t first = 0; first < channels; first += CHANNELS) {
             uint32_t done = first + CHANNELS > channels ? first + CHANNELS - channels : 0; /* of the last four */
-            some_channels(&m, operands[1], first - done, done);
+            some_channels(&m, operands[1], first - done, done, common);
         }
         m.input += a->window.input_height * a->window.input_width * channels;
         m.output += a->window.output_height * a->window.output_width * channels;
     }
     return 0;
 }
+
+int32_t ml_depthwise_3x3_s8(const void *args, void *const *operands) { return depthwise(args, operands, false); }
+
+ml_status ml_depthwise_3x3_common_s8_check(const void *args, const ml_operand *operands) {
+    return ml_depthwise_3x3_s8_check(args, operands);
+}
+
+int32_t ml_depthwise_3x3_common_s8(const void *args, void *const *operands) { return depthwise(args, operands, true); }
