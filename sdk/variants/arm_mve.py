@@ -36,6 +36,21 @@ CONV_MVE = Kernel(
     Profile.arm_mve,
 )
 
+ARGS = Struct("ml_depthwise_conv_2d_s8_mve_args", CONV_MVE.args.fields)
+DEPTHWISE_MVE = Kernel(
+    "depthwise_conv_2d_s8_mve",
+    0x201,
+    "arm_mve/depthwise.c",
+    ARGS,
+    (
+        read("input", DType.INT8),
+        read("constants", DType.INT32),
+        write("output", DType.INT8),
+        write("rows", DType.INT8),
+    ),
+    Profile.arm_mve,
+)
+
 
 def stream_of(weights: Array, start: Array, scales: Array) -> Array:
     """The stream of conv.c; `weights` are [outputs][taps]."""
@@ -72,13 +87,14 @@ class Convolution:
         outputs = window["output_channels"]
         x, _, _, y, *_ = step.values
         scales = channel_scales(step.constant(len(step.values) - 1), outputs)
+        dilated = (window["dilation_height"], window["dilation_width"]) != (1, 1)
         if step.kernel is CONV_2D_S8:
             weights, start = step.constant(1).reshape(outputs, -1), step.constant(2)
-            served = step.args["shape"]["groups"] == 1 and quantized["weights_offset"] == 0
+            served = step.args["shape"]["groups"] == 1 and quantized["weights_offset"] == 0 and not dilated
         else:
             weights = step.constant(1).reshape(-1, outputs).T
             start = numerics.folded_bias(step.constant(2), weights, quantized["input_zero_point"], 0, (1,))
-            served = window["input_channels"] == 1
+            served = window["input_channels"] == 1 and not dilated
         return cls(window, quantized, weights, start, scales, x, y) if served else None
 
     def ahead_bytes(self, *, reads_while_it_writes: bool) -> int:
@@ -118,4 +134,40 @@ class ConvMve(Variant):
         return True
 
 
-VARIANTS = [ConvMve()]
+class DepthwiseMve(Variant):
+    """DEPTHWISE_CONV_2D where two windows side by side have at most 16 inputs a channel."""
+
+    profile = Profile.arm_mve
+    kernels = (DEPTHWISE_MVE,)
+    replaces = (DEPTHWISE_CONV_2D_S8,)
+
+    def lower(self, step: PortableStep, low: Lowering) -> bool:
+        shape, quantized = step.args["shape"], step.args["quantized"]
+        window, channels = shape["window"], shape["window"]["output_channels"]
+        kernel = window["kernel_height"], window["kernel_width"]
+        scales = channel_scales(step.constant(4), channels)
+        step_columns = window["stride_width"] if window["output_width"] > 1 else 0
+        step_rows = window["stride_height"] if window["output_height"] > 1 else 0
+        row_bytes = ((window["output_width"] - 1) * window["stride_width"] + kernel[1]) * channels
+        lane_columns = kernel[1] + step_columns
+        reach = (kernel[0] - 1) * row_bytes + (lane_columns - 1) * channels
+        dilated = (window["dilation_height"], window["dilation_width"]) != (1, 1)
+        if kernel[0] * lane_columns > LANES or reach > 0xFFFF or dilated or shape["depth_multiplier"] != 1:
+            return False
+        if scales[:, 1].max() >= 0:
+            return False
+        weights = step.constant(1).reshape(*kernel, channels)
+        start = numerics.folded_bias(step.constant(2), weights, quantized["input_zero_point"], 0, (0, 1))
+        lanes = np.pad(weights, ((0, 0), (0, step_columns), (0, 0))).reshape(-1, channels).T
+        lanes = np.pad(lanes, ((1, 0), (0, LANES - lanes.shape[1])))
+        lanes[0] = 0
+        words = np.column_stack([start, scales]).astype("<i4").reshape(-1)
+        constants = np.concatenate([np.ascontiguousarray(lanes).reshape(-1).view("<i4"), words])
+        rows = low.scratch((kernel[0] + step_rows) * row_bytes)
+        overlap = Overlap(0, 2, window_ahead_bytes(window, channels, channels))
+        values = [step.values[0], low.constant(constants), step.values[3], rows]
+        low.step(DEPTHWISE_MVE, {"window": window, "quantized": quantized}, values, overlaps=[overlap])
+        return True
+
+
+VARIANTS = [ConvMve(), DepthwiseMve()]

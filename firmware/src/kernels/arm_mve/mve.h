@@ -8,18 +8,29 @@
 #include <arm_mve.h>
 #endif
 
-/* Copies `count` bytes, `count` not 0, between places that do not overlap. */
-static inline void ml_mve_copy(int8_t *to, const int8_t *from, uint32_t count) {
+/* Copies `rows` times `count` bytes, neither 0, between places that do not overlap; steps are from row to row. */
+static inline void ml_mve_copy_rows(int8_t *to, uint32_t to_step, const int8_t *from, uint32_t from_step, uint32_t rows,
+                                    uint32_t count) {
 #if defined(__ARM_FEATURE_MVE)
-    __asm__ volatile("dlstp.8 lr, %[count]\n"
-                     "1: vldrb.8 q0, [%[from]], #16\n"
-                     "vstrb.8 q0, [%[to]], #16\n"
-                     "letp lr, 1b"
-                     : [to] "+r"(to), [from] "+r"(from)
-                     : [count] "r"(count)
-                     : "lr", "q0", "memory");
+    const int8_t *source = from;
+    int8_t *target = to;
+    __asm__ volatile("1: dlstp.8 lr, %[count]\n"
+                     "2: vldrb.8 q0, [%[source]], #16\n"
+                     "vstrb.8 q0, [%[target]], #16\n"
+                     "letp lr, 2b\n"
+                     "add %[from], %[from], %[from_step]\n"
+                     "add %[to], %[to], %[to_step]\n"
+                     "mov %[source], %[from]\n"
+                     "mov %[target], %[to]\n"
+                     "subs %[rows], %[rows], #1\n"
+                     "bne 1b"
+                     : [to] "+r"(to), [from] "+r"(from), [target] "+r"(target), [source] "+r"(source), [rows] "+r"(rows)
+                     : [to_step] "r"(to_step), [from_step] "r"(from_step), [count] "r"(count)
+                     : "lr", "q0", "cc", "memory");
 #else
-    memmove(to, from, count); /* hostile programs have scratch that overlaps */
+    for (; rows != 0; rows--, to += to_step, from += from_step) {
+        memmove(to, from, count); /* hostile programs have scratch that overlaps */
+    }
 #endif
 }
 
