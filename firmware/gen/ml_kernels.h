@@ -827,6 +827,12 @@ typedef struct ml_conv_2d_s8_mve_args {
 } ml_conv_2d_s8_mve_args;
 _Static_assert(sizeof(ml_conv_2d_s8_mve_args) == 60u, "ml_conv_2d_s8_mve_args");
 
+typedef struct ml_depthwise_conv_2d_s8_mve_args {
+    ml_window window;
+    ml_quantized quantized;
+} ml_depthwise_conv_2d_s8_mve_args;
+_Static_assert(sizeof(ml_depthwise_conv_2d_s8_mve_args) == 60u, "ml_depthwise_conv_2d_s8_mve_args");
+
 typedef struct ml_thumb_conv_2d_args {
     ml_window window;
     ml_quantized quantized;
@@ -1472,6 +1478,11 @@ int32_t ml_depthwise_3x3_common_s8(const void *args, void *const *operands);
 ml_status ml_conv_2d_s8_mve_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_2d_s8_mve(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_conv_2d_s8_mve {512u, 60u, 4u, 12u, 8u, 0u, 8u, 0u, ml_conv_2d_s8_mve_check, ml_conv_2d_s8_mve}
+
+/* depthwise_conv_2d_s8_mve: operands input, constants, output, rows */
+ml_status ml_depthwise_conv_2d_s8_mve_check(const void *args, const ml_operand *operands);
+int32_t ml_depthwise_conv_2d_s8_mve(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_depthwise_conv_2d_s8_mve {513u, 60u, 4u, 12u, 0u, 0u, 8u, 0u, ml_depthwise_conv_2d_s8_mve_check, ml_depthwise_conv_2d_s8_mve}
 
 /* conv_2d_s8_channel_pairs: operands input, weights, channels, output, block */
 ml_status ml_conv_2d_s8_channel_pairs_check(const void *args, const ml_operand *operands);
