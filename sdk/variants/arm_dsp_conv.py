@@ -24,6 +24,7 @@ from sdk.variants.base import PortableStep, Variant
 
 PIXELS = 3  # of a block
 BYTE_ORDER = [0, 2, 1, 3]  # of four inputs, in two words of two: SXTB16 takes every other byte
+TINY_BYTES = 512  # of weights that may be widened where all others keep their size
 UPPER_LIMIT = 1 << 23  # of the sums that lie 8 bits higher in an accumulator
 
 ARGS = Struct(
@@ -72,7 +73,8 @@ def layer_of(step: PortableStep) -> Layer | None:
         channels = {"input_channels": step.args["inputs"], "output_channels": step.args["outputs"]}
         window, (scales, output) = _one_row(pixels | channels), (3, 4)
     outputs = window["output_channels"]
-    weights = step.constant(1).reshape(outputs, window["kernel_height"], -1)
+    weights = step.constant(1).reshape(outputs, window["kernel_height"], window["kernel_width"], -1)
+    weights = _without_dilation(window, weights).reshape(outputs, window["kernel_height"], -1)
     pairs = packing.channel_scales(step.constant(scales), outputs)
     return Layer(_flat(window), quantized, weights, step.constant(2), pairs, step.values[0], step.values[output])
 
@@ -81,6 +83,17 @@ def _one_row(sizes: Mapping[str, int]) -> dict[str, int]:
     """The window of a convolution of single pixels, all in one row."""
     ones = {item.name: 0 if item.name.startswith("pad") else 1 for item in conv.WINDOW.fields}
     return ones | dict(sizes)
+
+
+def _without_dilation(window: dict[str, int], weights: Array) -> Array:
+    """[outputs][kernel height][kernel width][inputs] with zeros where a dilated `window`, which is changed, has gaps
+    along its rows."""
+    dilation = window["dilation_width"]
+    window["kernel_width"] = (weights.shape[2] - 1) * dilation + 1
+    window["dilation_width"] = 1
+    dense = np.zeros((*weights.shape[:2], window["kernel_width"], weights.shape[3]), weights.dtype)
+    dense[:, :, ::dilation] = weights
+    return dense
 
 
 def _flat(window: dict[str, int]) -> dict[str, int]:
@@ -94,8 +107,9 @@ def _flat(window: dict[str, int]) -> dict[str, int]:
 
 
 def inputs_in_quads(weights: Array) -> Array:
-    """int8[outputs][rows][n] -> int8[outputs][quads][2][2]: rows filled up with zeros to fours, in `BYTE_ORDER`."""
-    filled = np.pad(weights, [(0, 0), (0, 0), (0, -weights.shape[2] % 4)])
+    """int8[outputs][rows][n] -> int8[outputs][quads][2][2]: filled up with zeros to fours, in `BYTE_ORDER`."""
+    flat = weights.reshape(len(weights), -1)
+    filled = np.pad(flat, [(0, 0), (0, -flat.shape[1] % 4)])
     return filled.reshape(len(weights), -1, 4)[:, :, BYTE_ORDER].reshape(len(weights), -1, 2, 2)
 
 
@@ -122,7 +136,7 @@ class _Conv(Variant):
         """Start values and weights of each pair of channels, from int64[pairs][2][quads][2][2] and int64[pairs][2]."""
 
     @abstractmethod
-    def takes(self, bounds: tuple[Array, Array], optimize: Optimize) -> bool:
+    def takes(self, layer: Layer, bounds: tuple[Array, Array], optimize: Optimize) -> bool:
         """Whether sums in these bounds are for the kernel, and its weights for what `optimize` asks."""
 
     def lower(self, step: PortableStep, low: Lowering) -> bool:
@@ -133,7 +147,7 @@ class _Conv(Variant):
         bounds = packing.sum_bounds(layer.weights.reshape(len(layer.start), -1), layer.start)
         if rounding is None or not packing.within(bounds, packing.SUM_LIMIT):
             return False
-        if not self.takes(bounds, low.target.optimize):
+        if not self.takes(layer, bounds, low.target.optimize):
             return False
         weights = inputs_in_quads(layer.weights)
         body = self.body(pairs_of(weights), pairs_of(layer.start))
@@ -156,9 +170,11 @@ class _Conv(Variant):
 
 
 def scratch_bytes(layer: Layer, quads: int) -> int:
-    """Of the patch, and of padded rows where a row of a window may not be a run of memory."""
-    runs = conv.stays_inside(layer.window) and layer.window["dilation_width"] == 1
-    return PIXELS * (8 * quads + (0 if runs else layer.weights.shape[2]))
+    """Of the patch, and of windows whose rows are put together, or of rows that may not be runs of memory."""
+    height, row_bytes = layer.weights.shape[1:]
+    if height > 1 and row_bytes % 4:
+        return PIXELS * (8 * quads + height * row_bytes)
+    return PIXELS * (8 * quads + (0 if conv.stays_inside(layer.window) else row_bytes))
 
 
 class ConvPair(_Conv):
@@ -166,9 +182,11 @@ class ConvPair(_Conv):
 
     kernels = (CONV_PAIR_S8,)
 
-    def takes(self, bounds: tuple[Array, Array], optimize: Optimize) -> bool:
+    def takes(self, layer: Layer, bounds: tuple[Array, Array], optimize: Optimize) -> bool:
         lowest, highest = bounds
-        return optimize is not Optimize.speed and packing.within((lowest[1::2], highest[1::2]), UPPER_LIMIT)
+        tiny = optimize is Optimize.balanced and layer.weights.size <= TINY_BYTES
+        wide = tiny or optimize is Optimize.speed
+        return not wide and packing.within((lowest[1::2], highest[1::2]), UPPER_LIMIT)
 
     def body(self, weights: Array, start: Array) -> Array | None:
         both = 256 * weights[:, 1] + weights[:, 0]
@@ -183,7 +201,7 @@ class ConvWide(_Conv):
 
     kernels = (CONV_WIDE_S8,)
 
-    def takes(self, bounds: tuple[Array, Array], optimize: Optimize) -> bool:  # noqa: ARG002
+    def takes(self, layer: Layer, bounds: tuple[Array, Array], optimize: Optimize) -> bool:  # noqa: ARG002
         return True
 
     def body(self, weights: Array, start: Array) -> Array | None:

@@ -21,6 +21,12 @@ typedef struct block {
     uint32_t *scratch; /* the patch, to write */
 } block;
 
+/* Widens four inputs of each of three pixels. */
+static inline void widen_words(uint32_t x, uint32_t y, uint32_t z, uint32_t *to) {
+    to[0] = ml_even_bytes(x), to[1] = ml_even_bytes(y), to[2] = ml_even_bytes(z);
+    to[3] = ml_odd_bytes(x), to[4] = ml_odd_bytes(y), to[5] = ml_odd_bytes(z);
+}
+
 #ifdef __ARM_FEATURE_DSP
 /* Registers: r0-r2 inputs, then multiplier, offset, shift; r3, r4 weights, then `second` and `third`; r5-r7 sums of the
  * upper channel, r8-r10 of the lower; r11 patch, then output; r12 its end; lr weights. */
@@ -79,6 +85,18 @@ DEFINE_BLOCK(pair_signed, PAIR_QUAD, PAIR_SPLIT, SIGNED, SIGNED_END)
 DEFINE_BLOCK(pair_unsigned, PAIR_QUAD, PAIR_SPLIT, UNSIGNED, UNSIGNED_END)
 DEFINE_BLOCK(wide_signed, WIDE_QUAD, WIDE_SPLIT, SIGNED, SIGNED_END)
 DEFINE_BLOCK(wide_unsigned, WIDE_QUAD, WIDE_SPLIT, UNSIGNED, UNSIGNED_END)
+
+/* Widens `quads` times four inputs, at least four, of each of three pixels; returns the end of what it has written. */
+static uint32_t *widen_quads(const int8_t *x, const int8_t *y, const int8_t *z, uint32_t quads, uint32_t *to) {
+    __asm__ volatile("1: ldr r7, [%[x]], #4\n ldr r8, [%[y]], #4\n ldr r9, [%[z]], #4\n"
+                     "sxtb16 r4, r7\n sxtb16 r5, r8\n sxtb16 r6, r9\n"
+                     "sxtb16 r7, r7, ror #8\n sxtb16 r8, r8, ror #8\n sxtb16 r9, r9, ror #8\n"
+                     "stmia %[to]!, {r4-r9}\n subs %[quads], #1\n bne 1b"
+                     : [x] "+r"(x), [y] "+r"(y), [z] "+r"(z), [quads] "+r"(quads), [to] "+r"(to)
+                     :
+                     : "r4", "r5", "r6", "r7", "r8", "r9", "cc", "memory");
+    return to;
+}
 #else
 /* The output of the doubled sum x: with its sign, which only outputs below the zero point show (SMMLAR, SSAT). */
 static int8_t output_of(int32_t x, const int32_t *scale, bool has_sign) {
@@ -116,96 +134,134 @@ static void pair_signed(const block *b) { any_block(b, false, true); }
 static void pair_unsigned(const block *b) { any_block(b, false, false); }
 static void wide_signed(const block *b) { any_block(b, true, true); }
 static void wide_unsigned(const block *b) { any_block(b, true, false); }
+
+static uint32_t *widen_quads(const int8_t *x, const int8_t *y, const int8_t *z, uint32_t quads, uint32_t *to) {
+    for (; quads != 0; quads--, x += 4, y += 4, z += 4, to += 2u * PIXELS) {
+        widen_words(ml_load_word(x), ml_load_word(y), ml_load_word(z), to);
+    }
+    return to;
+}
 #endif
 
-/* The `count` inputs at `from`, 1 to 3, filled up. */
-static uint32_t part_at(const int8_t *from, uint32_t count) {
-    uint32_t word = 0;
-    while (count-- != 0) {
-        word = word << 8 | (uint8_t)from[count];
+/* The last 1 to 3 of `count` inputs at `from`, filled up. */
+static uint32_t last_at(const int8_t *from, uint32_t count) {
+    uint32_t rest = count & 3u, word = 0;
+    if (count > 4) {
+        return ml_load_word(from + count - 4) >> (8u * (4u - rest));
+    }
+    while (rest-- != 0) {
+        word = word << 8 | (uint8_t)from[rest];
     }
     return word;
 }
 
-/* Where the window of one pixel lies: its first row and column, which may lie outside the image. */
+/* Widens `count` inputs of each of three pixels, filled up; returns the end of what it has written. */
+static uint32_t *widen(const int8_t *x, const int8_t *y, const int8_t *z, uint32_t count, uint32_t *to) {
+    if (count >= 4) {
+        to = widen_quads(x, y, z, count / 4u, to);
+    }
+    if ((count & 3u) != 0) {
+        widen_words(last_at(x, count), last_at(y, count), last_at(z, count), to);
+        to += 2u * PIXELS;
+    }
+    return to;
+}
+
+/* The window of one pixel: its first row and column, and where its first input lies in the image; numbers that have
+ * wrapped where that is before the image. */
 typedef struct place {
-    uint32_t top, left;
+    uint32_t top, left, offset;
 } place;
 
 typedef struct gather {
     const ml_window *window;
     const int8_t *image;
-    int8_t *rows; /* PIXELS rows of a window that reaches outside its image */
+    int8_t *bytes; /* for rows of windows that lie outside in part, or for whole windows whose rows are joined */
     uint32_t row_bytes, image_row_bytes;
-    uint32_t inner; /* columns below this one begin windows that lie inside, if they are not dilated */
+    uint32_t inner, inner_rows; /* columns, rows before these begin rows, windows that lie inside */
+    bool joined; /* rows that are no multiple of four inputs are widened together */
     int8_t padding;
 } gather;
 
-/* Row `y` of the window that begins in column `left`, put together in `to`. */
-static const int8_t *padded_row(const gather *g, uint32_t y, uint32_t left, int8_t *to) {
+/* Row `y` of the window that begins in column `left`, in `to`. */
+static void copy_padded(const gather *g, uint32_t y, uint32_t left, int8_t *to) {
     const ml_window *w = g->window;
-    uint32_t channels = w->input_channels;
+    uint32_t skipped = left < w->input_width ? 0 : ML_MIN(0u - left, w->kernel_width), first = left + skipped;
     memset(to, g->padding, g->row_bytes);
-    for (uint32_t kx = 0; kx < w->kernel_width; kx++, left += w->dilation_width) {
-        const int8_t *pixel = ml_pixel(w, g->image, y, left, channels, NULL);
-        if (pixel != NULL) {
-            memmove(to + kx * channels, pixel, channels); /* a hostile program's scratch may overlap its input */
-        }
+    if (y < w->input_height && first < w->input_width) {
+        uint32_t taps = ML_MIN(w->kernel_width - skipped, w->input_width - first);
+        const int8_t *from = g->image + y * g->image_row_bytes + first * w->input_channels;
+        /* A hostile program's scratch may overlap its input. */
+        memmove(to + skipped * w->input_channels, from, taps * w->input_channels);
     }
+}
+
+/* A row of the window at p, `down` rows below its first, which begins at `from` if it lies inside; else made in `to`.
+ */
+static inline const int8_t *row_at(const gather *g, const place *p, uint32_t down, uint32_t from, int8_t *to) {
+    if (p->top + down < g->window->input_height && p->left < g->inner) {
+        return g->image + p->offset + from;
+    }
+    copy_padded(g, p->top + down, p->left, to);
     return to;
 }
 
-/* Widens one row of three windows to `to`; returns its end. */
-static uint32_t *widen(const int8_t *const rows[PIXELS], uint32_t count, uint32_t *to) {
-    const int8_t *a = rows[0], *b = rows[1], *c = rows[2];
-    for (;; count -= 4, a += 4, b += 4, c += 4, to += 2u * PIXELS) {
-        uint32_t x, y, z;
-        if (count >= 4) {
-            x = ml_load_word(a), y = ml_load_word(b), z = ml_load_word(c);
-        } else if (count != 0) {
-            x = part_at(a, count), y = part_at(b, count), z = part_at(c, count);
-        } else {
-            return to;
+/* The window at p, row by row in `to`. */
+static void join_rows(const gather *g, const place *p, int8_t *to) {
+    const ml_window *w = g->window;
+    uint32_t bytes = g->row_bytes, step = w->dilation_height * g->image_row_bytes, y = p->top;
+    const int8_t *from = g->image + p->offset;
+    bool inside = y < g->inner_rows && p->left < g->inner && bytes > 4;
+    for (uint32_t ky = w->kernel_height; ky != 0; ky--, y += w->dilation_height, from += step, to += bytes) {
+        if (!inside) {
+            copy_padded(g, y, p->left, to);
+            continue;
         }
-        to[0] = ml_even_bytes(x), to[1] = ml_even_bytes(y), to[2] = ml_even_bytes(z);
-        to[3] = ml_odd_bytes(x), to[4] = ml_odd_bytes(y), to[5] = ml_odd_bytes(z);
-        if (count < 4) {
-            return to + 2u * PIXELS;
+        for (uint32_t i = 0; i < bytes - 4; i += 4) {
+            ml_store_word(to + i, ml_load_word(from + i));
         }
+        /* The last four, some of them once more. */
+        ml_store_word(to + bytes - 4, ml_load_word(from + bytes - 4));
     }
 }
 
 /* Fills the patch with the windows at three places. */
 static void gather_patch(const gather *g, const place places[PIXELS], uint32_t *patch) {
-    const ml_window *w = g->window;
-    for (uint32_t ky = 0, down = 0; ky < w->kernel_height; ky++, down += w->dilation_height) {
-        const int8_t *rows[PIXELS];
-        for (uint32_t p = 0; p < PIXELS; p++) {
-            uint32_t y = places[p].top + down, left = places[p].left;
-            bool inside = y < w->input_height && left < g->inner;
-            rows[p] = inside ? g->image + y * g->image_row_bytes + left * w->input_channels
-                             : padded_row(g, y, left, g->rows + p * g->row_bytes);
-        }
-        patch = widen(rows, g->row_bytes, patch);
+    uint32_t dilation = g->window->dilation_height, height = g->window->kernel_height, down = 0, offset = 0;
+    uint32_t bytes = g->joined ? g->row_bytes * height : g->row_bytes;
+    int8_t *x = g->bytes, *y = x + bytes, *z = y + bytes;
+    if (g->joined) {
+        join_rows(g, &places[0], x);
+        join_rows(g, &places[1], y);
+        join_rows(g, &places[2], z);
+        widen(x, y, z, bytes, patch);
+        return;
+    }
+    for (uint32_t ky = height; ky != 0; ky--, down += dilation, offset += dilation * g->image_row_bytes) {
+        patch = widen(row_at(g, &places[0], down, offset, x), row_at(g, &places[1], down, offset, y),
+                      row_at(g, &places[2], down, offset, z), bytes, patch);
     }
 }
 
-/* Whether every row of every window is a run of memory in its image. */
+/* Whether every window lies in its image. */
 static bool stays_inside(const ml_window *w) {
     uint64_t rows = (uint64_t)(w->output_height - 1u) * w->stride_height + (w->kernel_height - 1u) * w->dilation_height;
     uint64_t columns = (uint64_t)(w->output_width - 1u) * w->stride_width + w->kernel_width;
-    return w->pad_top == 0 && w->pad_left == 0 && w->dilation_width == 1 && rows < w->input_height &&
-           columns <= w->input_width;
+    return w->pad_top == 0 && w->pad_left == 0 && rows < w->input_height && columns <= w->input_width;
 }
 
-/* Operands: input, stream of weights, output, scratch for the patch and for padded rows. */
+static bool is_joined(const ml_window *w) {
+    return w->kernel_height > 1 && ((w->kernel_width * w->input_channels) & 3u) != 0;
+}
+
+/* Operands: input, stream of weights, output, scratch for the patch and for rows of windows or all of them. */
 static ml_status check(const ml_conv_three_args *a, const ml_operand *operands, uint32_t quad_words) {
     const ml_window *w = &a->window;
-    uint64_t row_bytes = (uint64_t)w->kernel_width * w->input_channels;
-    uint64_t quads = (row_bytes + 3u) / 4u * w->kernel_height;
-    uint64_t scratch = quads * 8u * PIXELS + (stays_inside(w) ? 0 : row_bytes * PIXELS);
-    bool sound = quads != 0 && quads < 1u << 24 && row_bytes < 1u << 24 && w->output_channels != 0 &&
-                 w->output_channels < 1u << 24 && scratch <= operands[3].bytes &&
+    uint64_t row_bytes = (uint64_t)w->kernel_width * w->input_channels, window_bytes = row_bytes * w->kernel_height;
+    uint64_t quads = (window_bytes + 3u) / 4u; /* no rows that are not joined have a rest, but a single one */
+    uint64_t scratch = quads * 8u + (is_joined(w) ? window_bytes : stays_inside(w) ? 0 : row_bytes);
+    bool sound = window_bytes != 0 && row_bytes < 1u << 16 && w->dilation_width == 1 && w->output_channels != 0 &&
+                 w->output_channels < 1u << 16 && scratch * PIXELS <= operands[3].bytes &&
                  ml_holds(&operands[1], 4, (w->output_channels + 1u) / 2u, (uint32_t)quads * quad_words + 8u, 1, 1) &&
                  ml_window_holds(w, &operands[0], 1, &operands[2], 1);
     return sound ? ML_OK : ML_ERR_OPERAND;
@@ -217,11 +273,13 @@ static void clamp_all(const ml_conv_three_args *a, int8_t *at, uint32_t count) {
     }
 }
 
-/* Computes one image. `b` begins with its first outputs, and ends behind its last. */
+/* Computes one image; `b` has its first outputs, and in the end those behind it. */
 static void convolve(const ml_conv_three_args *a, const gather *g, block *b, void (*run)(const block *)) {
     const ml_window *w = &a->window;
-    uint32_t channels = w->output_channels, column = 0;
-    place next = {0u - w->pad_top, 0u - w->pad_left};
+    uint32_t channels = w->output_channels, column = 0, step = w->stride_width * w->input_channels;
+    place row = {0u - w->pad_top, 0u - w->pad_left,
+                 0u - w->pad_top * g->image_row_bytes - w->pad_left * w->input_channels};
+    place next = row;
     for (uint32_t left = w->output_height * w->output_width, count; left != 0; left -= count) {
         place places[PIXELS];
         count = ML_MIN(left, PIXELS);
@@ -229,10 +287,12 @@ static void convolve(const ml_conv_three_args *a, const gather *g, block *b, voi
             /* Where pixels are left over, the last is computed more than once. */
             places[p] = p < count ? next : places[p - 1u];
             next.left += w->stride_width;
+            next.offset += step;
             if (++column == w->output_width) {
                 column = 0;
-                next.left = 0u - w->pad_left;
-                next.top += w->stride_height;
+                row.top += w->stride_height;
+                row.offset += w->stride_height * g->image_row_bytes;
+                next = row;
             }
         }
         gather_patch(g, places, b->scratch);
@@ -249,18 +309,16 @@ static void convolve(const ml_conv_three_args *a, const gather *g, block *b, voi
 
 static int32_t convolve_all(const ml_conv_three_args *a, void *const *operands, void (*run)(const block *)) {
     const ml_window *w = &a->window;
-    uint32_t row_bytes = w->kernel_width * w->input_channels, quads = (row_bytes + 3u) / 4u * w->kernel_height;
-    uint32_t *scratch = operands[3];
-    block b = {scratch, scratch + 2u * PIXELS * quads, operands[2], NULL, 0, 0, operands[1], quads, scratch};
-    uint32_t inner =
-        w->dilation_width == 1 && w->input_width >= w->kernel_width ? w->input_width - w->kernel_width + 1u : 0u;
-    gather g = {w,
-                operands[0],
-                (int8_t *)(void *)(scratch + 2u * PIXELS * quads),
-                row_bytes,
-                w->input_width * w->input_channels,
-                inner,
-                (int8_t)a->padding};
+    uint32_t row_bytes = w->kernel_width * w->input_channels, quads = (row_bytes * w->kernel_height + 3u) / 4u;
+    uint32_t *scratch = operands[3], *end = scratch + 2u * PIXELS * quads;
+    block b = {scratch, end, operands[2], NULL, 0, 0, operands[1], quads, scratch};
+    gather g = {.window = w, .image = operands[0], .bytes = (int8_t *)(void *)end, .row_bytes = row_bytes};
+    g.image_row_bytes = w->input_width * w->input_channels;
+    g.inner = w->input_width >= w->kernel_width ? w->input_width - w->kernel_width + 1u : 0u;
+    uint32_t reach = (w->kernel_height - 1u) * w->dilation_height;
+    g.inner_rows = w->input_height > reach ? w->input_height - reach : 0u;
+    g.joined = is_joined(w);
+    g.padding = (int8_t)a->padding;
     for (uint32_t image = 0; image < w->batches; image++, g.image += w->input_height * g.image_row_bytes) {
         convolve(a, &g, &b, run);
     }

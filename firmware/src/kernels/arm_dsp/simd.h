@@ -12,6 +12,8 @@ static inline uint32_t ml_load_word(const void *bytes) {
     return word;
 }
 
+static inline void ml_store_word(void *bytes, uint32_t word) { __builtin_memcpy(bytes, &word, sizeof word); }
+
 #ifdef __ARM_FEATURE_DSP
 #define ML_SIMD(type, text, plain, ...)         \
     type result;                                \
