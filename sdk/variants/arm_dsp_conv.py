@@ -16,7 +16,7 @@ from sdk.ops import convolution as conv
 from sdk.ops.base import Kernel, read, write
 from sdk.ops.conv_2d import CONV_2D_S8
 from sdk.ops.fully_connected import FULLY_CONNECTED_S8
-from sdk.overlap import Overlap, window_ahead_bytes
+from sdk.overlap import Overlap, items_ahead_bytes, window_ahead_bytes
 from sdk.program import Profile, Struct, embed, fields
 from sdk.target import Optimize
 from sdk.variants import packing
@@ -43,6 +43,15 @@ SLOTS = (
 )
 CONV_PAIR_S8 = Kernel("conv_pair_s8", 0x100, "arm_dsp/conv.c", ARGS, SLOTS, Profile.arm_dsp)
 CONV_WIDE_S8 = Kernel("conv_wide_s8", 0x101, "arm_dsp/conv.c", ARGS, SLOTS, Profile.arm_dsp)
+FULLY_CONNECTED_PAIR_S8 = Kernel(
+    "fully_connected_pair_s8",
+    0x102,
+    "arm_dsp/fully_connected.c",
+    Struct("ml_fully_connected_pair_s8_args", (*fields("I", "rows", "inputs", "outputs"), *fields("h", "low", "high"))),
+    (read("input", DType.INT8), read("weights", DType.INT32), write("output", DType.INT8)),
+    Profile.arm_dsp,
+)
+ROW_FIELDS = ("input_width", "output_width", "input_channels", "output_channels")
 
 
 @dataclass(frozen=True)
@@ -53,13 +62,19 @@ class Layer:
     quantized: Mapping[str, Any]
     weights: Array  # int8[outputs][kernel height][kernel width * inputs]
     start: Array  # int32[outputs]
-    scales: Array  # int32[outputs][2]
+    rounding: packing.Rounding
+    bounds: tuple[Array, Array]  # of sums
     input: Value
     output: Value
 
+    @property
+    def pixels(self) -> int:
+        """Of an image of the output."""
+        return self.window["output_height"] * self.window["output_width"]
+
 
 def layer_of(step: PortableStep) -> Layer | None:
-    """What `step` computes, or None where it has groups or weights with a zero point."""
+    """What `step` computes, or None where it has groups, weights with a zero point, or sums or scales too large."""
     quantized = step.args.get("quantized", step.args)
     if quantized["weights_offset"]:
         return None
@@ -75,8 +90,14 @@ def layer_of(step: PortableStep) -> Layer | None:
     outputs = window["output_channels"]
     weights = step.constant(1).reshape(outputs, window["kernel_height"], window["kernel_width"], -1)
     weights = _without_dilation(window, weights).reshape(outputs, window["kernel_height"], -1)
+    start = step.constant(2)
     pairs = packing.channel_scales(step.constant(scales), outputs)
-    return Layer(_flat(window), quantized, weights, step.constant(2), pairs, step.values[0], step.values[output])
+    rounding = packing.rounding(pairs, quantized["output_offset"])
+    bounds = packing.sum_bounds(weights.reshape(outputs, -1), start)
+    if rounding is None or not packing.within(bounds, packing.SUM_LIMIT):
+        return None
+    x, y = step.values[0], step.values[output]
+    return Layer(_flat(window), quantized, weights, start, rounding, bounds, x, y)
 
 
 def _one_row(sizes: Mapping[str, int]) -> dict[str, int]:
@@ -124,6 +145,64 @@ def pairs_of(channels: Array) -> Array:
     return even.reshape(-1, 2, *channels.shape[1:])
 
 
+def pair_words(weights: Array) -> Array | None:
+    """int64[pairs][2][quads][2][2] -> int32[pairs][quads][2]: halfwords 256 * w1 + w0. None where one is too large, for
+    a weight of -128."""
+    both = 256 * weights[:, 1] + weights[:, 0]
+    return words_of(both) if both.min() >= -(1 << 15) else None
+
+
+def upper_fits(layer: Layer) -> bool:
+    """Whether the sums of all odd channels may lie 8 bits higher in an accumulator."""
+    lowest, highest = layer.bounds
+    return packing.within((lowest[1::2], highest[1::2]), UPPER_LIMIT)
+
+
+def rounding_of_pairs(layer: Layer) -> Array:
+    """int64[pairs][6]: (multiplier, offset, shift) of both channels."""
+    constants = np.stack([layer.rounding.multipliers, layer.rounding.offsets, layer.rounding.shifts], axis=1)
+    pairs = pairs_of(constants)
+    return pairs.reshape(len(pairs), 6)
+
+
+def stream_of(*parts: Array) -> Array:
+    """int32[groups][...]: the parts of each group of channels, one after the other."""
+    return wrap32(np.hstack([part.reshape(len(part), -1) for part in parts])).astype(np.int32)
+
+
+class FullyConnected(Variant):
+    """Few rows: four outputs of one at a time, weights at their own size."""
+
+    profile = Profile.arm_dsp
+    replaces = (CONV_2D_S8, FULLY_CONNECTED_S8)
+    kernels = (FULLY_CONNECTED_PAIR_S8,)
+
+    def lower(self, step: PortableStep, low: Lowering) -> bool:
+        layer = layer_of(step)
+        if layer is None or not self._takes(layer) or not upper_fits(layer):
+            return False
+        words = pair_words(pairs_of(inputs_in_quads(layer.weights)))
+        if words is None:
+            return False
+        start, rounding = pairs_of(layer.start), rounding_of_pairs(layer)
+        starts = np.stack([256 * start[:, 1] + start[:, 0], start[:, 0]], axis=1)
+        # Two pairs are a group: [groups][start][pair], [groups][quads][2][pair], [groups][pair][6].
+        starts, words, rounding = (pairs_of(part) for part in (starts, words, rounding))
+        stream = stream_of(starts.transpose(0, 2, 1), words.transpose(0, 2, 3, 1), rounding)
+        rows, inputs, outputs = (layer.window[name] for name in ("output_width", "input_channels", "output_channels"))
+        args = {name: layer.quantized[name] for name in ("low", "high")}
+        args |= {"rows": rows, "inputs": inputs, "outputs": outputs}
+        overlap = Overlap(0, 2, items_ahead_bytes(rows, inputs, outputs) + outputs)
+        low.step(self.kernels[0], args, [layer.input, low.constant(stream), layer.output], overlaps=[overlap])
+        return True
+
+    @staticmethod
+    def _takes(layer: Layer) -> bool:
+        """Whether there are too few rows for a block of pixels, and they are read in fours."""
+        one_row = layer.window == _one_row({k: v for k, v in layer.window.items() if k in ROW_FIELDS})
+        return one_row and layer.pixels < PIXELS and layer.window["input_channels"] % 4 == 0
+
+
 class _Conv(Variant):
     """Three pixels and two channels at a time. The weights are a stream: for each pair of channels `body`, then the
     constants of requantization."""
@@ -132,40 +211,32 @@ class _Conv(Variant):
     replaces = (CONV_2D_S8, FULLY_CONNECTED_S8)
 
     @abstractmethod
-    def body(self, weights: Array, start: Array) -> Array | None:
-        """Start values and weights of each pair of channels, from int64[pairs][2][quads][2][2] and int64[pairs][2]."""
+    def takes(self, layer: Layer, optimize: Optimize) -> bool:
+        """Whether sums are not too large for the kernel, and its weights not for what `optimize` asks."""
 
     @abstractmethod
-    def takes(self, layer: Layer, bounds: tuple[Array, Array], optimize: Optimize) -> bool:
-        """Whether sums in these bounds are for the kernel, and its weights for what `optimize` asks."""
+    def body(self, weights: Array, start: Array) -> tuple[Array, Array] | None:
+        """Start values and weights of each pair of channels, from int64[pairs][2][quads][2][2] and int64[pairs][2]."""
 
     def lower(self, step: PortableStep, low: Lowering) -> bool:
         layer = layer_of(step)
-        if layer is None:
-            return False
-        rounding = packing.rounding(layer.scales, layer.quantized["output_offset"])
-        bounds = packing.sum_bounds(layer.weights.reshape(len(layer.start), -1), layer.start)
-        if rounding is None or not packing.within(bounds, packing.SUM_LIMIT):
-            return False
-        if not self.takes(layer, bounds, low.target.optimize):
+        if layer is None or layer.pixels < PIXELS or not self.takes(layer, low.target.optimize):
             return False
         weights = inputs_in_quads(layer.weights)
         body = self.body(pairs_of(weights), pairs_of(layer.start))
         if body is None:
             return False
-        constants = pairs_of(np.stack([rounding.multipliers, rounding.offsets, rounding.shifts], axis=1))
-        stream = wrap32(np.hstack([body, constants.reshape(len(body), -1)])).astype(np.int32)
+        stream = stream_of(*body, rounding_of_pairs(layer))
         args = {name: layer.quantized[name] for name in ("low", "high")} | {
             "window": layer.window,
             "padding": layer.quantized.get("input_zero_point", 0),
             "has_sign": packing.sign_matters(layer.quantized),
         }
         scratch = low.scratch(scratch_bytes(layer, weights.shape[1]))
-        ahead_bytes = window_ahead_bytes(
-            layer.window, *(layer.window[f"{side}_channels"] for side in ("input", "output"))
-        )
+        pixel_bytes = layer.window["input_channels"], layer.window["output_channels"]
+        overlap = Overlap(0, 2, window_ahead_bytes(layer.window, *pixel_bytes))
         values = [layer.input, low.constant(stream), layer.output, scratch]
-        low.step(self.kernels[0], args, values, overlaps=[Overlap(0, 2, ahead_bytes)])
+        low.step(self.kernels[0], args, values, overlaps=[overlap])
         return True
 
 
@@ -182,18 +253,13 @@ class ConvPair(_Conv):
 
     kernels = (CONV_PAIR_S8,)
 
-    def takes(self, layer: Layer, bounds: tuple[Array, Array], optimize: Optimize) -> bool:
-        lowest, highest = bounds
+    def takes(self, layer: Layer, optimize: Optimize) -> bool:
         tiny = optimize is Optimize.balanced and layer.weights.size <= TINY_BYTES
-        wide = tiny or optimize is Optimize.speed
-        return not wide and packing.within((lowest[1::2], highest[1::2]), UPPER_LIMIT)
+        return optimize is not Optimize.speed and not tiny and upper_fits(layer)
 
-    def body(self, weights: Array, start: Array) -> Array | None:
-        both = 256 * weights[:, 1] + weights[:, 0]
-        if both.min() < -(1 << 15):  # weights of -128
-            return None
-        starts = np.stack([256 * start[:, 1] + start[:, 0], start[:, 0]], axis=1)
-        return np.hstack([starts, words_of(both).reshape(len(both), -1)])
+    def body(self, weights: Array, start: Array) -> tuple[Array, Array] | None:
+        words = pair_words(weights)
+        return None if words is None else (np.stack([256 * start[:, 1] + start[:, 0], start[:, 0]], axis=1), words)
 
 
 class ConvWide(_Conv):
@@ -201,12 +267,11 @@ class ConvWide(_Conv):
 
     kernels = (CONV_WIDE_S8,)
 
-    def takes(self, layer: Layer, bounds: tuple[Array, Array], optimize: Optimize) -> bool:  # noqa: ARG002
+    def takes(self, layer: Layer, optimize: Optimize) -> bool:  # noqa: ARG002
         return True
 
-    def body(self, weights: Array, start: Array) -> Array | None:
-        words = words_of(2 * weights).transpose(0, 2, 3, 1)  # [pairs][quads][2][channel]
-        return np.hstack([2 * start[:, ::-1], words.reshape(len(words), -1)])
+    def body(self, weights: Array, start: Array) -> tuple[Array, Array] | None:
+        return 2 * start[:, ::-1], words_of(2 * weights).transpose(0, 2, 3, 1)  # [pairs][quads][2][channel]
 
 
-VARIANTS = [ConvPair(), ConvWide()]
+VARIANTS = [FullyConnected(), ConvPair(), ConvWide()]
