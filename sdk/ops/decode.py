@@ -43,6 +43,7 @@ class Decode(Op):
             low.alias(y, low.constant(values, ALIGNMENT))
 
     def fold(self, view: View, inputs: Sequence[Array]) -> Sequence[Array]:
+        self.check(view)  # again: a uint8 constant with a scale is another one by now
         results = []
         for y, code, about in zip(view.outputs, inputs[::2], inputs[1::2], strict=True):
             code, about = (each.reshape(-1).view(np.uint8) for each in (code, about))
