@@ -92,6 +92,7 @@ class Tensor:
     source: int | None = None
     # What to add to the stored value to get the model file's value: 128 where a pass turned uint8 into int8.
     source_offset: int = 0
+    source_start: int | None = None  # of a part of the model file's tensor: which element is its first
     variable: bool = False
 
     @property

@@ -24,7 +24,8 @@ from sdk.overlap import Overlap
 from sdk.passes.complete_shapes import complete_shapes
 from sdk.plan import Plan
 from sdk.program import ALIGNMENT, NO_OPERAND, Constants, Operand, Profile, Program, Region, Step, TensorSpec
-from sdk.target import Target
+from sdk.stripes import in_stripes
+from sdk.target import Optimize, Target
 from sdk.variants import variants_for
 from sdk.variants.base import PortableStep, by_kernel
 
@@ -69,6 +70,7 @@ class Watch:
     offset: int = 0
     absolute: float = 0.0
     relative: float = 0.0
+    start: int | None = None  # the element of the oracle's tensor that the first one is, if it is a part of it
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,11 @@ class Lowered:
     macs: int
     # Bounds of float outputs, by output; (0, 0) for integers.
     bounds: tuple[tuple[float, float], ...]
+
+    @property
+    def memory_bytes(self) -> int:
+        """What it takes of RAM and flash together."""
+        return self.program.arena_bytes + self.program.state_bytes + len(self.block)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -352,13 +359,20 @@ def lower(
             raise UnsupportedError(f"the model takes or gives {tensor.label} as {name}, which no kernel does")
     check_operators(graph, registry)
     lowered = passes.run_all(graph, registry, watch)
+    whole = _lower_nodes(lowered, target, registry)
+    if target.optimize is Optimize.speed:
+        return whole
+    return in_stripes(lowered, whole, lambda changed: _lower_nodes(changed, target, registry))
+
+
+def _lower_nodes(graph: Graph, target: Target, registry: Registry) -> Lowered:
     results = []
     for assembling in (True, False):
-        low = Lowering(lowered, target, registry, assembling=assembling)
-        for tensor_id in lowered.inputs:
-            low.value(lowered.tensor(tensor_id))
+        low = Lowering(graph, target, registry, assembling=assembling)
+        for tensor_id in graph.inputs:
+            low.value(graph.tensor(tensor_id))
         low.add_nodes()
-        results.append(_finish(graph, low, registry))
+        results.append(_finish(low, registry))
         if not low.reserved:
             break
     return _better(results)
@@ -377,7 +391,7 @@ def check_operators(graph: Graph, registry: Registry) -> None:
                 registry.op(node).check(View(each, node))
 
 
-def _finish(graph: Graph, low: Lowering, registry: Registry) -> Lowered:
+def _finish(low: Lowering, registry: Registry) -> Lowered:
     lowered = low.graph
     for tensor in map(lowered.tensor, lowered.outputs):
         if tensor.data is not None:  # outputs are aligned for the application
@@ -423,7 +437,7 @@ def _finish(graph: Graph, low: Lowering, registry: Registry) -> Lowered:
     float_bounds = _float_bounds(lowered, registry)
     infos = tuple(_info(draft, float_bounds, place) for draft in low.steps)
     bounds = tuple(float_bounds.get(i, (0.0, 0.0)) for i in lowered.outputs)
-    return Lowered(graph.name, program, program.encode(), infos, layout, kernels, low.macs, bounds)
+    return Lowered(lowered.name, program, program.encode(), infos, layout, kernels, low.macs, bounds)
 
 
 def _ordered(low: Lowering, outputs: Sequence[Value]) -> Plan:
@@ -492,7 +506,16 @@ def _info(draft: Draft, bounds: Mapping[int, tuple[float, float]], place: Callab
         assert tensor.source is not None
         bound = bounds.get(tensor.id, (0.0, 0.0))
         watches.append(
-            Watch(tensor.source, tensor.name, place(value), tensor.dtype, tensor.shape, tensor.source_offset, *bound)
+            Watch(
+                tensor.source,
+                tensor.name,
+                place(value),
+                tensor.dtype,
+                tensor.shape,
+                tensor.source_offset,
+                *bound,
+                start=tensor.source_start,
+            )
         )
     return StepInfo(draft.node.label, draft.kernel.name, draft.macs, tuple(watches))
 

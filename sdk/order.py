@@ -62,6 +62,7 @@ class _Search:
                     self.users[value.buffer] = self.users.get(value.buffer, 0) | 1 << unit
                 self._depend(unit, value, written, uses)
         inputs = [low.values[tensor_id] for tensor_id in low.root.inputs]
+        self.savings = [_savings(drafts, self.sizes) for drafts in self.units]
         self.given = {value.buffer for value in inputs if value.region is Region.ARENA}
         self.kept = {value.buffer for value in outputs if value.region is Region.ARENA}
 
@@ -107,16 +108,18 @@ class _Search:
         born = {i for i in touched if i not in self.given and not self.users[i] & state.done}
         dying = {i for i in touched if i not in self.kept and self.users[i] & done == self.users[i]}
         during = state.live + sum(self.sizes[i] for i in born)
-        peak = max(state.peak, during - self._saved(unit, dying - born, born - dying))
+        saved = (bytes_ for (a, b), bytes_ in self.savings[unit].items() if a in dying and b in born)
+        peak = max(state.peak, during - max(saved, default=0))
         return _State(done, during - sum(self.sizes[i] for i in dying), peak, (*state.order, unit))
 
-    def _saved(self, unit: int, dying: set[int], born: set[int]) -> int:
-        """About what the unit's step saves by writing over what dies in it."""
-        if len(self.units[unit]) > 1:
-            return 0
-        draft = self.units[unit][0]
-        shares = ((a, b, share_of(draft, a, b)) for a in dying for b in born) if draft.overlaps else ()
-        return max((share.saving(self.sizes[a], self.sizes[b]) for a, b, share in shares if share), default=0)
+
+def _savings(drafts: Sequence[Draft], sizes: Sequence[int]) -> dict[tuple[int, int], int]:
+    """The bytes that a unit of one step saves where it writes a buffer over another, should that die in it."""
+    if len(drafts) > 1 or not drafts[0].overlaps:
+        return {}
+    touched = {value.buffer for value in drafts[0].values if value.region is Region.ARENA}
+    shares = {(a, b): share_of(drafts[0], a, b) for a in touched for b in touched if a != b}
+    return {(a, b): share.saving(sizes[a], sizes[b]) for (a, b), share in shares.items() if share is not None}
 
 
 def _uses(drafts: Sequence[Draft]) -> Iterator[tuple[Value, bool]]:

@@ -17,6 +17,7 @@ from itertools import islice
 from sdk.program import ALIGNMENT
 
 ATTEMPTS = 400  # orders tried where the greedy ones miss the lower bound
+PATIENCE = 200  # of these, without success
 WORK = 600_000  # pairs of buffers looked at in all these
 
 
@@ -197,14 +198,16 @@ class _Search:
                 return offsets
         best, offsets, order = min(found, key=lambda each: each[0])
         generator = random.Random(0)  # the seed makes plans repeat
-        for _ in range(self.attempts):
+        succeeded = 0
+        for attempt in range(self.attempts):
+            if best <= bound or attempt - succeeded > PATIENCE:
+                break
             moved = self._moved(order, offsets, best, generator)
             changed = self.place(moved)
             size = self.top(changed)
+            succeeded = attempt if size < best else succeeded
             if size <= best:
                 best, offsets, order = size, changed, moved
-            if best <= bound:
-                break
         return offsets
 
     def _greedy(self) -> Iterator[list[int]]:

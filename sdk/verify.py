@@ -159,6 +159,8 @@ def _compare_one(
             want = expected.tensors.get(watch.tensor)
             if want is not None and watch.operand.region in READABLE:
                 got = _read(device, watch)
+                if watch.start is not None:
+                    want = want.reshape(-1)[watch.start : watch.start + got.size]
                 bound = (watch.absolute, watch.relative)
                 comparison.add(got, want, bound, f"'{watch.name}'", result.step, info.name)
 

@@ -259,7 +259,8 @@ def _alias(view: View, low: Lowering, arrays: Arrays, moves: Sequence[Move]) -> 
         if tensor.id in view.graph.outputs and at % ALIGNMENT:
             return False
         found.append((tensor, value))
-    if sum(array.nbytes for array in y) * 2 < max(array.nbytes for array in x):
+    small = sum(array.nbytes for array in y) * 2 < max(array.nbytes for array in x)
+    if small and not view.option("view"):
         return False
     for tensor, value in found:
         low.alias(tensor, value)
