@@ -110,8 +110,8 @@ static ml_status check_tensor(const ml_session *session, const uint32_t *limits,
 }
 
 static const ml_kernel *find_kernel(uint32_t number) {
-    const ml_kernel *kernel = ml_kernels;
-    for (uint32_t i = 0; i < ml_kernel_count; i++, kernel++) {
+    const ml_kernel *end = ml_kernels + ml_kernel_count;
+    for (const ml_kernel *kernel = ml_kernels; kernel != end; kernel++) {
         if (kernel->number == number) {
             return kernel;
         }
@@ -119,7 +119,9 @@ static const ml_kernel *find_kernel(uint32_t number) {
     return NULL;
 }
 
-static bool operands_sound(const uint32_t *limits, const ml_kernel *kernel, const ml_operand *operand) {
+/* Not part of its caller, where the registers would not suffice: it goes through every operand of a program. */
+__attribute__((noinline)) static bool operands_sound(const uint32_t *limits, const ml_kernel *kernel,
+                                                     const ml_operand *operand) {
     uint32_t alignment = kernel->alignment, written = kernel->written, optional = kernel->optional;
     for (uint32_t left = kernel->operand_count; left != 0; left--, operand++) {
         uint32_t ref = operand->ref, region = ref >> 28;
@@ -145,8 +147,8 @@ static ml_status check_step(const ml_session *session, const uint32_t *limits, c
         return ML_ERR_KERNEL;
     }
     if (step->operand_count != kernel->operand_count || step->first_operand > header->operand_count ||
-        step->operand_count > header->operand_count - step->first_operand ||
-        !table_fits(header->bytes, step->args, kernel->args_bytes, 1)) {
+        step->operand_count > header->operand_count - step->first_operand || (step->args & 3u) != 0 ||
+        step->args > header->bytes || kernel->args_bytes > header->bytes - step->args) {
         return ML_ERR_BOUNDS;
     }
     const ml_operand *operands = (const ml_operand *)at(session, header->operands) + step->first_operand;
