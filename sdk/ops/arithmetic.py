@@ -121,8 +121,8 @@ class Add(Binary):
             # Long enough for kernels that prepare something.
             for scales, zeros in (((0.05, 0.03, 0.04), (5, -9, -128)), ((0.01, 0.03, 0.03), (-128, 127, 3))):
                 for activation in (numerics.ACTIVATION_NONE, numerics.RELU):
-                    long = (3, 171)
-                    yield binary_case(op, DType.INT8, long, long, scales=scales, zeros=zeros, activation=activation)
+                    options: dict[str, Any] = {"scales": scales, "zeros": zeros, "activation": activation}
+                    yield binary_case(op, DType.INT8, (3, 171), (3, 171), kind="_long", **options)
 
 
 class Multiply(Binary):
@@ -270,6 +270,7 @@ def binary_case(
     zeros: tuple[int, int, int] = (3, -9, 5),
     target: DType | None = None,
     values: Sequence[tuple[Array, ...]] = (),
+    kind: str = "",
 ) -> Case:
     """A case of one binary node; quantized types take `scales` and `zeros`, of both inputs and the output."""
     g = CaseGraph()
@@ -290,7 +291,7 @@ def binary_case(
     if op in ("ADD", "SUB"):
         options["pot_scale_int16"] = False
     label = f"{list(a_shape)}-{list(b_shape)}-act{activation}-{list(scales)}"
-    return g.case(f"{op}_{dtype.suffix}-{label}".replace(" ", ""), op, [a, b], [y], options, values)
+    return g.case(f"{op}_{dtype.suffix}{kind}-{label}".replace(" ", ""), op, [a, b], [y], options, values)
 
 
 OPS: list[Op] = [Add(), Multiply(), Extreme(), SquaredDifference()]

@@ -177,7 +177,8 @@ class DepthwiseConv2D(Op):
             for stride, padding in itertools.product(((1, 1), (2, 2)), (conv.SAME, conv.VALID)):
                 shape = conv.CaseShape((2, *size, channels), stride=stride, padding=padding, activation=numerics.RELU)
                 if min(shape.output) > 0:
-                    yield _case(shape, replace(plain, x_zero=-128, y_zero=-128))
+                    kind = "mobile_" if stride == (1, 1) else "mobile_strided_"
+                    yield _case(shape, replace(plain, x_zero=-128, y_zero=-128), kind=kind)
         for x_zero, y_zero, y_scale in itertools.product((-128, 127), (-128, 127), (1e-6, 30.0)):
             extreme = conv.CaseNumbers(x_zero=x_zero, y_zero=y_zero, y_scale=y_scale)
             yield _case(conv.CaseShape((1, 3, 3, 2)), extreme)
@@ -224,14 +225,14 @@ def _overlap(shape: dict[str, Any], dtype: DType) -> Overlap:
     return Overlap(0, 3, window_ahead_bytes(shape["window"], *channels) + within_pixel)
 
 
-def _case(shape: conv.CaseShape, numbers: conv.CaseNumbers, multiplier: int = 1) -> Case:
+def _case(shape: conv.CaseShape, numbers: conv.CaseNumbers, multiplier: int = 1, kind: str = "") -> Case:
     g = CaseGraph()
     outputs = shape.input[3] * multiplier
     weights = (1, *shape.kernel, outputs)
     operands, y = conv.case_operands(
         g, numbers, (shape.input, weights, (shape.input[0], *shape.output, outputs)), axis=3
     )
-    name = f"{numbers.name}-{shape.name}-m{multiplier}"
+    name = f"{kind}{numbers.name}-{shape.name}-m{multiplier}"
     return g.case(name, "DEPTHWISE_CONV_2D", operands, [y], shape.options(depth_multiplier=multiplier))
 
 

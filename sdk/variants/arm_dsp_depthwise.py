@@ -48,7 +48,7 @@ DEPTHWISE_S8 = Kernel(
     Struct("ml_depthwise_s8_args", embed("window", conv.WINDOW)),
     (
         read("input", DType.INT8),
-        # For each four channels: start[4], (tap, next tap)[pairs][4], (multiplier, offset, shift)[4].
+        # For each four channels: start[4], (tap, next tap)[2 * quads][4], the last tap, (multiplier, offset, shift)[4].
         read("constants", DType.INT32),
         write("output", DType.INT8),
         read("padding", DType.INT8),  # a pixel
@@ -65,13 +65,13 @@ class Depthwise3x3(Variant):
     replaces = (DEPTHWISE_CONV_2D_S8,)
 
     def lower(self, step: PortableStep, low: Lowering) -> bool:
-        layer = _layer(step)
+        layer = _layer(step) if low.target.optimize is not Optimize.size else None
         if layer is None or not _is_3x3(layer.window) or packing.sign_matters(step.args["quantized"]):
             return False
         window, channels = layer.window, layer.window["input_channels"]
         height, width = window["output_height"], window["output_width"]
         along_height = _strips(width, height) < _strips(height, width)
-        common = None if low.target.optimize is Optimize.size else _common(layer)
+        common = _common(layer)
         weights, finish = common or (2 * layer.weights, layer.finish)
         weights = weights.reshape(channels, 3, 3)
         taps = _taps(weights if along_height else weights.transpose(0, 2, 1))
@@ -176,11 +176,13 @@ def _taps(weights: Array) -> Array:
 def _blocks(layer: Layer) -> Array:
     """The constants of each four channels; the last four begin where they end with the last channel."""
     channels, taps = layer.weights.shape
-    pairs = _words(np.pad(2 * layer.weights, ((0, 0), (0, taps % 2))).reshape(channels, -1, 2))
-    finish, parts = layer.finish, []
+    quads = max(1, -(-(taps - 1) // 4))
+    weights = np.pad(2 * layer.weights, ((0, 0), (0, 4 * quads + 1 - taps)))
+    pairs, finish, parts = _words(weights[:, :-1].reshape(channels, -1, 2)), layer.finish, []
     for first in range(0, channels, CHANNELS):
         four = slice(min(first, channels - CHANNELS), min(first + CHANNELS, channels))
-        parts += [finish[four, 0], pairs[four].T, finish[four, 1:]]
+        last = _words(weights[four, -1].reshape(2, 2).T)  # of channels 0 and 2, 1 and 3
+        parts += [finish[four, 0], pairs[four].T, last, finish[four, 1:]]
     constants: Array = np.concatenate([part.reshape(-1) for part in parts]).astype(np.int32)
     return constants
 

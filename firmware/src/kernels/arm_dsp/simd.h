@@ -36,6 +36,15 @@ static inline int32_t ml_smlabt(uint32_t a, uint32_t b, int32_t c) {
     ML_SIMD(int32_t, "smlabt %0, %1, %2, %3", c + ML_LOWER(a) * ML_UPPER(b), "r"(a), "r"(b), "r"(c));
 }
 
+/* c + the product of the lower halves; of the upper halves. */
+static inline int32_t ml_smlabb(uint32_t a, uint32_t b, int32_t c) {
+    ML_SIMD(int32_t, "smlabb %0, %1, %2, %3", c + ML_LOWER(a) * ML_LOWER(b), "r"(a), "r"(b), "r"(c));
+}
+
+static inline int32_t ml_smlatt(uint32_t a, uint32_t b, int32_t c) {
+    ML_SIMD(int32_t, "smlatt %0, %1, %2, %3", c + ML_UPPER(a) * ML_UPPER(b), "r"(a), "r"(b), "r"(c));
+}
+
 /* c + a * b / 2^32, to the nearest, ties up. */
 static inline int32_t ml_smmlar(int32_t a, int32_t b, int32_t c) {
     ML_SIMD(int32_t, "smmlar %0, %1, %2, %3", c + (int32_t)(((int64_t)a * b + ((int64_t)1 << 31)) >> 32), "r"(a),
