@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from sdk import passes
+from sdk.bounds import float_bounds
 from sdk.elide import spare_copies
 from sdk.errors import FitError, ModelError, UnsupportedError
 from sdk.graph import Array, DType, Graph, Node, Tensor
-from sdk.memory import arrange
 from sdk.ops import registry as shipped_registry
 from sdk.ops.base import Kernel, Registry, View, naming
-from sdk.order import reorder
+from sdk.order import ordered
 from sdk.overlap import Overlap
 from sdk.passes.complete_shapes import complete_shapes
 from sdk.plan import Plan
@@ -401,7 +401,7 @@ def _finish(low: Lowering, registry: Registry) -> Lowered:
     if any(draft.target == END for draft in low.steps):
         outputs = _lasting(low, inputs, outputs)
     numbers = spare_copies(low, [*inputs, *outputs])
-    layout = _ordered(low, outputs)
+    layout = ordered(low, outputs)
 
     constants = Constants()
 
@@ -434,21 +434,10 @@ def _finish(low: Lowering, registry: Registry) -> Lowered:
         constants=bytes(constants.data),
         kernels=tuple(kernel.name for kernel in kernels),
     )
-    float_bounds = _float_bounds(lowered, registry)
-    infos = tuple(_info(draft, float_bounds, place) for draft in low.steps)
-    bounds = tuple(float_bounds.get(i, (0.0, 0.0)) for i in lowered.outputs)
+    exact_to = float_bounds(lowered, registry)
+    infos = tuple(_info(draft, exact_to, place) for draft in low.steps)
+    bounds = tuple(exact_to.get(i, (0.0, 0.0)) for i in lowered.outputs)
     return Lowered(lowered.name, program, program.encode(), infos, layout, kernels, low.macs, bounds)
-
-
-def _ordered(low: Lowering, outputs: Sequence[Value]) -> Plan:
-    """The plan of the arena, after bringing the steps into another order where that makes it smaller."""
-    layout, steps = arrange(low, outputs), low.steps
-    low.steps = reorder(low, outputs) or steps
-    changed = arrange(low, outputs) if low.steps is not steps else layout
-    if changed.arena_bytes < layout.arena_bytes:
-        return changed
-    low.steps = steps
-    return layout
 
 
 def _lasting(low: Lowering, inputs: Sequence[Value], outputs: Sequence[Value]) -> list[Value]:
@@ -470,34 +459,6 @@ def _spec(graph: Graph, tensor_id: int, position: int, output: bool, operand: Op
     scale = quantization.scale[0] if quantization is not None else 0.0
     zero_point = quantization.zero_point[0] if quantization is not None else 0
     return TensorSpec(name, tensor.shape, tensor.dtype, scale, zero_point, operand)
-
-
-def _float_bounds(graph: Graph, registry: Registry) -> dict[int, tuple[float, float]]:
-    """(absolute, relative) bound of each float32 tensor: its operator's and the largest of what it was made from, for a
-    model of a hundred layers passes on what the first ones differ by. IF and WHILE have those of their subgraphs."""
-    bounds: dict[int, tuple[float, float]] = {}
-    for node in graph.nodes:
-        own = _largest(_own_bounds(node, graph, registry))
-        passed_on = _largest([bounds[i] for i in node.inputs if i in bounds])
-        bound = own[0] + passed_on[0], own[1] + passed_on[1]
-        bounds |= {i: bound for i in node.outputs if graph.tensor(i).dtype is DType.FLOAT32}
-    return bounds
-
-
-def _largest(bounds: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    return max((absolute for absolute, _ in bounds), default=0.0), max(
-        (relative for _, relative in bounds), default=0.0
-    )
-
-
-def _own_bounds(node: Node, graph: Graph, registry: Registry) -> list[tuple[float, float]]:
-    bound = registry.op(node).bound
-    found = [(bound.absolute, bound.relative)]
-    for name, index in node.options.items():
-        if name.endswith("subgraph_index") and index in graph.subgraphs:
-            inner = replace(graph.subgraphs[index], subgraphs={})
-            found += [each for other in inner.nodes for each in _own_bounds(other, inner, registry)]
-    return found
 
 
 def _info(draft: Draft, bounds: Mapping[int, tuple[float, float]], place: Callable[[Value], Operand]) -> StepInfo:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from sdk.memory import share_of
-from sdk.plan import aligned
+from sdk.memory import arrange, share_of
+from sdk.plan import Plan, aligned
 from sdk.program import Region
 
 if TYPE_CHECKING:
@@ -32,6 +32,17 @@ class _State:
     live: int
     peak: int
     order: tuple[int, ...]
+
+
+def ordered(low: Lowering, outputs: Sequence[Value]) -> Plan:
+    """The plan of the arena, after bringing the steps into another order where that makes it smaller."""
+    layout, steps = arrange(low, outputs), low.steps
+    low.steps = reorder(low, outputs) or steps
+    changed = arrange(low, outputs) if low.steps is not steps else layout
+    if changed.arena_bytes < layout.arena_bytes:
+        return changed
+    low.steps = steps
+    return layout
 
 
 def reorder(low: Lowering, outputs: Sequence[Value]) -> list[Draft] | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from sdk import order
 from sdk.graph import DType, Graph, Node
 from sdk.link.device import Device
 from sdk.lower import Lowered, lower
@@ -49,7 +49,7 @@ def test_branches_are_finished_one_after_the_other() -> None:
 
 def in_given_order(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> Lowered:
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["sdk.lower"], "reorder", lambda *_: None)
+        patch.setattr(order, "reorder", lambda *_: None)
         return lower(graph)
 
 
