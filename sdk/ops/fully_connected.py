@@ -180,6 +180,7 @@ class FullyConnected(Op):
         yield _case_s8("no-bias", 2, 9, 6, 0, bias=False)
         yield _case_s8("uint8", 2, 9, 6, 1, x_zero=121, y_zero=3, dtype=DType.UINT8)
         yield _case_s8("uint8-no-bias", 1, 20, 3, 0, x_zero=0, y_zero=255, dtype=DType.UINT8, bias=False)
+        yield _ties_case()
         yield _case_f32("no-bias", 2, 9, 6, 0, bias=False)
         for numbers, activation in itertools.product(conv.WIDE_CASES, (numerics.ACTIVATION_NONE, numerics.RELU6)):
             yield _case_of(numbers, 3, 900, 5, activation)
@@ -249,6 +250,18 @@ def _case_s8(
         operands.append(g.constant(rng.integers(-3000, 3000, outputs), DType.INT32, 0.05 * 0.01))
     y = g.output((rows, outputs), dtype, scale, y_zero)
     return g.case(f"s8-{name}", "FULLY_CONNECTED", operands, [y], _options(activation))
+
+
+def _ties_case() -> Case:
+    """Sums of which every eighth lies half way between two outputs, above and below zero: kernels must round away from
+    it, and round twice where the reference does."""
+    rng = np.random.default_rng(8)
+    g = CaseGraph()
+    x = g.input((4, 3), DType.INT8, 0.5)
+    weights = g.constant(rng.integers(-3, 4, (64, 3)), DType.INT8, 0.25)
+    bias = g.constant(np.arange(-32, 32), DType.INT32, 0.125)
+    y = g.output((4, 64), DType.INT8, 1.0)
+    return g.case("s8-ties", "FULLY_CONNECTED", [x, weights, bias], [y], _options(numerics.ACTIVATION_NONE))
 
 
 def _case_f32(name: str, rows: int, inputs: int, outputs: int, activation: int, *, bias: bool = True) -> Case:
