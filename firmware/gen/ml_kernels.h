@@ -848,6 +848,30 @@ typedef struct ml_thumb_conv_2d_args {
 } ml_thumb_conv_2d_args;
 _Static_assert(sizeof(ml_thumb_conv_2d_args) == 60u, "ml_thumb_conv_2d_args");
 
+typedef struct ml_thumb_depthwise_conv_2d_args {
+    ml_window window;
+    ml_quantized quantized;
+    uint32_t depth_multiplier;
+    uint32_t half;
+} ml_thumb_depthwise_conv_2d_args;
+_Static_assert(sizeof(ml_thumb_depthwise_conv_2d_args) == 68u, "ml_thumb_depthwise_conv_2d_args");
+
+typedef struct ml_thumb_fully_connected_args {
+    uint32_t rows;
+    uint32_t inputs;
+    uint32_t outputs;
+} ml_thumb_fully_connected_args;
+_Static_assert(sizeof(ml_thumb_fully_connected_args) == 12u, "ml_thumb_fully_connected_args");
+
+typedef struct ml_thumb_add_args {
+    uint32_t count;
+    uint32_t shift;
+    int32_t factor;
+    int32_t low;
+    int32_t high;
+} ml_thumb_add_args;
+_Static_assert(sizeof(ml_thumb_add_args) == 20u, "ml_thumb_add_args");
+
 /* fully_connected_s8: operands input, weights, start, scales, output */
 ml_status ml_fully_connected_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_s8(const void *args, void *const *operands);
@@ -1507,5 +1531,20 @@ int32_t ml_conv_2d_s8_channel_pairs(const void *args, void *const *operands);
 ml_status ml_conv_2d_s8_pixel_pairs_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_2d_s8_pixel_pairs(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_conv_2d_s8_pixel_pairs {769u, 60u, 5u, 24u, 0u, 0u, 548u, 0u, ml_conv_2d_s8_pixel_pairs_check, ml_conv_2d_s8_pixel_pairs}
+
+/* depthwise_conv_2d_s8_bands: operands input, weights, channels, output, band */
+ml_status ml_depthwise_conv_2d_s8_bands_check(const void *args, const ml_operand *operands);
+int32_t ml_depthwise_conv_2d_s8_bands(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_depthwise_conv_2d_s8_bands {770u, 68u, 5u, 24u, 0u, 0u, 544u, 0u, ml_depthwise_conv_2d_s8_bands_check, ml_depthwise_conv_2d_s8_bands}
+
+/* fully_connected_s8_output_pairs: operands input, weights, channels, output */
+ml_status ml_fully_connected_s8_output_pairs_check(const void *args, const ml_operand *operands);
+int32_t ml_fully_connected_s8_output_pairs(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_fully_connected_s8_output_pairs {771u, 12u, 4u, 8u, 0u, 0u, 40u, 0u, ml_fully_connected_s8_output_pairs_check, ml_fully_connected_s8_output_pairs}
+
+/* add_s8_table: operands a, b, table, output */
+ml_status ml_add_s8_table_check(const void *args, const ml_operand *operands);
+int32_t ml_add_s8_table(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_add_s8_table {772u, 20u, 4u, 8u, 0u, 0u, 32u, 0u, ml_add_s8_table_check, ml_add_s8_table}
 
 #endif

@@ -8,7 +8,7 @@ steps, and any other function with the same steps is as exact:
 
 over the sums that are not clamped anyway. low_part and high_part are 13 bits each of the multiplier, low_part with a
 sign, so that no product that is shifted exceeds 32 bits; `offset` is solved for here, over all steps. Where there is
-no solution, the channel is computed the long way on the device.
+no solution, other kernels serve.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from sdk import fixed_point
 from sdk.graph import Array
+from sdk.variants.packing import channel_scales
 
 Int64 = npt.NDArray[np.int64]
 PART_BITS = 13
@@ -27,8 +28,6 @@ MAX_SHIFT = 24  # an output, shifted left by this, has 32 bits
 LIMIT = (1 << 32 - PART_BITS) - 1  # sums whose product with a low part, -2^12 to 2^12 - 1, has 32 bits
 NEGATIVE = 1 << PART_BITS  # how much less a negative sum gets: half of it rounds away from zero
 TRIED = (0, 1, -1, 2, -2, 3)  # what may be added to the multiplier's last place
-LONG = 0xFF  # in place of `shift`: the long way
-RECORD_WORDS = 5
 
 
 @dataclass(frozen=True)
@@ -40,33 +39,31 @@ class Outputs:
     high: int
 
 
-def channel_records(start: Array, scales: Array, least: Array, most: Array, outputs: Outputs) -> Array:
-    """int32[channels, 5] `channel` records. `scales` are (multiplier, shift) pairs, one or one a channel; sums,
-    which begin with `start`, lie between `least` and `most`."""
-    count = len(start)
-    pairs = np.broadcast_to(scales.astype(np.int64).reshape(-1, 2), (count, 2))
+def channel_records(start: Array, scales: Array, least: Array, most: Array, outputs: Outputs) -> Array | None:
+    """int32[channels, 5] `channel` records; None where a channel has no solution. `scales` are (multiplier, shift)
+    pairs, one or one a channel; sums, which begin with `start`, lie between `least` and `most`."""
+    pairs = channel_scales(scales, len(start)).astype(np.int64)
     multiplier, shift = pairs[:, 0], -pairs[:, 1]
-    records = np.stack([start.astype(np.int64), multiplier, 0 * shift, -shift << 8 | LONG, 0 * shift], axis=1)
-    able = (shift >= 0) & (multiplier > 0)
-    if able.any():
-        chosen = np.flatnonzero(able)
-        sums = least.astype(np.int64)[chosen], most.astype(np.int64)[chosen]
-        short, solved = _short_records(start[chosen], multiplier[chosen], shift[chosen], sums, outputs)
-        records[chosen[solved]] = short[solved]
-    return fixed_point.wrap32(records).astype(np.int32)
+    if shift.min() < 0 or multiplier.min() <= 0:
+        return None
+    sums = least.astype(np.int64), most.astype(np.int64)
+    records, solved = _records(start.astype(np.int64), multiplier, shift, sums, outputs)
+    return fixed_point.wrap32(records).astype(np.int32) if solved.all() else None
 
 
-def _short_records(
-    start: Array, multiplier: Int64, shift: Int64, sums: tuple[Int64, Int64], outputs: Outputs
+def _records(
+    start: Int64, multiplier: Int64, shift: Int64, sums: tuple[Int64, Int64], outputs: Outputs
 ) -> tuple[Int64, npt.NDArray[np.bool_]]:
-    """(records, whether there is one) of channels with shifts to the right."""
+    """(records, whether there is one) of each channel."""
     exact = _Staircase(multiplier[:, None], shift[:, None], outputs)
     first = exact.first_sums()  # of the outputs above the least, [channels, steps]
     low = np.maximum(sums[0], np.minimum(first[:, 0] - 1, sums[1]))
     high = np.maximum(low, np.minimum(sums[1], first[:, -1]))
     places = np.minimum(PART_BITS + shift, MAX_SHIFT)
-    records = np.zeros((len(start), RECORD_WORDS), np.int64)
-    solved = np.zeros(len(start), bool)
+    # Where sums never leave a step, nothing is multiplied.
+    only = exact.outputs_of(low[:, None])[:, 0] << places
+    records = np.stack([start, only, 0 * start, places, 0 * start], axis=1)
+    solved = low == high
     for extra in TRIED:
         m = (multiplier >> (31 - PART_BITS + shift - places)) + extra
         high_part = (m + NEGATIVE // 2) >> PART_BITS
@@ -76,9 +73,7 @@ def _short_records(
         )
         fits = (least_offset <= most_offset) & (np.maximum(-low, high) <= LIMIT)
         offset = (least_offset + most_offset) >> 1
-        found = np.stack(
-            [start.astype(np.int64), offset, low_part & 0xFFFF | high_part << 16, low << 8 | places, high], axis=1
-        )
+        found = np.stack([start, offset, low_part & 0xFFFF | high_part << 16, low << 8 | places, high], axis=1)
         records[fits & ~solved] = found[fits & ~solved]
         solved |= fits
     return records, solved

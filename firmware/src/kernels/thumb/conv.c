@@ -1,143 +1,259 @@
-/* CONV_2D, two products a multiply: a word holds two signed numbers, (high << 16) + low, and so does what comes of
- * multiplying it. With weights at their own size the two are inputs of two pixels; where they may take twice that,
- * weights of two output channels.
- *
- * Products are added up in twos before the halves are told apart: the host has seen to it that no low half of a group
- * leaves 16 bits. A sum has a word of everything, modulo 2^32, and a sum of the high halves; what is left of the first
- * without the second is the sum of the low halves.
- *
- * Some pixels at a time are spread out to words, taps in pairs: [pairs of taps][2][2 taps]. */
+/* CONV_2D, two products a multiply: sums.h. With weights at their own size words hold the inputs of two pixels; where
+ * weights may take twice that, weights of two output channels. Some pixels at a time are spread out to words, taps in
+ * pairs: [pairs of taps][2][2 taps]. */
 #include "../window.h"
-#include "rescale.h"
+#include "sums.h"
 
-#define GROUP_TAPS 2u
-
-/* What two pairs of sums start with and come to: of words, and of high halves. */
-typedef struct sums {
-    uint32_t all[2], high[2];
-} sums;
-
-static inline int32_t low_sum(const sums *s, uint32_t i) { return (int32_t)(s->all[i] - (s->high[i] << 16)); }
+/* Some pixels, spread out, and their outputs. The assembly code knows where its members lie. */
+typedef struct block {
+    const uint32_t *inputs;
+    const void *weights;
+    const ml_channel *channels;
+    int8_t *to; /* of the first pixel, channel after channel */
+    uint32_t next[3]; /* how far behind lie the outputs of the others; as those before where there is none */
+    uint32_t left; /* channels that are not computed */
+    uint32_t groups;
+    uint32_t back; /* bytes of weights that code is skipped for */
+} block;
 
 #if defined(__thumb__) && !defined(__thumb2__)
-/* Adds the products of two words of inputs and of the weights in `w0` and `w1`. The shift leaves in the carry whether
- * the low half is negative. */
-#define HALF_GROUP(w0, w1, all, high) \
-    "ldmia %[inputs]!, {r2, r3}\n"    \
-    "muls r2, " w0 ", r2\n"           \
-    "muls r3, " w1 ", r3\n"           \
-    "adds r2, r2, r3\n"               \
-    "add %[" all "], r2\n"            \
-    "asrs r2, r2, #16\n"              \
-    "adcs %[" high "], %[" high "], r2\n"
+/* clang-format off */
+#define WIDE_GROUP "ldmia r1!, {r4, r5}\n" ADD_GROUP("r4", "r5")
+/* r8, r9: sums of words; r6, r7: of high halves; r10: end of inputs; r11: code to skip at first, so that a whole number
+ * of rounds is left; r12: the block; lr: channels. */
+#define START_SUMS                   \
+    "lsls r3, r6, #16\n"             \
+    "adds r3, r3, r4\n"              \
+    "mov r8, r3\n"                   \
+    "mov r9, r3\n"                   \
+    "movs r7, r6\n"                  \
+    "mov r2, r12\n"                  \
+    "ldmia r2!, {r0, r1}\n"
+/* r6 and r7 to outputs; r1: the channel. */
+#define RESCALE                                                                   \
+    "ldmia r1!, {r0, r2, r3, r4}\n"                                               \
+    "uxtb r5, r3\n"                                                               \
+    "asrs r3, r3, #8\n"                                                           \
+    ML_CLAMP("r6", "r3", "r4") ML_CLAMP("r7", "r3", "r4")                         \
+    "sxth r3, r2\n"                                                               \
+    "lsrs r2, r2, #16\n"                                                          \
+    ML_SCALE("r6", "r0", "r2", "r3", "r5", "r4", "r1")                            \
+    ML_SCALE("r7", "r0", "r2", "r3", "r5", "r4", "r1")
+#define CHANNEL(at) "mov r1, lr\nadds r1, r1, #" at "\n"
+#define LOW_SUMS "mov r6, r8\nmov r7, r9\n"
+#define PREPARE                      \
+    "mov r12, r0\n"                  \
+    "mov r11, r1\n"                  \
+    "ldr r2, [r0, #8]\n"             \
+    "mov lr, r2\n"                   \
+    "ldr r2, [r0, #32]\n"            \
+    "lsls r2, r2, #4\n"              \
+    "ldr r3, [r0]\n"                 \
+    "adds r2, r2, r3\n"              \
+    "mov r10, r2\n"
 
-/* The loop over groups, four in one round, entered where what is left is a whole number of rounds. */
-#define GROUPS(group0, group1, group2, group3, next)                                                                   \
-    __asm__ volatile(".syntax unified\n"                                                                               \
-                     "add pc, %[skip]\n"                                                                               \
-                     "nop\n"                                                                                           \
-                     "1:\n" group0 group1 group2 group3 next "cmp %[inputs], %[end]\n"                                 \
-                     "bne 1b"                                                                                          \
-                     : [inputs] "+l"(inputs), [weights] "+l"(weights), [all0] "+h"(s->all[0]), [all1] "+h"(s->all[1]), \
-                       [high0] "+l"(s->high[0]), [high1] "+l"(s->high[1])                                              \
-                     : [end] "h"(end), [skip] "h"(skip)                                                                \
-                     : "r2", "r3", "r4", "r5", "cc", "memory")
-
-ML_INLINE void add_wide(sums *s, const uint32_t *inputs, const uint32_t *weights, uint32_t groups) {
-    const uint32_t *end = inputs + 4u * groups;
-    uint32_t skip = ((0u - groups) & 3u) * 30u;
-#define WIDE \
-    "ldmia %[weights]!, {r4, r5}\n" HALF_GROUP("r4", "r5", "all0", "high0") HALF_GROUP("r4", "r5", "all1", "high1")
-    GROUPS(WIDE, WIDE, WIDE, WIDE, "");
+static void run_wide(block *job) {
+    uint32_t skipped = ml_spare(job->groups) * 30u;
+    RUN(PREPARE
+        "1: mov r2, lr\n"
+        "ldr r4, [r2]\n"
+        "ldr r6, [r2, #20]\n"
+        START_SUMS
+        "add pc, r11\n"
+        "nop\n"
+        "4:\n" WIDE_GROUP WIDE_GROUP WIDE_GROUP WIDE_GROUP
+        "cmp r0, r10\n"
+        "bne 4b\n"
+        "mov r2, r12\n"
+        END_SUMS
+        "str r1, [r2, #4]\n"
+        CHANNEL("24") RESCALE
+        "mov r0, r12\n"
+        "ldr r1, [r0, #12]\n"
+        "ldr r2, [r0, #16]\n"
+        "adds r1, r1, #1\n"
+        "strb r7, [r1, r2]\n"
+        "strb r6, [r1]\n"
+        LOW_SUMS CHANNEL("4") RESCALE
+        "mov r0, r12\n"
+        "ldr r1, [r0, #12]\n"
+        "ldr r2, [r0, #16]\n"
+        "strb r7, [r1, r2]\n"
+        "strb r6, [r1]\n"
+        "ldr r2, [r0, #28]\n"
+        "subs r2, r2, #2\n"
+        "beq 6f\n"
+        "movs r3, #40\n"
+        "add lr, r3\n"
+        "adds r1, r1, #2\n"
+        "cmp r2, #1\n" /* the last channel of an odd number comes with the one before again */
+        "bne 5f\n"
+        "movs r2, #2\n"
+        "subs r1, r1, #1\n"
+        "5: str r1, [r0, #12]\n"
+        "str r2, [r0, #28]\n"
+        "b 1b\n"
+        "6:");
 }
 
-ML_INLINE void add_narrow(sums *s, const uint32_t *inputs, const int8_t *weights, uint32_t groups) {
-    const uint32_t *end = inputs + 4u * groups;
-    uint32_t skip = (0u - groups) & 3u;
-    weights -= GROUP_TAPS * skip;
-    skip *= 36u;
-#define NARROW(at)                     \
-    "ldrh r4, [%[weights], #" at "]\n" \
-    "sxtb r5, r4\n"                    \
-    "lsls r4, r4, #16\n"               \
-    "asrs r4, r4, #24\n" HALF_GROUP("r5", "r4", "all0", "high0") HALF_GROUP("r5", "r4", "all1", "high1")
-    GROUPS(NARROW("0"), NARROW("2"), NARROW("4"), NARROW("6"), "adds %[weights], %[weights], #8\n");
+static void run_narrow(block *job) {
+    uint32_t skipped = ml_spare(job->groups) * BYTES_GROUP_CODE;
+    RUN(PREPARE
+        "1: mov r2, lr\n"
+        "ldr r4, [r2]\n"
+        "movs r6, r4\n"
+        START_SUMS
+                BYTES_GROUPS
+        "mov r2, r12\n"
+        END_SUMS
+        "ldr r3, [r2, #36]\n"
+        "subs r1, r1, r3\n"
+        "str r1, [r2, #4]\n"
+        CHANNEL("4") RESCALE
+        "mov r0, r12\n"
+        "ldr r1, [r0, #12]\n"
+        "ldr r2, [r0, #24]\n"
+        "strb r7, [r1, r2]\n"
+        "ldr r2, [r0, #16]\n"
+        "strb r6, [r1, r2]\n"
+        LOW_SUMS CHANNEL("4") RESCALE
+        "mov r0, r12\n"
+        "ldr r1, [r0, #12]\n"
+        "ldr r2, [r0, #20]\n"
+        "strb r7, [r1, r2]\n"
+        "strb r6, [r1]\n"
+        "movs r3, #20\n"
+        "add lr, r3\n"
+        "adds r1, r1, #1\n"
+        "str r1, [r0, #12]\n"
+        "ldr r2, [r0, #28]\n"
+        "subs r2, r2, #1\n"
+        "str r2, [r0, #28]\n"
+        "beq 6f\n"
+        "b 1b\n"
+        "6:");
 }
+/* clang-format on */
 #else
-static inline void add_group(sums *s, const uint32_t *inputs, uint32_t weight0, uint32_t weight1) {
-    for (uint32_t i = 0; i < 2; i++) {
-        uint32_t group = inputs[2u * i] * weight0 + inputs[2u * i + 1u] * weight1;
-        s->all[i] += group;
-        s->high[i] += (uint32_t)((int32_t)group >> 16) + ((group >> 15) & 1u);
+static void run_wide(block *b) {
+    const uint32_t *weights = b->weights;
+    const ml_channel *c = b->channels;
+    for (int8_t *to = b->to; b->left != 0; b->left -= 2, c += 2, to += 2) {
+        if (b->left == 1) { /* the last channel of an odd number comes with the one before again */
+            to--;
+            b->left++;
+        }
+        sums s = started((uint32_t)c[0].start, (uint32_t)c[1].start);
+        for (uint32_t i = 0; i < b->groups; i++, weights += 2) {
+            add_group(&s, b->inputs + 4u * i, weights[0], weights[1]);
+        }
+        for (uint32_t half = 0; half < 2; half++) {
+            to[b->next[0] + half] = output_of(&s, half, 1, &c[half]);
+            to[half] = output_of(&s, half, 0, &c[half]);
+        }
     }
 }
 
-static void add_wide(sums *s, const uint32_t *inputs, const uint32_t *weights, uint32_t groups) {
-    for (; groups != 0; groups--, inputs += 4, weights += GROUP_TAPS) {
-        add_group(s, inputs, weights[0], weights[1]);
-    }
-}
-
-static void add_narrow(sums *s, const uint32_t *inputs, const int8_t *weights, uint32_t groups) {
-    for (; groups != 0; groups--, inputs += 4, weights += GROUP_TAPS) {
-        add_group(s, inputs, (uint32_t)weights[0], (uint32_t)weights[1]);
+static void run_narrow(block *b) {
+    const int8_t *weights = b->weights;
+    const ml_channel *c = b->channels;
+    weights += b->back;
+    for (int8_t *to = b->to; b->left != 0; b->left--, c++, to++) {
+        sums s = started((uint32_t)c->start, (uint32_t)c->start);
+        for (uint32_t i = 0; i < b->groups; i++, weights += 2) {
+            int32_t weight0 = weights[0], weight1 = weights[1];
+            add_group(&s, b->inputs + 4u * i, (uint32_t)weight0, (uint32_t)weight1);
+        }
+        to[b->next[2]] = output_of(&s, 1, 1, c);
+        to[b->next[0]] = output_of(&s, 1, 0, c);
+        to[b->next[1]] = output_of(&s, 0, 1, c);
+        to[0] = output_of(&s, 0, 0, c);
     }
 }
 #endif
 
-/* Where the next inputs of one pixel of a block go. */
-typedef struct place {
-    uint32_t *word;
-    bool odd; /* the second of a pair of taps */
-    bool upper; /* inputs are added to the upper halves of words */
-} place;
-
-static inline void put(place *p, int32_t input) {
-    *p->word = p->upper ? *p->word + ((uint32_t)input << 16) : (uint32_t)input;
-    p->word += p->odd ? 3 : 1;
-    p->odd = !p->odd;
+/* Two inputs to every other pair of words, until `end`. */
+static uint32_t *put_pairs(uint32_t *to, const int8_t *from, const int8_t *end) {
+#if defined(__thumb__) && !defined(__thumb2__)
+    uint32_t zero = 0, one = 1;
+    __asm__ volatile(".syntax unified\n"
+                     "1: ldrsb r2, [%[from], %[zero]]\n"
+                     "ldrsb r3, [%[from], %[one]]\n"
+                     "stmia %[to]!, {r2, r3}\n"
+                     "adds %[to], %[to], #8\n"
+                     "adds %[from], %[from], #2\n"
+                     "cmp %[from], %[end]\n"
+                     "bne 1b"
+                     : [to] "+l"(to), [from] "+l"(from)
+                     : [end] "h"(end), [zero] "l"(zero), [one] "l"(one)
+                     : "r2", "r3", "cc", "memory");
+#else
+    for (; from != end; from += 2, to += 4) {
+        to[0] = (uint32_t)from[0];
+        to[1] = (uint32_t)from[1];
+    }
+#endif
+    return to;
 }
 
-/* Inputs that lie `step` bytes apart: 1, or 0 for one that is repeated. */
-static void spread(place *p, const int8_t *from, uint32_t count, uint32_t step) {
-    if (p->odd && count != 0) {
-        put(p, *from);
+/* Spreads `count` inputs that lie `step` bytes apart: 1, or 0 for padding. `to` is where the first goes, the second of
+ * a pair of taps where `odd`; returns where the next one goes. */
+typedef uint32_t *spreader(uint32_t *to, uint32_t odd, const int8_t *from, uint32_t count, uint32_t step);
+
+static uint32_t *spread(uint32_t *to, uint32_t odd, const int8_t *from, uint32_t count, uint32_t step) {
+    if (odd) {
+        *to = (uint32_t)*from;
+        to += 3;
         from += step;
         count--;
     }
-    uint32_t *to = p->word;
-    const int8_t *next = from + step;
-    if (p->upper) {
-        for (; count >= GROUP_TAPS; count -= GROUP_TAPS, to += 4, from += 2u * step, next += 2u * step) {
-            to[0] += (uint32_t)*from << 16;
-            to[1] += (uint32_t)*next << 16;
-        }
+    const int8_t *end = from + (count & ~1u);
+    if (step != 0 && from != end) {
+        to = put_pairs(to, from, end);
+        from = end;
     } else {
-        for (; count >= GROUP_TAPS; count -= GROUP_TAPS, to += 4, from += 2u * step, next += 2u * step) {
-            to[0] = (uint32_t)*from;
-            to[1] = (uint32_t)*next;
+        for (uint32_t i = count / 2u; i != 0; i--, to += 4) {
+            to[0] = to[1] = (uint32_t)*from;
         }
     }
-    p->word = to;
-    if (count != 0) {
-        put(p, *from);
+    if (count & 1u) {
+        *to++ = (uint32_t)*from;
     }
+    return to;
+}
+
+/* The same to the upper halves of words. */
+static uint32_t *spread_upper(uint32_t *to, uint32_t odd, const int8_t *from, uint32_t count, uint32_t step) {
+    for (; count != 0; count--, from += step, odd = !odd) {
+        *to += (uint32_t)*from << 16;
+        to += odd ? 3 : 1;
+    }
+    return to;
+}
+
+/* How many of `left` taps from `column` on lie side by side, all inside the image or all outside. */
+static inline uint32_t taps_alike(const ml_window *w, uint32_t column, uint32_t left) {
+    /* Before the image columns have wrapped; behind it there is no end. */
+    uint32_t until = column < w->input_width ? w->input_width - column : 0u - column;
+    return w->dilation_width == 1 ? ML_MIN(left, until) : 1u;
 }
 
 /* Spreads the inputs under the window whose top left tap is (top, left). */
 static void spread_window(const ml_window *w, const int8_t *image, uint32_t top, uint32_t left, int8_t zero_point,
-                          place to) {
+                          uint32_t *to, spreader *run) {
+    uint32_t channels = w->input_channels, width = w->input_width, odd = 0;
     for (uint32_t ky = 0; ky < w->kernel_height; ky++, top += w->dilation_height) {
         uint32_t column = left;
         for (uint32_t kx = 0, taps; kx < w->kernel_width; kx += taps, column += taps * w->dilation_width) {
-            const int8_t *pixel = ml_pixel(w, image, top, column, w->input_channels, NULL);
-            bool run = pixel != NULL && w->dilation_width == 1;
-            taps = run ? ML_MIN(w->kernel_width - kx, w->input_width - column) : 1u;
-            spread(&to, pixel != NULL ? pixel : &zero_point, taps * w->input_channels, pixel != NULL);
+            bool inside = top < w->input_height && column < width;
+            taps = taps_alike(w, column, w->kernel_width - kx);
+            uint32_t count = taps * channels;
+            to = run(to, odd, inside ? image + (top * width + column) * channels : &zero_point, count, inside);
+            odd ^= count & 1u;
         }
     }
-    if (to.odd) {
-        put(&to, 0); /* meets a weight of 0 */
+    if (odd) {
+        *to = 0; /* meets a weight of 0 */
     }
 }
 
@@ -147,9 +263,9 @@ typedef struct cursor {
     uint32_t y, x;
 } cursor;
 
-static void spread_next(const ml_window *w, cursor *c, int8_t zero_point, place to) {
+static void spread_next(const ml_window *w, cursor *c, int8_t zero_point, uint32_t *to, spreader *run) {
     spread_window(w, c->image, c->y * w->stride_height - w->pad_top, c->x * w->stride_width - w->pad_left, zero_point,
-                  to);
+                  to, run);
     if (++c->x == w->output_width) {
         c->x = 0;
         if (++c->y == w->output_height) {
@@ -159,54 +275,8 @@ static void spread_next(const ml_window *w, cursor *c, int8_t zero_point, place 
     }
 }
 
-/* Two outputs of one channel; where both go to one place, it is the first that stays. */
-static inline void finish(const ml_quantized *q, const ml_channel *c, int32_t sum0, int8_t *to0, int32_t sum1,
-                          int8_t *to1) {
-    if (!ml_is_long(c)) {
-        ml_rescale_two(c, &sum0, &sum1);
-    } else {
-        sum0 = ml_rescaled_long(q, c, sum0);
-        sum1 = ml_rescaled_long(q, c, sum1);
-    }
-    *to1 = (int8_t)sum1;
-    *to0 = (int8_t)sum0;
-}
-
 static uint32_t groups_of(const ml_window *w) {
     return (w->kernel_height * w->kernel_width * w->input_channels + GROUP_TAPS - 1u) / GROUP_TAPS;
-}
-
-/* All channels of two pixels; `next` is how far the second one's outputs lie from the first one's. */
-static void two_pixels(const ml_thumb_conv_2d_args *a, void *const *operands, int8_t *output, uint32_t next) {
-    const ml_window *w = &a->window;
-    const uint32_t *weights = operands[1];
-    const ml_channel *c = operands[2];
-    uint32_t groups = groups_of(w);
-    for (uint32_t left = w->output_channels; left != 0; c += 2, weights += GROUP_TAPS * groups) {
-        uint32_t low = (uint32_t)c[0].start, high = (uint32_t)c[1].start, all = low + (high << 16);
-        sums s = {{all, all}, {high, high}};
-        add_wide(&s, operands[4], weights, groups);
-        uint32_t one = left > 1;
-        finish(&a->quantized, &c[1], (int32_t)s.high[0], output + one, (int32_t)s.high[1], output + next + one);
-        finish(&a->quantized, &c[0], low_sum(&s, 0), output, low_sum(&s, 1), output + next);
-        output += 1u + one;
-        left -= 1u + one;
-    }
-}
-
-/* All channels of four pixels; `next` is how far the outputs of each lie from the first one's. */
-static void four_pixels(const ml_thumb_conv_2d_args *a, void *const *operands, int8_t *output, const uint32_t *next) {
-    const ml_window *w = &a->window;
-    const int8_t *weights = operands[1];
-    const ml_channel *c = operands[2];
-    uint32_t groups = groups_of(w);
-    for (uint32_t left = w->output_channels; left != 0; left--, c++, weights += GROUP_TAPS * groups, output++) {
-        uint32_t start = (uint32_t)c->start, all = start + (start << 16);
-        sums s = {{all, all}, {start, start}};
-        add_narrow(&s, operands[4], weights, groups);
-        finish(&a->quantized, c, low_sum(&s, 1), output + next[1], (int32_t)s.high[1], output + next[2]);
-        finish(&a->quantized, c, low_sum(&s, 0), output, (int32_t)s.high[0], output + next[0]);
-    }
 }
 
 static ml_status check(const ml_thumb_conv_2d_args *a, const ml_operand *operands, uint32_t together,
@@ -223,46 +293,44 @@ static ml_status check(const ml_thumb_conv_2d_args *a, const ml_operand *operand
     return sound ? ML_OK : ML_ERR_OPERAND;
 }
 
+/* Computes the outputs `together` pixels at a time; the inputs of the pixels of a block lie 2 words apart, and where
+ * `halves` two share words. */
+static int32_t convolve(const ml_thumb_conv_2d_args *a, void *const *operands, uint32_t together, bool halves) {
+    const ml_window *w = &a->window;
+    cursor at = {operands[0], 0, 0};
+    block b = {.inputs = operands[4], .groups = groups_of(w), .channels = operands[2], .to = operands[3]};
+    uint32_t channels = w->output_channels;
+    b.back = halves ? ml_spare(b.groups) * GROUP_TAPS : 0;
+    for (uint32_t left = w->batches * w->output_height * w->output_width, count; left != 0; left -= count) {
+        int8_t *output = b.to;
+        count = ML_MIN(left, together);
+        for (uint32_t i = 0; i < count; i++) {
+            uint32_t *to = (uint32_t *)operands[4] + 2u * (halves ? i / 2u : i);
+            spread_next(w, &at, (int8_t)a->quantized.input_zero_point, to, halves && i % 2u ? spread_upper : spread);
+        }
+        b.weights = (const int8_t *)operands[1] - b.back;
+        b.left = channels;
+        b.next[0] = count > 1 ? channels : 0;
+        b.next[1] = count > 2 ? 2u * channels : 0;
+        b.next[2] = count > 3 ? 3u * channels : b.next[0];
+        (halves ? run_narrow : run_wide)(&b);
+        b.to = output + count * channels;
+    }
+    return 0;
+}
+
 ml_status ml_conv_2d_s8_channel_pairs_check(const void *args, const ml_operand *operands) {
-    return check(args, operands, 2, 4);
+    const ml_thumb_conv_2d_args *a = args;
+    return a->window.output_channels < 2 ? ML_ERR_ARGUMENT : check(a, operands, 2, 4);
 }
 
 int32_t ml_conv_2d_s8_channel_pairs(const void *args, void *const *operands) {
-    const ml_thumb_conv_2d_args *a = args;
-    const ml_window *w = &a->window;
-    cursor at = {operands[0], 0, 0};
-    int8_t *output = operands[3], zero_point = (int8_t)a->quantized.input_zero_point;
-    for (uint32_t left = w->batches * w->output_height * w->output_width, count; left != 0; left -= count) {
-        count = ML_MIN(left, 2u);
-        for (uint32_t i = 0; i < count; i++) {
-            spread_next(w, &at, zero_point, (place){(uint32_t *)operands[4] + 2u * i, false, false});
-        }
-        two_pixels(a, operands, output, (count - 1u) * w->output_channels);
-        output += count * w->output_channels;
-    }
-    return 0;
+    return convolve(args, operands, 2, false);
 }
 
 ml_status ml_conv_2d_s8_pixel_pairs_check(const void *args, const ml_operand *operands) {
-    return check(args, operands, 1, 1);
+    const ml_thumb_conv_2d_args *a = args;
+    return a->window.output_channels < 1 ? ML_ERR_ARGUMENT : check(a, operands, 1, 1);
 }
 
-int32_t ml_conv_2d_s8_pixel_pairs(const void *args, void *const *operands) {
-    const ml_thumb_conv_2d_args *a = args;
-    const ml_window *w = &a->window;
-    cursor at = {operands[0], 0, 0};
-    int8_t *output = operands[3], zero_point = (int8_t)a->quantized.input_zero_point;
-    for (uint32_t left = w->batches * w->output_height * w->output_width, count; left != 0; left -= count) {
-        count = ML_MIN(left, 4u);
-        uint32_t next[3];
-        for (uint32_t i = 0; i < count; i++) {
-            spread_next(w, &at, zero_point, (place){(uint32_t *)operands[4] + (i & 2u), false, i & 1u});
-        }
-        for (uint32_t i = 0; i < 3; i++) {
-            next[i] = ML_MIN(i + 1u, count - 1u) * w->output_channels;
-        }
-        four_pixels(a, operands, output, next);
-        output += count * w->output_channels;
-    }
-    return 0;
-}
+int32_t ml_conv_2d_s8_pixel_pairs(const void *args, void *const *operands) { return convolve(args, operands, 4, true); }
