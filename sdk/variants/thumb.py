@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sdk.fixed_point import wrap32
 from sdk.graph import Array, DType
-from sdk.numerics import wrap32
 from sdk.ops import convolution as conv
 from sdk.ops.arithmetic import ADD_S8, OPERATIONS
 from sdk.ops.base import Kernel, read, write
