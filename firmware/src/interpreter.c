@@ -122,20 +122,17 @@ static const ml_kernel *find_kernel(uint32_t number) {
 /* Not part of its caller, where the registers would not suffice: it goes through every operand of a program. */
 __attribute__((noinline)) static bool operands_sound(const uint32_t *limits, const ml_kernel *kernel,
                                                      const ml_operand *operand) {
-    uint32_t alignment = kernel->alignment, written = kernel->written, optional = kernel->optional;
-    for (uint32_t left = kernel->operand_count; left != 0; left--, operand++) {
+    uint32_t alignment = kernel->alignment;
+    for (uint32_t i = 0; i < kernel->operand_count; i++, operand++, alignment >>= 2) {
         uint32_t ref = operand->ref, region = ref >> 28;
         if (region == ML_REGION_NONE) {
-            if (ref != 0 || operand->bytes != 0 || (optional & 1u) == 0) {
+            if (ref != 0 || operand->bytes != 0 || ((kernel->optional >> i) & 1u) == 0) {
                 return false;
             }
         } else if (!span_fits(limits, ref, operand->bytes) || (ref & ((1u << (alignment & 3u)) - 1u)) != 0 ||
-                   (region == ML_REGION_PROGRAM && (written & 1u) != 0)) {
+                   (region == ML_REGION_PROGRAM && ((kernel->written >> i) & 1u) != 0)) {
             return false;
         }
-        alignment >>= 2;
-        written >>= 1;
-        optional >>= 1;
     }
     return true;
 }

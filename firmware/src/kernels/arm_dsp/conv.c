@@ -257,12 +257,16 @@ static bool is_joined(const ml_window *w) {
 /* Operands: input, stream of weights, output, scratch for the patch and for rows of windows or all of them. */
 static ml_status check(const ml_conv_three_args *a, const ml_operand *operands, uint32_t quad_words) {
     const ml_window *w = &a->window;
-    uint64_t row_bytes = (uint64_t)w->kernel_width * w->input_channels, window_bytes = row_bytes * w->kernel_height;
-    uint64_t quads = (window_bytes + 3u) / 4u; /* no rows that are not joined have a rest, but a single one */
-    uint64_t scratch = quads * 8u + (is_joined(w) ? window_bytes : stays_inside(w) ? 0 : row_bytes);
-    bool sound = window_bytes != 0 && row_bytes < 1u << 16 && w->dilation_width == 1 && w->output_channels != 0 &&
-                 w->output_channels < 1u << 16 && scratch * PIXELS <= operands[3].bytes &&
-                 ml_holds(&operands[1], 4, (w->output_channels + 1u) / 2u, (uint32_t)quads * quad_words + 8u, 1, 1) &&
+    uint32_t row_bytes, window_bytes;
+    if (__builtin_mul_overflow(w->kernel_width, w->input_channels, &row_bytes) || row_bytes >= 1u << 16 ||
+        (window_bytes = row_bytes * w->kernel_height) - 1u >= (1u << 24) - 1u) { /* what follows fits 32 bits */
+        return ML_ERR_OPERAND;
+    }
+    uint32_t quads = (window_bytes + 3u) / 4u; /* no rows that are not joined have a rest, but a single one */
+    uint32_t scratch = quads * 8u + (is_joined(w) ? window_bytes : stays_inside(w) ? 0 : row_bytes);
+    bool sound = w->dilation_width == 1 && w->output_channels - 1u < (1u << 16) - 1u &&
+                 scratch * PIXELS <= operands[3].bytes &&
+                 ml_holds(&operands[1], 4, (w->output_channels + 1u) / 2u, quads * quad_words + 8u, 1, 1) &&
                  ml_window_holds(w, &operands[0], 1, &operands[2], 1);
     return sound ? ML_OK : ML_ERR_OPERAND;
 }
