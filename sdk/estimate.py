@@ -147,8 +147,9 @@ def estimate(target: Deployed, inputs: Sequence[Array], core_name: str, flash_wa
         )
     code = Code(target.image.elf, target.image.board.compiler.replace("gcc", "objdump"))
     target.device.invoke(inputs)  # the first one fills caches of the firmware, if any
+    target.device.write_inputs(inputs)
     with transport.logged_blocks(code.trace) as trace:
-        target.device.invoke(inputs)
+        target.device.compute()
     timing = _Timing(code, CORES[core_name], flash_wait)
     sums = [timing.sum(edges) for edges in trace.result()]
     instructions = sum(count for count, _ in sums)

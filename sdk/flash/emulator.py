@@ -22,7 +22,7 @@ from sdk.boards import Board, Emulator
 from sdk.build import Image
 from sdk.cache import Progress
 from sdk.errors import LinkError, ToolError
-from sdk.flash.process import POKE_S, READ_BYTES, Child, Line, no_port, store, stored
+from sdk.flash.process import POKE_S, READ_BYTES, VIRTUAL_QUICK_S, Child, Line, no_port, store, stored
 from sdk.tools import find_tool
 
 # One instruction takes 2^7 = 128 ns of the machine's time, never waiting for the host's: timers count instructions.
@@ -50,6 +50,8 @@ def connect(board: Board, port: str | None) -> EmulatorTransport:
 
 class EmulatorTransport:
     """The serial line of an image that runs in QEMU. ToolError if QEMU is missing or does not start."""
+
+    quick_s = VIRTUAL_QUICK_S
 
     def __init__(self, board: Board, elf: Path) -> None:
         if board.emulator is None:

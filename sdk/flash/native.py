@@ -8,7 +8,7 @@ from sdk.boards import Board
 from sdk.build import Image
 from sdk.cache import Progress
 from sdk.errors import LinkError
-from sdk.flash.process import Child, Line, no_port, store, stored
+from sdk.flash.process import VIRTUAL_QUICK_S, Child, Line, no_port, store, stored
 
 
 def flash(board: Board, image: Image, port: str | None, progress: Progress) -> NativeTransport:
@@ -27,6 +27,8 @@ def connect(board: Board, port: str | None) -> NativeTransport:
 
 class NativeTransport:
     """The serial line of an image that runs as a process: its stdin and stdout."""
+
+    quick_s = VIRTUAL_QUICK_S
 
     def __init__(self, board: Board, elf: Path) -> None:
         self.name = f"{board.id} (process)"

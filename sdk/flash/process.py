@@ -26,6 +26,7 @@ TAKEN_POLL_S = 0.0005
 POKE_S = 0.02
 IDLE_S = 0.2
 STALL_S = 1.0  # the child is taken to compute, or to hang, when it has read nothing for so long
+VIRTUAL_QUICK_S = 60.0  # a Device's patience with quick requests: the pace is that of a computer which may be busy
 WRITE_TIMEOUT_S = 60.0  # an emulator on a busy computer may take some 10 KB/s
 
 

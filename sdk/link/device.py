@@ -130,7 +130,8 @@ class Device:
     """A connected device, from its first answer on. Not for several threads at once.
 
     `board_id`: what the device must be; LinkError if it is another board. `retry_s`: silence after which a request is
-    sent again. All methods raise LinkError if the device falls silent, DeviceError if it refuses or fails.
+    sent again; `timeout_s`: patience with a request that computes nothing (None: the transport's `quick_s` if it has
+    one, else QUICK_S). All methods raise LinkError if the device falls silent, DeviceError if it refuses or fails.
     """
 
     def __init__(
@@ -138,12 +139,12 @@ class Device:
         transport: Transport,
         *,
         board_id: str | None = None,
-        timeout_s: float = QUICK_S,
+        timeout_s: float | None = None,
         compute_timeout_s: float = COMPUTE_S,
         retry_s: float = RETRY_S,
     ) -> None:
         self.transport = transport
-        self.timeout_s = timeout_s
+        self.timeout_s = timeout_s or getattr(transport, "quick_s", QUICK_S)
         self.compute_timeout_s = compute_timeout_s
         self.inputs: tuple[DeviceTensor, ...] = ()
         self.outputs: tuple[DeviceTensor, ...] = ()
@@ -205,8 +206,12 @@ class Device:
     def invoke(self, inputs: Sequence[Array], *, timeout_s: float | None = None) -> InvokeResult:
         """One inference: writes the inputs, runs all steps, reads the outputs."""
         self.write_inputs(inputs)
-        reply = self._request("invoke", timeout_s=timeout_s or self.compute_timeout_s)
-        return InvokeResult(self.read_outputs(), reply.words["ticks"])
+        ticks = self.compute(timeout_s)
+        return InvokeResult(self.read_outputs(), ticks)
+
+    def compute(self, timeout_s: float | None = None) -> int:
+        """Runs all steps over the inputs as they are, once; the ticks that this took."""
+        return self._request("invoke", timeout_s=timeout_s or self.compute_timeout_s).words["ticks"]
 
     def run_steps(
         self,
