@@ -144,7 +144,7 @@ class Device:
         retry_s: float = RETRY_S,
     ) -> None:
         self.transport = transport
-        self.timeout_s: float = timeout_s or getattr(transport, "quick_s", QUICK_S)
+        self.timeout_s = float(getattr(transport, "quick_s", QUICK_S) if timeout_s is None else timeout_s)
         self.compute_timeout_s = compute_timeout_s
         self.inputs: tuple[DeviceTensor, ...] = ()
         self.outputs: tuple[DeviceTensor, ...] = ()
