@@ -707,6 +707,12 @@ typedef struct ml_fully_connected_pair_s8_args {
 } ml_fully_connected_pair_s8_args;
 _Static_assert(sizeof(ml_fully_connected_pair_s8_args) == 16u, "ml_fully_connected_pair_s8_args");
 
+typedef struct ml_conv_winograd_s8_args {
+    ml_window window;
+    int32_t padding;
+} ml_conv_winograd_s8_args;
+_Static_assert(sizeof(ml_conv_winograd_s8_args) == 48u, "ml_conv_winograd_s8_args");
+
 typedef struct ml_window_function_args {
     uint32_t rows;
     uint32_t size;
@@ -1386,6 +1392,11 @@ int32_t ml_conv_wide_s8(const void *args, void *const *operands);
 ml_status ml_fully_connected_pair_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_pair_s8(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_fully_connected_pair_s8 {258u, 16u, 3u, 4u, 0u, 0u, 8u, 0u, ml_fully_connected_pair_s8_check, ml_fully_connected_pair_s8}
+
+/* conv_winograd_s8: operands input, weights, output, scratch */
+ml_status ml_conv_winograd_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_conv_winograd_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_conv_winograd_s8 {259u, 48u, 4u, 12u, 0u, 0u, 136u, 0u, ml_conv_winograd_s8_check, ml_conv_winograd_s8}
 
 /* window_function_s16: operands input, weights, output */
 ml_status ml_window_function_s16_check(const void *args, const ml_operand *operands);

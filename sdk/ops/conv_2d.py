@@ -252,6 +252,15 @@ def _edge_cases() -> Iterator[Case]:
             yield _case(shape, numbers, 4)
         yield _case(conv.CaseShape((1, 4, 5, 6)), numbers, 9, groups=3)
     yield _case(conv.CaseShape((1, 4, 4, 4), (1, 1)), plain, 4, groups=4)
+    # Channels as fast kernels want them, images that are no multiples of their tiles.
+    relu = replace(plain, y_zero=-128)
+    for shape, numbers, outputs in (
+        (conv.CaseShape((1, 5, 7, 16)), plain, 6),
+        (conv.CaseShape((2, 6, 5, 16), padding=conv.VALID, activation=numerics.RELU), relu, 4),
+        (conv.CaseShape((1, 3, 5, 4), stride=(2, 1)), replace(plain, x_zero=-128), 3),
+        (conv.CaseShape((1, 2, 4, 8), (1, 1), activation=numerics.RELU), relu, 5),
+    ):
+        yield _case(shape, numbers, outputs)
     yield _case(conv.CaseShape((1, 1, 1, 900), (1, 1)), conv.WIDE, 4)  # more than 32 bits of sum
     small = conv.CaseShape((1, 3, 3, 2))
     for numbers in (replace(plain, bias=None), replace(conv.FLOAT, bias=None), replace(plain, weights=DType.INT4)):

@@ -272,6 +272,3 @@ class ConvWide(_Conv):
 
     def body(self, weights: Array, start: Array) -> tuple[Array, Array] | None:
         return 2 * start[:, ::-1], words_of(2 * weights).transpose(0, 2, 3, 1)  # [pairs][quads][2][channel]
-
-
-VARIANTS = [FullyConnected(), ConvPair(), ConvWide()]

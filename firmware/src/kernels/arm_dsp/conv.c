@@ -200,7 +200,7 @@ static void copy_padded(const gather *g, uint32_t y, uint32_t left, int8_t *to) 
  */
 static inline const int8_t *row_at(const gather *g, const place *p, uint32_t down, uint32_t from, int8_t *to) {
     if (p->top + down < g->window->input_height && p->left < g->inner) {
-        return g->image + p->offset + from;
+        return g->image + (uint32_t)(p->offset + from); /* what has wrapped wraps back */
     }
     copy_padded(g, p->top + down, p->left, to);
     return to;
@@ -210,8 +210,8 @@ static inline const int8_t *row_at(const gather *g, const place *p, uint32_t dow
 static void join_rows(const gather *g, const place *p, int8_t *to) {
     const ml_window *w = g->window;
     uint32_t bytes = g->row_bytes, step = w->dilation_height * g->image_row_bytes, y = p->top;
-    const int8_t *from = g->image + p->offset;
     bool inside = y < g->inner_rows && p->left < g->inner && bytes > 4;
+    const int8_t *from = g->image + (inside ? p->offset : 0u);
     for (uint32_t ky = w->kernel_height; ky != 0; ky--, y += w->dilation_height, from += step, to += bytes) {
         if (!inside) {
             copy_padded(g, y, p->left, to);

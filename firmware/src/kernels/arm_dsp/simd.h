@@ -56,6 +56,15 @@ static inline int32_t ml_smmla(int32_t a, int32_t b, int32_t c) {
     ML_SIMD(int32_t, "smmla %0, %1, %2, %3", c + (int32_t)(((int64_t)a * b) >> 32), "r"(a), "r"(b), "r"(c));
 }
 
+/* Sums and differences of halves. */
+static inline uint32_t ml_add_halves(uint32_t a, uint32_t b) {
+    ML_SIMD(uint32_t, "sadd16 %0, %1, %2", (uint16_t)(a + b) | ((a >> 16) + (b >> 16)) << 16, "r"(a), "r"(b));
+}
+
+static inline uint32_t ml_sub_halves(uint32_t a, uint32_t b) {
+    ML_SIMD(uint32_t, "ssub16 %0, %1, %2", (uint16_t)(a - b) | ((a >> 16) - (b >> 16)) << 16, "r"(a), "r"(b));
+}
+
 /* The lower halves of a and b in one word, that of a below; the upper halves. */
 static inline uint32_t ml_lower_halves(uint32_t a, uint32_t b) {
     ML_SIMD(uint32_t, "pkhbt %0, %1, %2, lsl #16", (a & 0xFFFFu) | b << 16, "r"(a), "r"(b));
