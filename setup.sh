@@ -20,6 +20,9 @@ if [[ ${1:-} == --tests ]]; then
     needs+=(
         "riscv64-unknown-elf-gcc  gcc-riscv64-unknown-elf"
         "qemu-system-riscv32      qemu-system-misc"
+        "clang-22                 clang-22"
+        "llvm-mc-22               llvm-22"
+        "xtensa-lx106-elf-ld      binutils-xtensa-lx106"
     )
 fi
 

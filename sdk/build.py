@@ -27,7 +27,7 @@ from sdk.ops import registry
 from sdk.paths import FIRMWARE
 from sdk.program import HEADER
 from sdk.stack import CALL_GRAPH_FLAG, stack_bound
-from sdk.tools import find_tool
+from sdk.tools import compiler_command
 
 KEPT_IMAGES = 32  # a board; the oldest go
 
@@ -143,7 +143,7 @@ def build_image(
     progress: Progress = silent,
 ) -> Image:
     """Compiles and links `sources` and the program: those of `files`, by name, that are C. Errors as for build()."""
-    compiler = find_tool(board.compiler)
+    compiler = compiler_command(board.compiler)
     flags = _compile_flags(board, extra_includes)
     folder = cache_dir("build", f"{board.id}-{_digest(compiler, flags, _link_flags(board, Path()))}")
     with locked(folder, progress):
@@ -208,12 +208,11 @@ def _ninja_file(board: Board, compiler: str, flags: str, sources: Sequence[Sourc
     """The text of an image's build.ninja. Ninja runs in the board's folder, two above the image's, where its log lies
     too: what one image has compiled, the others know to be done. The files of an image appear when they are whole."""
     folder = Path("images") / image.name
-    cc = shlex.quote(compiler)
-    link = f"{cc} {_link_flags(board, folder)} -o {folder}/image.elf.new"
+    link = f"{compiler} {_link_flags(board, folder)} -o {folder}/image.elf.new"
     rename = " && ".join(f"mv {folder}/{name}.new {folder}/{name}" for name in ("image.map", "image.elf"))
     lines = [
         "rule compile",
-        f"  command = {_escape(f'{cc} {flags}')} $options {CALL_GRAPH_FLAG} -MD -MF $out.d -c $in -o $out",
+        f"  command = {_escape(f'{compiler} {flags}')} $options {CALL_GRAPH_FLAG} -MD -MF $out.d -c $in -o $out",
         "  description = compile $name",
         "  depfile = $out.d",
         "  deps = gcc",

@@ -19,7 +19,7 @@ from pathlib import Path
 from sdk.boards import Board, all_boards
 from sdk.cache import cache_dir
 from sdk.errors import BoardError, SdkError
-from sdk.tools import APT_PACKAGES
+from sdk.tools import APT_PACKAGES, programs
 
 VERSION_TIMEOUT_S = 10.0
 PACKAGES = {
@@ -85,7 +85,7 @@ def _users(boards: list[Board]) -> dict[str, list[str]]:
     """Ids of the boards that call each program."""
     users: dict[str, list[str]] = {}
     for board in boards:
-        for name in (board.compiler, *([board.emulator.command] if board.emulator is not None else [])):
+        for name in (*programs(board.compiler), *([board.emulator.command] if board.emulator is not None else [])):
             users.setdefault(name, []).append(board.id)
     return users
 

@@ -26,7 +26,10 @@ def stack_bound(objects: Iterable[Path], symbols: Collection[str]) -> int | None
     calls: dict[str, set[str]] = defaultdict(set)
     kernels, callbacks = _POINTER + " kernels", _POINTER + " callbacks"
     for path in objects:
-        text = path.with_suffix(".ci").read_text()
+        graph = path.with_suffix(".ci")
+        if not graph.exists():
+            return None  # gcc alone writes them
+        text = graph.read_text()
         edges = _CALL.findall(text)
         kept = {name: (int(count), kind) for name, count, kind in _FUNCTION.findall(text) if _symbol(name) in symbols}
         if any(kind == "dynamic" for _, kind in kept.values()):

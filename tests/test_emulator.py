@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -116,7 +117,8 @@ def test_memory_functions(local: Board, line: Transport) -> None:
     assert ask(line, "m") == 0
     if local.emulator:
         instructions = [local.counter.units(ask(line, "c", count)) for count in (1024, 5 * 1024)]
-        assert instructions[1] - instructions[0] <= 4096 * 4 / 16 + 1
+        per_burst = 4 if local.compiler.startswith("arm-") else 12  # elsewhere nothing moves more than a word
+        assert instructions[1] - instructions[0] <= 4096 * per_burst / 16 + 1
 
 
 @on_each_board
@@ -175,7 +177,7 @@ def test_fault_is_told_and_ends_in_a_restart(line: Transport, command: str) -> N
     text = b""
     while not text.endswith(b"\n\0"):
         text += receive(line, 1, 10)
-    assert text.startswith(b"\0microlith: fault 00000003 at "), text
+    assert re.match(rb"\0microlith: fault [0-9a-f]{8} at ", text), text
     assert (b"at 00000000" in text) == (command == "o")
     wake(line)
     assert ask(line, "v") == 0x12345678

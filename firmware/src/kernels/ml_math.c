@@ -14,6 +14,13 @@ typedef union bits {
 /* 2^exponent for -126 <= exponent <= 127. */
 static float power_of_two(int32_t exponent) { return ((bits){.word = (uint32_t)(exponent + 127) << 23}).value; }
 
+/* `whole` with the sign of x, which decides when it is 0. */
+static float signed_like(float whole, float x) {
+    bits result = {.value = whole}, sign = {.value = x};
+    result.word = (result.word & 0x7FFFFFFFu) | (sign.word & 0x80000000u);
+    return result.value;
+}
+
 /* x = n ln 2 + r with |r| <= ln 2 / 2, ln 2 in two parts so that r keeps its bits (Cody and Waite); e^r by a polynomial
  * fitted to (e^r - 1 - r) / r^2 by minimax, error 3e-9. */
 float ml_exp_f32(float x) {
@@ -23,7 +30,7 @@ float ml_exp_f32(float x) {
     if (x < -104.0f) {
         return 0.0f;
     }
-    int32_t n = (int32_t)(x * 1.44269504f + (x < 0.0f ? -0.5f : 0.5f));
+    int32_t n = (int32_t)(x * 1.44269504f + signed_like(0.5f, x));
     float r = x - (float)n * 0.693359375f + (float)n * 2.12194440e-4f;
     float p = 0.00139506022f;
     p = p * r + 0.00836895313f;
@@ -185,13 +192,6 @@ float ml_sqrt_f32(float x) {
 /* Whether x has no fraction, being too large for one, infinite or NaN. */
 static bool is_whole(float x) { return !(x < 8388608.0f && x > -8388608.0f); }
 
-/* `whole` with the sign of x, which decides when it is 0. */
-static float signed_like(float whole, float x) {
-    bits result = {.value = whole}, sign = {.value = x};
-    result.word = (result.word & 0x7FFFFFFFu) | (sign.word & 0x80000000u);
-    return result.value;
-}
-
 float ml_floor_f32(float x) {
     if (is_whole(x)) {
         return x;
@@ -208,7 +208,7 @@ float ml_round_f32(float x) {
     }
     float whole = (float)(int32_t)x;
     float rest = x - whole; /* exact */
-    return signed_like(whole + (rest >= 0.5f ? 1.0f : rest <= -0.5f ? -1.0f : 0.0f), x);
+    return signed_like(whole + (float)((rest >= 0.5f) - (rest <= -0.5f)), x);
 }
 
 float ml_fmod_f32(float x, float y) {

@@ -19,7 +19,7 @@ static float round_to_even(float x) {
     float y = ml_round_f32(x);
     float half = y * 0.5f;
     bool odd = half != ml_floor_f32(half);
-    return (y - x == 0.5f || x - y == 0.5f) && odd ? y - (y > x ? 1.0f : -1.0f) : y;
+    return (y - x == 0.5f || x - y == 0.5f) && odd ? x + (x - y) : y;
 }
 
 static float plain(uint32_t operation, float x) {
