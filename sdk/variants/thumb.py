@@ -146,7 +146,9 @@ class Convolution(Variant):
         shape, quantized = step.args["shape"], step.args["quantized"]
         window = shape["window"]
         weights = step.constant(1).reshape(window["output_channels"], -1)
-        taps = padded(weights, GROUP_TAPS)
+        # Rows of a window are spread out one by one, each to whole groups.
+        rows = weights.reshape(len(weights) * window["kernel_height"], -1)
+        taps = padded(rows, GROUP_TAPS).reshape(len(weights), -1)
         block_bytes = 8 * taps.shape[1]
         fits = shape["groups"] == 1 and quantized["weights_offset"] == 0 and block_bytes <= SCRATCH_LIMIT
         if not fits or not groups_hold(taps):

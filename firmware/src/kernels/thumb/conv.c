@@ -172,88 +172,97 @@ static void run_narrow(block *b) {
 }
 #endif
 
-/* Two inputs to every other pair of words, until `end`. */
-static uint32_t *put_pairs(uint32_t *to, const int8_t *from, const int8_t *end) {
+/* Pairs of taps of one row of a window; where its taps are odd, the last one meets a weight of 0. */
+static uint32_t row_groups(const ml_window *w) {
+    return (w->kernel_width * w->input_channels + GROUP_TAPS - 1u) / GROUP_TAPS;
+}
+
+static uint32_t groups_of(const ml_window *w) { return w->kernel_height * row_groups(w); }
+
+/* Spreads `rows` runs of inputs, `bytes` each, an even number, whose starts lie `apart` bytes apart. */
+static void spread_rows(uint32_t *to, const int8_t *from, uint32_t bytes, uint32_t rows, uint32_t apart) {
 #if defined(__thumb__) && !defined(__thumb2__)
-    uint32_t zero = 0, one = 1;
+    uint32_t zero = 0, one = 1, gap = apart - bytes;
     __asm__ volatile(".syntax unified\n"
-                     "1: ldrsb r2, [%[from], %[zero]]\n"
+                     "1: movs r4, %[from]\n"
+                     "add r4, %[bytes]\n"
+                     "2: ldrsb r2, [%[from], %[zero]]\n"
                      "ldrsb r3, [%[from], %[one]]\n"
                      "stmia %[to]!, {r2, r3}\n"
                      "adds %[to], %[to], #8\n"
                      "adds %[from], %[from], #2\n"
-                     "cmp %[from], %[end]\n"
+                     "cmp %[from], r4\n"
+                     "bne 2b\n"
+                     "add %[from], %[gap]\n"
+                     "subs %[rows], %[rows], #1\n"
                      "bne 1b"
-                     : [to] "+l"(to), [from] "+l"(from)
-                     : [end] "h"(end), [zero] "l"(zero), [one] "l"(one)
-                     : "r2", "r3", "cc", "memory");
+                     : [to] "+l"(to), [from] "+l"(from), [rows] "+l"(rows)
+                     : [bytes] "h"(bytes), [gap] "h"(gap), [zero] "l"(zero), [one] "l"(one)
+                     : "r2", "r3", "r4", "cc", "memory");
 #else
-    for (; from != end; from += 2, to += 4) {
-        to[0] = (uint32_t)from[0];
-        to[1] = (uint32_t)from[1];
-    }
-#endif
-    return to;
-}
-
-/* Spreads `count` inputs that lie `step` bytes apart: 1, or 0 for padding. `to` is where the first goes, the second of
- * a pair of taps where `odd`; returns where the next one goes. */
-typedef uint32_t *spreader(uint32_t *to, uint32_t odd, const int8_t *from, uint32_t count, uint32_t step);
-
-static uint32_t *spread(uint32_t *to, uint32_t odd, const int8_t *from, uint32_t count, uint32_t step) {
-    if (odd) {
-        *to = (uint32_t)*from;
-        to += 3;
-        from += step;
-        count--;
-    }
-    const int8_t *end = from + (count & ~1u);
-    if (step != 0 && from != end) {
-        to = put_pairs(to, from, end);
-        from = end;
-    } else {
-        for (uint32_t i = count / 2u; i != 0; i--, to += 4) {
-            to[0] = to[1] = (uint32_t)*from;
+    for (; rows != 0; rows--, from += rows != 0 ? apart : 0) {
+        for (uint32_t i = 0; i < bytes; i += GROUP_TAPS, to += 4) {
+            to[0] = (uint32_t)from[i];
+            to[1] = (uint32_t)from[i + 1u];
         }
     }
-    if (count & 1u) {
-        *to++ = (uint32_t)*from;
-    }
-    return to;
+#endif
 }
 
 /* The same to the upper halves of words. */
-static uint32_t *spread_upper(uint32_t *to, uint32_t odd, const int8_t *from, uint32_t count, uint32_t step) {
-    for (; count != 0; count--, from += step, odd = !odd) {
-        *to += (uint32_t)*from << 16;
-        to += odd ? 3 : 1;
+static void spread_rows_upper(uint32_t *to, const int8_t *from, uint32_t bytes, uint32_t rows, uint32_t apart) {
+    for (; rows != 0; rows--, from += rows != 0 ? apart : 0) {
+        for (uint32_t i = 0; i < bytes; i += GROUP_TAPS, to += 4) {
+            to[0] += (uint32_t)from[i] << 16;
+            to[1] += (uint32_t)from[i + 1u] << 16;
+        }
     }
-    return to;
 }
 
-/* How many of `left` taps from `column` on lie side by side, all inside the image or all outside. */
-static inline uint32_t taps_alike(const ml_window *w, uint32_t column, uint32_t left) {
-    /* Before the image columns have wrapped; behind it there is no end. */
-    uint32_t until = column < w->input_width ? w->input_width - column : 0u - column;
-    return w->dilation_width == 1 ? ML_MIN(left, until) : 1u;
+/* Where the inputs of one pixel go: to words, or to the upper halves of words. */
+typedef struct place {
+    uint32_t *word;
+    bool upper;
+} place;
+
+/* Spreads one row of a window whose first column is `left`; `row` is NULL where the image has none. */
+static void spread_row(const ml_window *w, const int8_t *row, uint32_t left, int8_t zero_point, place to) {
+    uint32_t odd = 0;
+    for (uint32_t kx = 0, column = left; kx < w->kernel_width; kx++, column += w->dilation_width) {
+        bool inside = row != NULL && column < w->input_width;
+        const int8_t *from = inside ? row + column * w->input_channels : &zero_point;
+        for (uint32_t c = w->input_channels; c != 0; c--, from += inside) {
+            *to.word = to.upper ? *to.word + ((uint32_t)*from << 16) : (uint32_t)*from;
+            to.word += odd ? 3 : 1;
+            odd ^= 1u;
+        }
+    }
+    if (odd && !to.upper) {
+        *to.word = 0;
+    }
 }
 
 /* Spreads the inputs under the window whose top left tap is (top, left). */
 static void spread_window(const ml_window *w, const int8_t *image, uint32_t top, uint32_t left, int8_t zero_point,
-                          uint32_t *to, spreader *run) {
-    uint32_t channels = w->input_channels, width = w->input_width, odd = 0;
-    for (uint32_t ky = 0; ky < w->kernel_height; ky++, top += w->dilation_height) {
-        uint32_t column = left;
-        for (uint32_t kx = 0, taps; kx < w->kernel_width; kx += taps, column += taps * w->dilation_width) {
-            bool inside = top < w->input_height && column < width;
-            taps = taps_alike(w, column, w->kernel_width - kx);
-            uint32_t count = taps * channels;
-            to = run(to, odd, inside ? image + (top * width + column) * channels : &zero_point, count, inside);
-            odd ^= count & 1u;
+                          place to) {
+    uint32_t row_bytes = w->input_width * w->input_channels, image_bytes = w->input_height * row_bytes;
+    uint32_t start = left * w->input_channels, bytes = GROUP_TAPS * row_groups(w);
+    bool joined = left < w->input_width && w->input_width - left >= w->kernel_width &&
+                  (w->dilation_width == 1 || w->kernel_width == 1);
+    uint32_t rows = top < w->input_height && w->input_height - top > (w->kernel_height - 1u) * w->dilation_height
+                        ? w->kernel_height
+                        : 1u;
+    for (uint32_t ky = 0; ky < w->kernel_height; ky += rows, to.word += rows * 2u * bytes) {
+        uint32_t y = top + ky * w->dilation_height, at = y * row_bytes + start;
+        /* Of an odd row one more is read. */
+        uint32_t end = at + (rows - 1u) * w->dilation_height * row_bytes + bytes;
+        if (joined && y < w->input_height && end <= image_bytes) {
+            (to.upper ? spread_rows_upper : spread_rows)(to.word, image + at, bytes, rows,
+                                                         w->dilation_height * row_bytes);
+        } else {
+            rows = 1;
+            spread_row(w, y < w->input_height ? image + y * row_bytes : NULL, left, zero_point, to);
         }
-    }
-    if (odd) {
-        *to = 0; /* meets a weight of 0 */
     }
 }
 
@@ -263,9 +272,9 @@ typedef struct cursor {
     uint32_t y, x;
 } cursor;
 
-static void spread_next(const ml_window *w, cursor *c, int8_t zero_point, uint32_t *to, spreader *run) {
+static void spread_next(const ml_window *w, cursor *c, int8_t zero_point, place to) {
     spread_window(w, c->image, c->y * w->stride_height - w->pad_top, c->x * w->stride_width - w->pad_left, zero_point,
-                  to, run);
+                  to);
     if (++c->x == w->output_width) {
         c->x = 0;
         if (++c->y == w->output_height) {
@@ -273,10 +282,6 @@ static void spread_next(const ml_window *w, cursor *c, int8_t zero_point, uint32
             c->image += w->input_height * w->input_width * w->input_channels;
         }
     }
-}
-
-static uint32_t groups_of(const ml_window *w) {
-    return (w->kernel_height * w->kernel_width * w->input_channels + GROUP_TAPS - 1u) / GROUP_TAPS;
 }
 
 static ml_status check(const ml_thumb_conv_2d_args *a, const ml_operand *operands, uint32_t together,
@@ -305,8 +310,8 @@ static int32_t convolve(const ml_thumb_conv_2d_args *a, void *const *operands, u
         int8_t *output = b.to;
         count = ML_MIN(left, together);
         for (uint32_t i = 0; i < count; i++) {
-            uint32_t *to = (uint32_t *)operands[4] + 2u * (halves ? i / 2u : i);
-            spread_next(w, &at, (int8_t)a->quantized.input_zero_point, to, halves && i % 2u ? spread_upper : spread);
+            place to = {(uint32_t *)operands[4] + 2u * (halves ? i / 2u : i), halves && i % 2u != 0};
+            spread_next(w, &at, (int8_t)a->quantized.input_zero_point, to);
         }
         b.weights = (const int8_t *)operands[1] - b.back;
         b.left = channels;

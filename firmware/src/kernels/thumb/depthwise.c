@@ -202,8 +202,8 @@ static void run_band(const ml_thumb_depthwise_conv_2d_args *a, const band *b, co
 ml_status ml_depthwise_conv_2d_s8_bands_check(const void *args, const ml_operand *operands) {
     const ml_thumb_depthwise_conv_2d_args *a = args;
     const ml_window *w = &a->window;
-    if (a->half == 0 || w->output_width == 0 || w->kernel_height == 0 || w->kernel_width == 0 ||
-        (uint64_t)w->input_channels * a->depth_multiplier != w->output_channels ||
+    if (a->half == 0 || w->output_width == 0 || w->output_channels == 0 || w->kernel_height == 0 ||
+        w->kernel_width == 0 || (uint64_t)w->input_channels * a->depth_multiplier != w->output_channels ||
         rows_of_band(w, a->half) > INT32_MAX || words_of_row(w) > INT32_MAX) {
         return ML_ERR_ARGUMENT;
     }
