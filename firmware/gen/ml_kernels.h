@@ -878,6 +878,15 @@ typedef struct ml_thumb_add_args {
 } ml_thumb_add_args;
 _Static_assert(sizeof(ml_thumb_add_args) == 20u, "ml_thumb_add_args");
 
+typedef struct ml_conv_four_args {
+    ml_window window;
+    int16_t low;
+    int16_t high;
+    int16_t padding;
+    uint16_t has_sign;
+} ml_conv_four_args;
+_Static_assert(sizeof(ml_conv_four_args) == 52u, "ml_conv_four_args");
+
 /* fully_connected_s8: operands input, weights, start, scales, output */
 ml_status ml_fully_connected_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_s8(const void *args, void *const *operands);
@@ -1557,5 +1566,10 @@ int32_t ml_fully_connected_s8_output_pairs(const void *args, void *const *operan
 ml_status ml_add_s8_table_check(const void *args, const ml_operand *operands);
 int32_t ml_add_s8_table(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_add_s8_table {772u, 20u, 4u, 8u, 0u, 0u, 32u, 0u, ml_add_s8_table_check, ml_add_s8_table}
+
+/* conv_four_s8: operands input, weights, channels, output, scratch */
+ml_status ml_conv_four_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_conv_four_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_conv_four_s8 {1024u, 52u, 5u, 24u, 0u, 0u, 544u, 0u, ml_conv_four_s8_check, ml_conv_four_s8}
 
 #endif

@@ -1,0 +1,112 @@
+"""RISC-V with multiplication (rv32im): 32 registers, products of 64 bits, and no pairs or vectors."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sdk.fixed_point import wrap32
+from sdk.graph import Array, DType
+from sdk.lower import Lowering
+from sdk.ops import convolution as conv
+from sdk.ops.base import Kernel, read, write
+from sdk.ops.conv_2d import CONV_2D_S8
+from sdk.ops.fully_connected import FULLY_CONNECTED_S8
+from sdk.overlap import Overlap, window_ahead_bytes
+from sdk.program import Profile, Struct, embed, fields
+from sdk.variants import packing
+from sdk.variants.arm_dsp_conv import Layer, layer_of
+from sdk.variants.base import PortableStep, Variant
+
+PIXELS = 4
+CHANNELS = 4  # at a time, as long as there are so many
+GROUP_TAPS = 2  # whose products are added up in 16 bits
+GROUP_BYTES = 16  # of four pixels' inputs, spread out
+SUM_LIMIT = 1 << 29  # sums below it, times 4, fit 32 bits
+
+CONV_FOUR_S8 = Kernel(
+    "conv_four_s8",
+    0x400,
+    "riscv/conv.c",
+    Struct(
+        "ml_conv_four_args",
+        (
+            *embed("window", conv.WINDOW),
+            *fields("h", "low", "high", "padding"),
+            *fields("H", "has_sign"),  # whether outputs below the zero point show
+        ),
+    ),
+    (
+        read("input", DType.INT8),
+        read("weights", DType.INT8),  # see firmware/src/kernels/riscv/conv.c
+        read("channels", DType.INT32),  # see `records`
+        write("output", DType.INT8),
+        write("scratch", DType.INT32),
+    ),
+    Profile.riscv,
+)
+
+
+def records(weights: Array, start: Array, scales: Array, output_offset: int) -> Array | None:
+    """int32[channels][4] records `ml_channel` (firmware/src/kernels/riscv/rescale.h), or None where sums are too large
+    or scales not for this form. Weights are [channels][taps], scales [channels][2].
+
+    y = (floor(4 * x * multiplier / 2^32) + offset - 2 * [x < 0]) >> shift: of `packing.rounding`, doubled.
+    """
+    rounding = packing.rounding(scales, output_offset)
+    if rounding is None or not packing.within(packing.sum_bounds(weights, start), SUM_LIMIT):
+        return None
+    columns = [start, rounding.multipliers, 2 * rounding.offsets.astype(np.int64) + 1, rounding.shifts + 1]
+    return wrap32(np.stack([column.astype(np.int64) for column in columns], axis=1)).astype(np.int32)
+
+
+def groups_of(weights: Array) -> Array | None:
+    """int8[outputs][rows][taps] -> int8[outputs][groups][2], rows filled up with zeros; None where the sum of a group's
+    products may leave 16 bits."""
+    filled = np.pad(weights, [(0, 0), (0, 0), (0, -weights.shape[2] % GROUP_TAPS)])
+    groups = filled.reshape(len(weights), -1, GROUP_TAPS)
+    return groups if np.abs(groups.astype(np.int32)).sum(axis=2).max() * 128 < 1 << 15 else None
+
+
+def interleaved(groups: Array) -> Array:
+    """The groups of each four channels in turn; those of channels that are left over one after the other."""
+    whole = len(groups) // CHANNELS * CHANNELS
+    fours = groups[:whole].reshape(-1, CHANNELS, *groups.shape[1:]).transpose(0, 2, 1, 3)
+    stream: Array = np.concatenate([fours.reshape(-1), groups[whole:].reshape(-1)])
+    return stream
+
+
+def scratch_bytes(layer: Layer, groups: int) -> int:
+    """Of spread inputs, and of rows where a row of a window may not be a run of memory."""
+    runs = conv.stays_inside(layer.window) and layer.window["dilation_width"] == 1
+    return GROUP_BYTES * groups + (0 if runs else PIXELS * layer.weights.shape[2])
+
+
+class Convolution(Variant):
+    """Four pixels and four channels at a time, two products a multiplication."""
+
+    profile = Profile.riscv
+    kernels = (CONV_FOUR_S8,)
+    replaces = (CONV_2D_S8, FULLY_CONNECTED_S8)
+
+    def lower(self, step: PortableStep, low: Lowering) -> bool:
+        layer = layer_of(step)
+        if layer is None:
+            return False
+        flat = layer.weights.reshape(len(layer.start), -1)
+        channels = records(flat, layer.start, layer.scales, layer.quantized["output_offset"])
+        groups = groups_of(layer.weights)
+        if channels is None or groups is None:
+            return False
+        args = {name: layer.quantized[name] for name in ("low", "high")} | {
+            "window": layer.window,
+            "padding": layer.quantized.get("input_zero_point", 0),
+            "has_sign": packing.sign_matters(layer.quantized),
+        }
+        scratch = low.scratch(scratch_bytes(layer, groups.shape[1]))
+        values = [layer.input, low.constant(interleaved(groups)), low.constant(channels), layer.output, scratch]
+        sides = (layer.window[f"{side}_channels"] for side in ("input", "output"))
+        low.step(CONV_FOUR_S8, args, values, overlaps=[Overlap(0, 3, window_ahead_bytes(layer.window, *sides))])
+        return True
+
+
+VARIANTS: list[Variant] = [Convolution()]
