@@ -887,6 +887,13 @@ typedef struct ml_conv_four_args {
 } ml_conv_four_args;
 _Static_assert(sizeof(ml_conv_four_args) == 52u, "ml_conv_four_args");
 
+typedef struct ml_depthwise_columns_args {
+    ml_window window;
+    int16_t padding;
+    uint16_t has_sign;
+} ml_depthwise_columns_args;
+_Static_assert(sizeof(ml_depthwise_columns_args) == 48u, "ml_depthwise_columns_args");
+
 /* fully_connected_s8: operands input, weights, start, scales, output */
 ml_status ml_fully_connected_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_s8(const void *args, void *const *operands);
@@ -1571,5 +1578,10 @@ int32_t ml_add_s8_table(const void *args, void *const *operands);
 ml_status ml_conv_four_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_four_s8(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_conv_four_s8 {1024u, 52u, 5u, 24u, 0u, 0u, 544u, 0u, ml_conv_four_s8_check, ml_conv_four_s8}
+
+/* depthwise_columns_s8: operands input, channels, output, copy */
+ml_status ml_depthwise_columns_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_depthwise_columns_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_depthwise_columns_s8 {1025u, 48u, 4u, 12u, 0u, 0u, 8u, 0u, ml_depthwise_columns_s8_check, ml_depthwise_columns_s8}
 
 #endif

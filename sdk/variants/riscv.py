@@ -10,6 +10,7 @@ from sdk.lower import Lowering
 from sdk.ops import convolution as conv
 from sdk.ops.base import Kernel, read, write
 from sdk.ops.conv_2d import CONV_2D_S8
+from sdk.ops.depthwise_conv_2d import DEPTHWISE_CONV_2D_S8
 from sdk.ops.fully_connected import FULLY_CONNECTED_S8
 from sdk.overlap import Overlap, window_ahead_bytes
 from sdk.program import Profile, Struct, embed, fields
@@ -41,6 +42,22 @@ CONV_FOUR_S8 = Kernel(
         read("channels", DType.INT32),  # see `records`
         write("output", DType.INT8),
         write("scratch", DType.INT32),
+    ),
+    Profile.riscv,
+)
+
+DEPTHWISE_COLUMNS_S8 = Kernel(
+    "depthwise_columns_s8",
+    0x401,
+    "riscv/depthwise.c",
+    Struct(
+        "ml_depthwise_columns_args", (*embed("window", conv.WINDOW), *fields("h", "padding"), *fields("H", "has_sign"))
+    ),
+    (
+        read("input", DType.INT8),
+        read("channels", DType.INT32),  # for each: a record, and int8 weights[12]
+        write("output", DType.INT8),
+        write("copy", DType.INT8),  # of a column
     ),
     Profile.riscv,
 )
@@ -81,6 +98,10 @@ def scratch_bytes(layer: Layer, groups: int) -> int:
     return GROUP_BYTES * groups + (0 if runs else PIXELS * layer.weights.shape[2])
 
 
+def _pixels(window: dict[str, int]) -> int:
+    return window["batches"] * window["output_height"] * window["output_width"]
+
+
 class Convolution(Variant):
     """Four pixels and four channels at a time, two products a multiplication."""
 
@@ -90,7 +111,7 @@ class Convolution(Variant):
 
     def lower(self, step: PortableStep, low: Lowering) -> bool:
         layer = layer_of(step)
-        if layer is None:
+        if layer is None or _pixels(layer.window) == 1:
             return False
         flat = layer.weights.reshape(len(layer.start), -1)
         channels = records(flat, layer.start, layer.scales, layer.quantized["output_offset"])
@@ -109,4 +130,46 @@ class Convolution(Variant):
         return True
 
 
-VARIANTS: list[Variant] = [Convolution()]
+class Depthwise(Variant):
+    """Kernels of 3x3 with outputs that are not clamped, down the columns of a channel."""
+
+    profile = Profile.riscv
+    kernels = (DEPTHWISE_COLUMNS_S8,)
+    replaces = (DEPTHWISE_CONV_2D_S8,)
+
+    def lower(self, step: PortableStep, low: Lowering) -> bool:
+        shape, quantized = step.args["shape"], step.args["quantized"]
+        window, zero_point = shape["window"], quantized["input_zero_point"]
+        whole = (quantized["low"], quantized["high"]) == (-128, 127)
+        if shape["depth_multiplier"] != 1 or quantized["weights_offset"] or not whole or not _is_3x3(window):
+            return False
+        count = window["input_channels"]
+        weights = step.constant(1).reshape(-1, count).T.astype(np.int64)
+        start = step.constant(2) - zero_point * weights.sum(axis=1)
+        scales = packing.channel_scales(step.constant(4), count)
+        channels = records(weights, start, scales, quantized["output_offset"])
+        if channels is None:
+            return False
+        padded = np.pad(weights.astype(np.int8), [(0, 0), (0, -weights.shape[1] % 4)])
+        constants = np.hstack([channels, np.ascontiguousarray(padded).view(np.int32)])
+        scratch = low.scratch(window["input_height"])
+        values = [step.values[0], low.constant(constants), step.values[3], scratch]
+        args = {"window": window, "padding": zero_point, "has_sign": packing.sign_matters(quantized)}
+        same = all(window[f"input_{axis}"] == window[f"output_{axis}"] for axis in ("height", "width"))
+        one = window["pad_top"] == window["pad_left"] == window["stride_width"] == 1
+        low.step(DEPTHWISE_COLUMNS_S8, args, values, in_place=[(0, 2)] if same and one else [])
+        return True
+
+
+def _is_3x3(window: dict[str, int]) -> bool:
+    """Kernels of 3x3 with strides of 1 or 2, and windows whose middles lie inside the image."""
+    sizes = [[window[f"{name}_{axis}"] for axis in ("height", "width")] for name in ("kernel", "dilation", "stride")]
+    inside = all(
+        window[side] <= 1
+        and (window[f"output_{axis}"] - 1) * window[f"stride_{axis}"] + 1 - window[side] < window[f"input_{axis}"]
+        for axis, side in (("height", "pad_top"), ("width", "pad_left"))
+    )
+    return sizes[:2] == [[3, 3], [1, 1]] and sizes[2] in ([1, 1], [2, 2]) and inside
+
+
+VARIANTS: list[Variant] = [Convolution(), Depthwise()]

@@ -44,10 +44,13 @@ static const int8_t *ml_padded_row(const ml_rows *g, uint32_t y, uint32_t left, 
     const ml_window *w = g->window;
     uint32_t channels = w->input_channels;
     memset(to, g->padding, g->row_bytes);
-    for (uint32_t kx = 0; kx < w->kernel_width; kx++, left += w->dilation_width) {
-        const int8_t *pixel = ml_pixel(w, g->image, y, left, channels, NULL);
-        if (pixel != NULL) {
-            memmove(to + kx * channels, pixel, channels); /* a hostile program's scratch may overlap its input */
+    for (uint32_t kx = 0, taps; y < w->input_height && kx < w->kernel_width;
+         kx += taps, left += taps * w->dilation_width) {
+        taps = 1;
+        if (left < w->input_width) {
+            taps = w->dilation_width == 1 ? ML_MIN(w->kernel_width - kx, w->input_width - left) : 1u;
+            /* A hostile program's scratch may overlap its input. */
+            memmove(to + kx * channels, g->image + y * g->image_row_bytes + left * channels, taps * channels);
         }
     }
     return to;

@@ -105,10 +105,10 @@ ML_INLINE void finish(const block *b, const ml_channel *c, const sums *s, int8_t
         uint32_t high_start = (uint32_t)channel.start, low_start = high_start - b->groups * HALF;
         uint32_t low0 = low_start + s->all[0] - (s->high[0] << 16), low1 = low_start + s->all[1] - (s->high[1] << 16);
         /* Where pixels have one place, the last is written first. */
-        output[b->next[3]] = ml_rescaled(&channel, high_start + s->high[1], has_sign, b->low, b->high);
-        output[b->next[2]] = ml_rescaled(&channel, low1, has_sign, b->low, b->high);
-        output[b->next[1]] = ml_rescaled(&channel, high_start + s->high[0], has_sign, b->low, b->high);
-        output[0] = ml_rescaled(&channel, low0, has_sign, b->low, b->high);
+        output[b->next[3]] = (int8_t)ml_rescaled(&channel, high_start + s->high[1], has_sign, b->low, b->high);
+        output[b->next[2]] = (int8_t)ml_rescaled(&channel, low1, has_sign, b->low, b->high);
+        output[b->next[1]] = (int8_t)ml_rescaled(&channel, high_start + s->high[0], has_sign, b->low, b->high);
+        output[0] = (int8_t)ml_rescaled(&channel, low0, has_sign, b->low, b->high);
     }
 }
 

@@ -11,7 +11,7 @@ typedef struct ml_channel {
 } ml_channel;
 
 /* `has_sign`: whether outputs below the zero point show; to these negative sums add something. */
-ML_INLINE int8_t ml_rescaled(const ml_channel *c, uint32_t sum, bool has_sign, int32_t low, int32_t high) {
+ML_INLINE int32_t ml_rescaled(const ml_channel *c, uint32_t sum, bool has_sign, int32_t low, int32_t high) {
     uint32_t scaled = (uint32_t)(((int64_t)(int32_t)(sum << 2) * c->multiplier) >> 32) + (uint32_t)c->offset;
     if (has_sign) {
         scaled -= sum >> 31 << 1;
@@ -19,7 +19,7 @@ ML_INLINE int8_t ml_rescaled(const ml_channel *c, uint32_t sum, bool has_sign, i
     int32_t output = (int32_t)scaled >> (c->shift & 31);
     /* One comparison where nothing is to be clamped. */
     bool inside = (uint32_t)output - (uint32_t)low <= (uint32_t)high - (uint32_t)low;
-    return (int8_t)(inside ? output : output < low ? low : high);
+    return inside ? output : output < low ? low : high;
 }
 
 #endif
