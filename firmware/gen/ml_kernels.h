@@ -894,6 +894,15 @@ typedef struct ml_depthwise_columns_args {
 } ml_depthwise_columns_args;
 _Static_assert(sizeof(ml_depthwise_columns_args) == 48u, "ml_depthwise_columns_args");
 
+typedef struct ml_fully_connected_four_args {
+    uint32_t inputs;
+    uint32_t outputs;
+    int16_t low;
+    int16_t high;
+    uint32_t has_sign;
+} ml_fully_connected_four_args;
+_Static_assert(sizeof(ml_fully_connected_four_args) == 16u, "ml_fully_connected_four_args");
+
 /* fully_connected_s8: operands input, weights, start, scales, output */
 ml_status ml_fully_connected_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_s8(const void *args, void *const *operands);
@@ -1583,5 +1592,10 @@ int32_t ml_conv_four_s8(const void *args, void *const *operands);
 ml_status ml_depthwise_columns_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_depthwise_columns_s8(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_depthwise_columns_s8 {1025u, 48u, 4u, 12u, 0u, 0u, 8u, 0u, ml_depthwise_columns_s8_check, ml_depthwise_columns_s8}
+
+/* fully_connected_four_s8: operands input, weights, channels, output */
+ml_status ml_fully_connected_four_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_fully_connected_four_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_fully_connected_four_s8 {1026u, 16u, 4u, 8u, 0u, 0u, 32u, 0u, ml_fully_connected_four_s8_check, ml_fully_connected_four_s8}
 
 #endif

@@ -62,6 +62,23 @@ DEPTHWISE_COLUMNS_S8 = Kernel(
     Profile.riscv,
 )
 
+FULLY_CONNECTED_FOUR_S8 = Kernel(
+    "fully_connected_four_s8",
+    0x402,
+    "riscv/fully_connected.c",
+    Struct(
+        "ml_fully_connected_four_args",
+        (*fields("I", "inputs", "outputs"), *fields("h", "low", "high"), *fields("I", "has_sign")),
+    ),
+    (
+        read("input", DType.INT8),
+        read("weights", DType.INT8),  # see firmware/src/kernels/riscv/fully_connected.c
+        read("channels", DType.INT32),  # see `records`
+        write("output", DType.INT8),
+    ),
+    Profile.riscv,
+)
+
 
 def records(weights: Array, start: Array, scales: Array, output_offset: int) -> Array | None:
     """int32[channels][4] records `ml_channel` (firmware/src/kernels/riscv/rescale.h), or None where sums are too large
@@ -85,7 +102,7 @@ def groups_of(weights: Array) -> Array | None:
 
 
 def interleaved(groups: Array) -> Array:
-    """The groups of each four channels in turn; those of channels that are left over one after the other."""
+    """[outputs][groups][n]: the groups of each four channels in turn; those of channels that are left over one after the other."""
     whole = len(groups) // CHANNELS * CHANNELS
     fours = groups[:whole].reshape(-1, CHANNELS, *groups.shape[1:]).transpose(0, 2, 1, 3)
     stream: Array = np.concatenate([fours.reshape(-1), groups[whole:].reshape(-1)])
@@ -98,8 +115,29 @@ def scratch_bytes(layer: Layer, groups: int) -> int:
     return GROUP_BYTES * groups + (0 if runs else PIXELS * layer.weights.shape[2])
 
 
-def _pixels(window: dict[str, int]) -> int:
-    return window["batches"] * window["output_height"] * window["output_width"]
+class FullyConnected(Variant):
+    """One row, four outputs at a time."""
+
+    profile = Profile.riscv
+    kernels = (FULLY_CONNECTED_FOUR_S8,)
+    replaces = (FULLY_CONNECTED_S8,)
+
+    def lower(self, step: PortableStep, low: Lowering) -> bool:
+        layer = layer_of(step)
+        if layer is None or step.args["rows"] != 1:
+            return False
+        weights = layer.weights.reshape(len(layer.start), -1, 1)
+        channels = records(layer.weights.reshape(len(layer.start), -1), layer.start, layer.scales, layer.quantized["output_offset"])
+        if channels is None:
+            return False
+        args = {name: layer.quantized[name] for name in ("low", "high")} | {
+            "inputs": step.args["inputs"],
+            "outputs": step.args["outputs"],
+            "has_sign": packing.sign_matters(layer.quantized),
+        }
+        values = [layer.input, low.constant(interleaved(weights)), low.constant(channels), layer.output]
+        low.step(FULLY_CONNECTED_FOUR_S8, args, values, overlaps=[Overlap(0, 3, step.args["outputs"] - 1)])
+        return True
 
 
 class Convolution(Variant):
@@ -111,7 +149,7 @@ class Convolution(Variant):
 
     def lower(self, step: PortableStep, low: Lowering) -> bool:
         layer = layer_of(step)
-        if layer is None or _pixels(layer.window) == 1:
+        if layer is None:
             return False
         flat = layer.weights.reshape(len(layer.start), -1)
         channels = records(flat, layer.start, layer.scales, layer.quantized["output_offset"])
@@ -172,4 +210,4 @@ def _is_3x3(window: dict[str, int]) -> bool:
     return sizes[:2] == [[3, 3], [1, 1]] and sizes[2] in ([1, 1], [2, 2]) and inside
 
 
-VARIANTS: list[Variant] = [Convolution(), Depthwise()]
+VARIANTS: list[Variant] = [FullyConnected(), Convolution(), Depthwise()]
