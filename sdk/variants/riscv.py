@@ -82,12 +82,12 @@ FULLY_CONNECTED_FOUR_S8 = Kernel(
 
 def records(weights: Array, start: Array, scales: Array, output_offset: int) -> Array | None:
     """int32[channels][4] records `ml_channel` (firmware/src/kernels/riscv/rescale.h), or None where sums are too large
-    or scales not for this form. Weights are [channels][taps], scales [channels][2].
+    or scales not for this form. Weights are [channels][...], scales [channels][2].
 
     y = (floor(4 * x * multiplier / 2^32) + offset - 2 * [x < 0]) >> shift: of `packing.rounding`, doubled.
     """
     rounding = packing.rounding(scales, output_offset)
-    if rounding is None or not packing.within(packing.sum_bounds(weights, start), SUM_LIMIT):
+    if rounding is None or not packing.within(packing.sum_bounds(weights.reshape(len(start), -1), start), SUM_LIMIT):
         return None
     columns = [start, rounding.multipliers, 2 * rounding.offsets.astype(np.int64) + 1, rounding.shifts + 1]
     return wrap32(np.stack([column.astype(np.int64) for column in columns], axis=1)).astype(np.int32)
@@ -102,7 +102,7 @@ def groups_of(weights: Array) -> Array | None:
 
 
 def interleaved(groups: Array) -> Array:
-    """[outputs][groups][n]: the groups of each four channels in turn; those of channels that are left over one after the other."""
+    """[outputs][groups][n]: the groups of each four channels in turn; then those of each channel that is left over."""
     whole = len(groups) // CHANNELS * CHANNELS
     fours = groups[:whole].reshape(-1, CHANNELS, *groups.shape[1:]).transpose(0, 2, 1, 3)
     stream: Array = np.concatenate([fours.reshape(-1), groups[whole:].reshape(-1)])
@@ -127,7 +127,7 @@ class FullyConnected(Variant):
         if layer is None or step.args["rows"] != 1:
             return False
         weights = layer.weights.reshape(len(layer.start), -1, 1)
-        channels = records(layer.weights.reshape(len(layer.start), -1), layer.start, layer.scales, layer.quantized["output_offset"])
+        channels = records(layer.weights, layer.start, layer.scales, layer.quantized["output_offset"])
         if channels is None:
             return False
         args = {name: layer.quantized[name] for name in ("low", "high")} | {
@@ -151,8 +151,7 @@ class Convolution(Variant):
         layer = layer_of(step)
         if layer is None:
             return False
-        flat = layer.weights.reshape(len(layer.start), -1)
-        channels = records(flat, layer.start, layer.scales, layer.quantized["output_offset"])
+        channels = records(layer.weights, layer.start, layer.scales, layer.quantized["output_offset"])
         groups = groups_of(layer.weights)
         if channels is None or groups is None:
             return False
