@@ -80,14 +80,13 @@ FULLY_CONNECTED_FOUR_S8 = Kernel(
 )
 
 
-def records(weights: Array, start: Array, scales: Array, output_offset: int) -> Array | None:
+def records(start: Array, rounding: packing.Rounding | None, bounds: tuple[Array, Array]) -> Array | None:
     """int32[channels][4] records `ml_channel` (firmware/src/kernels/riscv/rescale.h), or None where sums are too large
-    or scales not for this form. Weights are [channels][...], scales [channels][2].
+    or scales not for this form.
 
     y = (floor(4 * x * multiplier / 2^32) + offset - 2 * [x < 0]) >> shift: of `packing.rounding`, doubled.
     """
-    rounding = packing.rounding(scales, output_offset)
-    if rounding is None or not packing.within(packing.sum_bounds(weights.reshape(len(start), -1), start), SUM_LIMIT):
+    if rounding is None or not packing.within(bounds, SUM_LIMIT):
         return None
     columns = [start, rounding.multipliers, 2 * rounding.offsets.astype(np.int64) + 1, rounding.shifts + 1]
     return wrap32(np.stack([column.astype(np.int64) for column in columns], axis=1)).astype(np.int32)
@@ -111,8 +110,7 @@ def interleaved(groups: Array) -> Array:
 
 def scratch_bytes(layer: Layer, groups: int) -> int:
     """Of spread inputs, and of rows where a row of a window may not be a run of memory."""
-    runs = conv.stays_inside(layer.window) and layer.window["dilation_width"] == 1
-    return GROUP_BYTES * groups + (0 if runs else PIXELS * layer.weights.shape[2])
+    return GROUP_BYTES * groups + (0 if conv.stays_inside(layer.window) else PIXELS * layer.weights.shape[2])
 
 
 class FullyConnected(Variant):
@@ -127,7 +125,7 @@ class FullyConnected(Variant):
         if layer is None or step.args["rows"] != 1:
             return False
         weights = layer.weights.reshape(len(layer.start), -1, 1)
-        channels = records(layer.weights, layer.start, layer.scales, layer.quantized["output_offset"])
+        channels = records(layer.start, layer.rounding, layer.bounds)
         if channels is None:
             return False
         args = {name: layer.quantized[name] for name in ("low", "high")} | {
@@ -151,7 +149,7 @@ class Convolution(Variant):
         layer = layer_of(step)
         if layer is None:
             return False
-        channels = records(layer.weights, layer.start, layer.scales, layer.quantized["output_offset"])
+        channels = records(layer.start, layer.rounding, layer.bounds)
         groups = groups_of(layer.weights)
         if channels is None or groups is None:
             return False
@@ -184,7 +182,8 @@ class Depthwise(Variant):
         weights = step.constant(1).reshape(-1, count).T.astype(np.int64)
         start = step.constant(2) - zero_point * weights.sum(axis=1)
         scales = packing.channel_scales(step.constant(4), count)
-        channels = records(weights, start, scales, quantized["output_offset"])
+        rounding = packing.rounding(scales, quantized["output_offset"])
+        channels = records(start, rounding, packing.sum_bounds(weights, start))
         if channels is None:
             return False
         padded = np.pad(weights.astype(np.int8), [(0, 0), (0, -weights.shape[1] % 4)])
