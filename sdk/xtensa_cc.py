@@ -6,6 +6,7 @@ literals behind the code that reads them, and has no linker. `-mcpu=` chooses th
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ CORES = {
     "de233_fpu": _COMMON,  # QEMU's
     "esp32": f"{_COMMON} mul32high div32",
 }
-UNKNOWN = ("-fcallgraph-info=su", "-fno-merge-constants")  # flags of gcc alone
+UNKNOWN = ("-fcallgraph-info=su",)  # flags of gcc alone
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -59,6 +60,7 @@ def _compile(words: list[str], core: str) -> int:
     )
     if status == 0:
         _depend_on_this(words)
+        _merge_no_constants(assembly)
         status = _run(ASSEMBLER, "-triple=xtensa", "-mcpu=esp32", "-filetype=obj", str(assembly), "-o", str(out))
     assembly.unlink(missing_ok=True)
     return status
@@ -69,6 +71,12 @@ def _depend_on_this(words: Sequence[str]) -> None:
     if "-MF" in words:
         path = Path(words[words.index("-MF") + 1])
         path.write_text(f"{path.read_text().rstrip()} \\\n  {Path(__file__).resolve()}\n")
+
+
+def _merge_no_constants(assembly: Path) -> None:
+    """-fno-merge-constants, which clang does not know: constants go to sections that the linker does not merge."""
+    text = assembly.read_text()
+    assembly.write_text(re.sub(r'\.rodata\.\S+,"aMS?",@progbits,\d+', '.rodata.constants,"a",@progbits', text))
 
 
 def _link(words: Sequence[str]) -> int:
