@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 COUNTS = (2, 3, 4, 6, 8, 12, 16, 24)
 LONGEST = 4  # nodes in a chain
 SPLITS = 3  # chains of nodes that are computed in stripes
-TRIED = 4  # ways to do so, for each
+TRIED = 8  # ways to do so, for each
 MORE_MACS_PERCENT = 5  # that stripes may cost
 STEP_BYTES = 130  # about what a step takes in a program
+STEP_WORTH_BYTES = 640  # that a further step must save: each takes time, at the start to be checked above all
 SPLITTABLE = ("CONV_2D", "DEPTHWISE_CONV_2D")
 
 Rows = tuple[int, int]  # from the first on, up to the second
@@ -43,7 +44,7 @@ class Split:
 
     @property
     def cost(self) -> int:
-        return self.arena_bytes + self.count * len(self.nodes) * STEP_BYTES
+        return self.arena_bytes + self.count * len(self.nodes) * (STEP_BYTES + STEP_WORTH_BYTES)
 
 
 def in_stripes(graph: Graph, whole: Lowered, lower: Callable[[Graph], Lowered]) -> Lowered:
@@ -56,11 +57,16 @@ def in_stripes(graph: Graph, whole: Lowered, lower: Callable[[Graph], Lowered]) 
         changed = [striped(graph, split) for split in islice(promising, TRIED)]
         found = [(lower(other), other) for other in changed if other is not None]
         found = [each for each in found if each[0].macs <= most_macs]
-        best, other = min(found, key=lambda each: each[0].memory_bytes, default=(result, graph))
-        if best.memory_bytes >= result.memory_bytes:
+        best, other = min(found, key=lambda each: _cost(each[0]), default=(result, graph))
+        if _cost(best) >= _cost(result):
             break
         result, graph = best, other
     return result
+
+
+def _cost(lowered: Lowered) -> int:
+    """Bytes of memory, flash included, and what its steps must be worth."""
+    return lowered.memory_bytes + len(lowered.steps) * STEP_WORTH_BYTES
 
 
 def splits(graph: Graph, around: AbstractSet[str]) -> list[Split]:
@@ -119,7 +125,8 @@ def _stripes(height: int, count: int) -> list[Rows]:
 
 
 def _alive(graph: Graph, chain: Sequence[Node], count: int) -> int:
-    """About the bytes that live at once: the whole input and output, and the stripes of two neighbours in between."""
+    """About the bytes that live at once: the whole input or output, one of which may lie over the other as stripes are
+    done, and the stripes of two neighbours in between."""
     x, y = graph.tensor(chain[0].inputs[0]), graph.tensor(chain[-1].outputs[0])
     most = 0
     for rows in _stripes(y.shape[1], count):
@@ -129,7 +136,7 @@ def _alive(graph: Graph, chain: Sequence[Node], count: int) -> int:
             between = graph.tensor(node.inputs[0])
             sizes.append((rows[1] - rows[0]) * between.bytes // between.shape[1])
         most = max(most, *(a + b for a, b in zip([*sizes, 0][1:], sizes, strict=True)))
-    return x.bytes + y.bytes + most
+    return max(x.bytes, y.bytes) + most
 
 
 def striped(graph: Graph, split: Split) -> Graph | None:
