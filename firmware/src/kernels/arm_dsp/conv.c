@@ -277,10 +277,41 @@ static void clamp_all(const ml_conv_three_args *a, int8_t *at, uint32_t count) {
     }
 }
 
+/* Computes the outputs of the `count` pixels in the patch, and goes on to those behind them. */
+static inline void finish_block(const ml_conv_three_args *a, block *b, uint32_t count, void (*run)(const block *)) {
+    uint32_t channels = a->window.output_channels;
+    b->second = count > 1 ? (int32_t)channels : 0;
+    b->third = count > 2 ? 2 * b->second : b->second;
+    b->output_end = b->output + channels;
+    run(b);
+    if (a->low > -128 || a->high < 127) {
+        clamp_all(a, b->output, count * channels);
+    }
+    b->output += count * channels;
+}
+
+/* Whether each window is the pixel at the output's own place: then an image is a run of them. */
+static bool is_pointwise(const ml_window *w) {
+    return w->kernel_height == 1 && w->kernel_width == 1 && w->stride_height == 1 && w->stride_width == 1 &&
+           stays_inside(w) && w->output_width == w->input_width;
+}
+
+/* Does what `convolve` does, where windows are single pixels. */
+static void convolve_pointwise(const ml_conv_three_args *a, const int8_t *from, block *b, void (*run)(const block *)) {
+    uint32_t inputs = a->window.input_channels;
+    for (uint32_t left = a->window.output_height * a->window.output_width, count; left != 0; left -= count) {
+        count = ML_MIN(left, PIXELS);
+        const int8_t *y = from + (count > 1 ? inputs : 0), *z = y + (count > 2 ? inputs : 0);
+        widen(from, y, z, inputs, b->scratch);
+        finish_block(a, b, count, run);
+        from += count * inputs;
+    }
+}
+
 /* Computes one image; `b` has its first outputs, and in the end those behind it. */
 static void convolve(const ml_conv_three_args *a, const gather *g, block *b, void (*run)(const block *)) {
     const ml_window *w = &a->window;
-    uint32_t channels = w->output_channels, column = 0, step = w->stride_width * w->input_channels;
+    uint32_t column = 0, step = w->stride_width * w->input_channels;
     place row = {0u - w->pad_top, 0u - w->pad_left,
                  0u - w->pad_top * g->image_row_bytes - w->pad_left * w->input_channels};
     place next = row;
@@ -300,14 +331,7 @@ static void convolve(const ml_conv_three_args *a, const gather *g, block *b, voi
             }
         }
         gather_patch(g, places, b->scratch);
-        b->second = count > 1 ? (int32_t)channels : 0;
-        b->third = count > 2 ? 2 * b->second : b->second;
-        b->output_end = b->output + channels;
-        run(b);
-        if (a->low > -128 || a->high < 127) {
-            clamp_all(a, b->output, count * channels);
-        }
-        b->output += count * channels;
+        finish_block(a, b, count, run);
     }
 }
 
@@ -323,8 +347,13 @@ static int32_t convolve_all(const ml_conv_three_args *a, void *const *operands, 
     g.inner_rows = w->input_height > reach ? w->input_height - reach : 0u;
     g.joined = is_joined(w);
     g.padding = (int8_t)a->padding;
+    bool pointwise = is_pointwise(w);
     for (uint32_t image = 0; image < w->batches; image++, g.image += w->input_height * g.image_row_bytes) {
-        convolve(a, &g, &b, run);
+        if (pointwise) {
+            convolve_pointwise(a, g.image, &b, run);
+        } else {
+            convolve(a, &g, &b, run);
+        }
     }
     return 0;
 }
