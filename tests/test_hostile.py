@@ -14,9 +14,11 @@ from sanitized import build_driver
 from sdk.load import load_bytes
 from sdk.lower import Lowered, lower
 from sdk.ops import registry
-from sdk.ops.base import Case
+from sdk.ops.base import Case, Kernel
 from sdk.program import HEADER, Profile
 from sdk.target import Optimize, Target
+from sdk.variants import all_variants
+from sdk.variants.base import Variant
 from sdk.write import write
 
 # MICROLITH_FUZZ=100 multiplies the work for a night's run.
@@ -69,3 +71,26 @@ def attack(lowered: Lowered, case: Case, hostile: Path, tmp_path: Path) -> None:
     accepted = re.fullmatch(r"accepted (\d+) of \d+\n", result.stdout)
     assert accepted
     assert int(accepted[1]) > 0, "every damaged program was refused: nothing has been tried"
+
+
+def example(kernel: Kernel, variant: Variant) -> tuple[Case, Lowered]:
+    """A case that `variant` serves with `kernel`, lowered."""
+    for op in registry().ops.values():
+        for case in op.cases() if set(op.kernels) & set(variant.replaces) else ():
+            for optimize in Optimize:
+                lowered = lower(load_bytes(write(case.graph)), Target(variant.profile, optimize))
+                if kernel in lowered.kernels:
+                    return case, lowered
+    pytest.fail(f"no case is served by {kernel.name}: nothing tests it")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "variant"),
+    [
+        pytest.param(kernel, variant, id=kernel.name)
+        for kernel, variant in {kernel: variant for variant in all_variants() for kernel in variant.kernels}.items()
+    ],
+)
+def test_each_fast_kernel_stays_in_bounds(kernel: Kernel, variant: Variant, hostile: Path, tmp_path: Path) -> None:
+    case, lowered = example(kernel, variant)
+    attack(lowered, case, hostile, tmp_path)

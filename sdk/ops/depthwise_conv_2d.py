@@ -179,6 +179,8 @@ class DepthwiseConv2D(Op):
                 if min(shape.output) > 0:
                     kind = "mobile_" if stride == (1, 1) else "mobile_strided_"
                     yield _case(shape, replace(plain, x_zero=-128, y_zero=-128), kind=kind)
+            coarse = replace(plain, x_zero=-128, y_zero=-128, y_scale=4.0)
+            yield _case(conv.CaseShape((1, *size, channels), activation=numerics.RELU), coarse, kind="mobile_coarse_")
         for x_zero, y_zero, y_scale in itertools.product((-128, 127), (-128, 127), (1e-6, 30.0)):
             extreme = conv.CaseNumbers(x_zero=x_zero, y_zero=y_zero, y_scale=y_scale)
             yield _case(conv.CaseShape((1, 3, 3, 2)), extreme)

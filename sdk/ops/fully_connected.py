@@ -170,7 +170,15 @@ class FullyConnected(Op):
         low.step(FULLY_CONNECTED_S16, shape | {"quantized": weights.args}, values, overlaps=overlaps)
 
     def cases(self) -> Iterator[Case]:
-        for rows, inputs, outputs in ((1, 1, 1), (1, 7, 5), (1, 28, 7), (2, 8, 5), (3, 16, 4), (2, 33, 17)):
+        for rows, inputs, outputs in (
+            (1, 1, 1),
+            (1, 7, 5),
+            (1, 28, 7),
+            (2, 8, 5),
+            (3, 16, 4),
+            (2, 33, 17),
+            (1, 134, 6),
+        ):
             for activation in (numerics.ACTIVATION_NONE, numerics.RELU, numerics.RELU6, numerics.RELU_N1_TO_1):
                 name = f"{rows}x{inputs}x{outputs}-act{activation}"
                 yield _case_s8(name, rows, inputs, outputs, activation)

@@ -11,8 +11,8 @@ static inline bool ml_window_holds(const ml_window *w, const ml_operand *input, 
            ml_holds(output, output_bytes, w->batches, w->output_height, w->output_width, w->output_channels);
 }
 
-/* Whether no window reaches outside the input: then one that lies in one run of memory can be read in place. That it does
- * is the host's to know; where it does not, numbers are wrong, but the run ends before the input does. */
+/* Whether no window reaches outside the input: then one that lies in one run of memory can be read in place. That it
+ * does is the host's to know; where it does not, numbers are wrong, but the run ends before the input does. */
 static inline bool ml_window_stays_inside(const ml_window *w) {
     uint64_t rows = (uint64_t)(w->output_height - 1u) * w->stride_height + w->kernel_height;
     uint64_t columns = (uint64_t)(w->output_width - 1u) * w->stride_width + w->kernel_width;
