@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from sdk.boards import Board
 from sdk.deploy import Deployed
-from sdk.errors import ToolError, UnsupportedError
+from sdk.errors import ToolError, UsageError
 from sdk.flash.emulator import EmulatorTransport
 from sdk.graph import Array
 from sdk.tools import find_tool
@@ -132,19 +133,23 @@ class Estimate:
     steps: tuple[int, ...]
 
 
+def check_core(board: Board, core_name: str) -> None:
+    """UsageError where `board` is not emulated or no Arm board, or the core has no timings here."""
+    if core_name not in CORES:
+        raise UsageError(f"there are no timings of {core_name}", f"There are those of {', '.join(CORES)}.")
+    if board.emulator is None or not board.compiler.startswith("arm-"):
+        raise UsageError(f"{board.id} is no emulated Arm board", "Estimate on one, for example mps2-an386.")
+
+
 def estimate(target: Deployed, inputs: Sequence[Array], core_name: str, flash_wait: int = 0) -> Estimate:
     """The estimate for one steady inference of `inputs` on an emulated board whose core runs the same instructions.
 
     `flash_wait`: cycles that flash takes longer where a branch goes or a constant is read next to the code; prefetching
-    and caches hide the rest. UnsupportedError where the board is not emulated or the core has no table.
+    and caches hide the rest. Errors as of `check_core`.
     """
     transport = target.device.transport
-    if core_name not in CORES:
-        raise UnsupportedError(f"there are no timings of {core_name}", f"There are those of {', '.join(CORES)}.")
-    if not isinstance(transport, EmulatorTransport) or not target.image.board.compiler.startswith("arm-"):
-        raise UnsupportedError(
-            f"{target.image.board.id} is no emulated Arm board", "Estimate on one, for example mps2-an386."
-        )
+    check_core(target.image.board, core_name)
+    assert isinstance(transport, EmulatorTransport)
     code = Code(target.image.elf, target.image.board.compiler.replace("gcc", "objdump"))
     target.device.invoke(inputs)  # the first one fills caches of the firmware, if any
     target.device.write_inputs(inputs)

@@ -52,9 +52,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="also estimate the cycles on a cortex-m0, -m0plus, -m3, -m4 or -m7 (default: the board's own core)",
     )
     parser.add_argument(
-        "--flash-wait", type=not_negative, default=0, metavar="W", help="wait states of the flash, for --estimate"
+        "--flash-wait", type=not_negative, default=0, metavar="W", help="estimate with wait states of the flash"
     )
-    parser.add_argument("--clock", type=positive, metavar="MHZ", help="clock of the core, for milliseconds")
+    parser.add_argument("--clock", type=positive, metavar="MHZ", help="estimate the milliseconds at this clock")
     add_json(parser)
 
 
@@ -62,9 +62,14 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.bench import bench
     from sdk.boards import load_board
     from sdk.deploy import deployed, prepare
-    from sdk.estimate import estimate
+    from sdk.estimate import check_core, estimate
 
     board = load_board(args.board)
+    if args.estimate is None and (args.clock or args.flash_wait):
+        args.estimate = ""
+    core = args.estimate or board.cpu
+    if args.estimate is not None:
+        check_core(board, core)
     graph = model_of(args)
     lowered = prepare(graph, board, args.optimize)
     sample = samples_of(args, graph, lowered.inputs, 1, console)[0]
@@ -72,7 +77,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         measured = bench(target, lowered, sample.arrays, console.progress)
         if args.estimate is not None:
             console.progress("log what the emulator executes")
-            estimated = estimate(target, sample.arrays, args.estimate or board.cpu, args.flash_wait)
+            estimated = estimate(target, sample.arrays, core, args.flash_wait)
     _say(measured, f"{Path(args.model).name} on {board.id}", console)
     result = {"model": args.model, "board": board.id, "optimize": str(args.optimize), **_json(measured)}
     if args.estimate is not None:
