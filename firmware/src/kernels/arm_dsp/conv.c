@@ -183,16 +183,37 @@ typedef struct gather {
     int8_t padding;
 } gather;
 
+/* Set and copy `count` bytes, most often so few that a call would cost more. A hostile program's scratch may overlap
+ * its input. */
+static inline void fill(int8_t *to, int8_t value, uint32_t count) {
+    uint32_t word = (uint8_t)value * 0x01010101u, i = 0;
+    for (; i + 4 <= count; i += 4) {
+        ml_store_word(to + i, word);
+    }
+    for (; i < count; i++) {
+        to[i] = value;
+    }
+}
+
+static inline void copy(int8_t *to, const int8_t *from, uint32_t count) {
+    uint32_t i = 0;
+    for (; i + 4 <= count; i += 4) {
+        ml_store_word(to + i, ml_load_word(from + i));
+    }
+    for (; i < count; i++) {
+        to[i] = from[i];
+    }
+}
+
 /* Row `y` of the window that begins in column `left`, in `to`. */
 static void copy_padded(const gather *g, uint32_t y, uint32_t left, int8_t *to) {
     const ml_window *w = g->window;
     uint32_t skipped = left < w->input_width ? 0 : ML_MIN(0u - left, w->kernel_width), first = left + skipped;
-    memset(to, g->padding, g->row_bytes);
+    fill(to, g->padding, g->row_bytes);
     if (y < w->input_height && first < w->input_width) {
         uint32_t taps = ML_MIN(w->kernel_width - skipped, w->input_width - first);
         const int8_t *from = g->image + y * g->image_row_bytes + first * w->input_channels;
-        /* A hostile program's scratch may overlap its input. */
-        memmove(to + skipped * w->input_channels, from, taps * w->input_channels);
+        copy(to + skipped * w->input_channels, from, taps * w->input_channels);
     }
 }
 
