@@ -341,6 +341,8 @@ def _dispatch(
     answer = children[key].ask(timeout_s, (command, *arguments))
     if answer[0] in ("slow", "crashed"):
         children.pop(key)
+    elif answer[0] is not None and command == "load":  # nobody will ask it again
+        children.pop(key).end()
     return answer
 
 

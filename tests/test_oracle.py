@@ -140,6 +140,16 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def test_a_refused_model_leaves_no_process() -> None:
+    with Oracle(chain()) as bystander:
+        worker = bystander._worker._process.pid
+        before = children(worker)
+        for _ in range(3):
+            with pytest.raises(UnsupportedError):
+                Oracle(b"not a model", bystander.name)
+        assert children(worker) == before
+
+
 def test_a_crash_hits_one_model_alone_and_the_other_implementation_takes_over() -> None:
     with Oracle(stateful()) as bystander, Oracle(chain()) as oracle:
         bystander.run(random_inputs(bystander, 0))
