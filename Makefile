@@ -31,8 +31,8 @@ format: tools ## rewrite the sources in the project's style
 	@.venv/bin/ruff format --quiet
 	@.venv/bin/clang-format -i $(c_files)
 
-bench: tools ## measure the example model on an emulated board
-	@.venv/bin/sdk bench examples/digits/digits_int8.tflite --board mps2-an386
+bench: test-tools ## measure the example, and the public models in MODELS=folder, against the committed figures
+	@$(python) -m benchmarks.peers $(MODELS)
 
 fuzz: tools ## damage models for an hour or so, with the code's coverage as a guide (FUZZ_RUNS=200000)
 	@$(python) -c 'import atheris' 2>/dev/null || $(python) -m pip install --quiet --editable '.[fuzz]'

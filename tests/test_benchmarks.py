@@ -1,0 +1,49 @@
+"""The committed figures: that they are those of the README, and that they still hold."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+
+from benchmarks import peers
+from sdk.boards import load_board
+from sdk.errors import MissingToolError
+from sdk.target import Optimize
+
+COMMITTED = json.loads(peers.RESULTS.read_text())
+
+
+def own(board: str = "mps2-an386", optimize: Optimize = Optimize.balanced) -> peers.Setting:
+    return peers.Setting("digits", peers.OWN["digits"], load_board(board), optimize)
+
+
+def test_the_readme_has_the_committed_table() -> None:
+    readme = peers.README.read_text()
+    assert peers.with_table(readme, COMMITTED) == readme
+
+
+def test_each_figure_that_is_worse_is_named() -> None:
+    known = COMMITTED["figures"]["mps2-an386"]["balanced"]["digits"]
+    for name in peers.FIGURES:
+        figures = copy.copy(known)
+        assert peers.worse(own(), figures, COMMITTED) == []
+        figures[name] += 1
+        assert peers.worse(own(), figures, COMMITTED) == [
+            f"digits on mps2-an386, balanced: {name} {figures[name]:,}, was {known[name]:,}"
+        ]
+        figures[name] -= 2
+        assert peers.worse(own(), figures, COMMITTED) == []
+
+
+@pytest.mark.parametrize("optimize", Optimize)
+def test_the_committed_figures_of_the_example_hold(optimize: Optimize) -> None:
+    setting = own(optimize=optimize)
+    try:
+        if peers.compilers([setting.board.id]).items() - COMMITTED["compilers"].items():
+            pytest.skip("another compiler than that of the committed figures")
+        figures = peers.measure(setting)
+    except MissingToolError as error:
+        pytest.skip(error.message)
+    assert peers.worse(setting, figures, COMMITTED) == []
