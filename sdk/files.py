@@ -30,8 +30,9 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def write_all(contents: Mapping[Path, bytes]) -> None:
     """Makes each value of `contents` the content of its path, and the folders that are missing. A reader sees the old
-    content of a file or the new one, never a part; if one cannot be written, or this is interrupted, all stay as they
-    were and nothing else stays behind. OSError passes through, with the path as its file name."""
+    content of a file or the new one, never a part. All are written beside their places before the first is moved
+    there: if one cannot be written, or this is interrupted meanwhile, all stay as they were and nothing else stays
+    behind. OSError passes through, with the path as its file name."""
     made: list[Path] = []
     aside: dict[Path, Path] = {}
     try:

@@ -15,7 +15,7 @@ from sdk.errors import ModelError
 from sdk.fixed_point import wrap32
 from sdk.graph import ZERO_POINT_RANGE, Array, Tensor
 
-ACTIVATION_NONE, RELU, RELU_N1_TO_1, RELU6, TANH, SIGN_BIT = range(6)
+ACTIVATION_NONE, RELU, RELU_N1_TO_1, RELU6, TANH = range(5)
 CLAMPS = (RELU, RELU_N1_TO_1, RELU6)  # activations that limit a range
 
 

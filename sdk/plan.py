@@ -41,10 +41,6 @@ class Buffer:
         """Its bytes, rounded up to the alignment that every buffer starts at."""
         return aligned(self.bytes)
 
-    def meets(self, other: Buffer) -> bool:
-        """Whether both live at some step."""
-        return self.first <= other.last and other.first <= self.last
-
 
 @dataclass(frozen=True)
 class Share:

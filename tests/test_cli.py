@@ -21,6 +21,7 @@ import pytest
 
 from sdk.cli import COMMANDS, main
 from sdk.graph import DType, Graph, Node
+from sdk.ops import registry
 from sdk.ops.base import CaseGraph
 from sdk.oracle import Oracle
 from sdk.paths import BOARDS
@@ -255,7 +256,7 @@ def test_bench_counts_instructions(run_json: Callable[..., tuple[int, Any]]) -> 
     assert 0 < result["stack_bytes"] < 4096
     assert set(result["flash"]) == {"interpreter", "kernels", "program", "port"}
     assert [(step["name"], step["kernel"], step["macs"]) for step in result["steps"]] == [
-        ("FULLY_CONNECTED (node 0)", "fully_connected_s8", 64)
+        ("FULLY_CONNECTED (node 0)", "fully_connected_pair_s8", 64)
     ]
     assert 0 < result["steps"][0]["instructions"] <= result["instructions"]
 
@@ -267,7 +268,7 @@ def test_flash_stays_until_the_next_command(run_json: Callable[..., tuple[int, A
     code, info = run_json("monitor", "--board", EMULATED)
     assert code == 0
     assert info["board_id"] == EMULATED
-    assert info["kernels"] == [1]
+    assert info["kernels"] == [registry().kernels["fully_connected_pair_s8"].number]
     assert info["resident_bytes"] > 0
 
 

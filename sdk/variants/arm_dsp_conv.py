@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from sdk.fixed_point import wrap32
 from sdk.graph import Array, DType
-from sdk.lower import Lowering, Value
+from sdk.lower import Lowering
 from sdk.ops import convolution as conv
 from sdk.ops.base import Kernel, read, write
 from sdk.ops.conv_2d import CONV_2D_S8
@@ -21,6 +18,7 @@ from sdk.program import Profile, Struct, embed, fields
 from sdk.target import Optimize
 from sdk.variants import packing
 from sdk.variants.base import PortableStep, Variant
+from sdk.variants.layer import Layer, one_row
 
 PIXELS = 3  # of a block
 BYTE_ORDER = [0, 2, 1, 3]  # of four inputs, in two words of two: SXTB16 takes every other byte
@@ -54,79 +52,6 @@ FULLY_CONNECTED_PAIR_S8 = Kernel(
 ROW_FIELDS = ("input_width", "output_width", "input_channels", "output_channels")
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A CONV_2D or FULLY_CONNECTED as these kernels see it."""
-
-    window: dict[str, int]
-    quantized: Mapping[str, Any]
-    weights: Array  # int8[outputs][kernel height][kernel width * inputs]
-    start: Array  # int32[outputs]
-    rounding: packing.Rounding
-    bounds: tuple[Array, Array]  # of sums
-    input: Value
-    output: Value
-
-    @property
-    def pixels(self) -> int:
-        """Of an image of the output."""
-        return self.window["output_height"] * self.window["output_width"]
-
-
-def layer_of(step: PortableStep) -> Layer | None:
-    """What `step` computes, or None where it has groups, weights with a zero point, or sums or scales too large."""
-    quantized = step.args.get("quantized", step.args)
-    if quantized["weights_offset"]:
-        return None
-    if step.kernel is CONV_2D_S8:
-        shape = step.args["shape"]
-        if shape["groups"] != 1:
-            return None
-        window, (output, scales) = dict(shape["window"]), (3, 5)
-    else:
-        pixels = {"input_width": step.args["rows"], "output_width": step.args["rows"]}
-        channels = {"input_channels": step.args["inputs"], "output_channels": step.args["outputs"]}
-        window, (scales, output) = _one_row(pixels | channels), (3, 4)
-    outputs = window["output_channels"]
-    weights = step.constant(1).reshape(outputs, window["kernel_height"], window["kernel_width"], -1)
-    weights = _without_dilation(window, weights).reshape(outputs, window["kernel_height"], -1)
-    start = step.constant(2)
-    pairs = packing.channel_scales(step.constant(scales), outputs)
-    rounding = packing.rounding(pairs, quantized["output_offset"])
-    bounds = packing.sum_bounds(weights.reshape(outputs, -1), start)
-    if rounding is None or not packing.within(bounds, packing.SUM_LIMIT):
-        return None
-    x, y = step.values[0], step.values[output]
-    return Layer(_flat(window), quantized, weights, start, rounding, bounds, x, y)
-
-
-def _one_row(sizes: Mapping[str, int]) -> dict[str, int]:
-    """The window of a convolution of single pixels, all in one row."""
-    ones = {item.name: 0 if item.name.startswith("pad") else 1 for item in conv.WINDOW.fields}
-    return ones | dict(sizes)
-
-
-def _without_dilation(window: dict[str, int], weights: Array) -> Array:
-    """[outputs][kernel height][kernel width][inputs] with zeros where a dilated `window`, which is changed, has gaps
-    along its rows."""
-    dilation = window["dilation_width"]
-    window["kernel_width"] = (weights.shape[2] - 1) * dilation + 1
-    window["dilation_width"] = 1
-    dense = np.zeros((*weights.shape[:2], window["kernel_width"], weights.shape[3]), weights.dtype)
-    dense[:, :, ::dilation] = weights
-    return dense
-
-
-def _flat(window: dict[str, int]) -> dict[str, int]:
-    """The same convolution of one row, where each output depends on the input at its own place alone."""
-    single = all(window[f"{name}_{axis}"] == 1 for name in ("kernel", "stride") for axis in ("height", "width"))
-    if not single or window["pad_top"] or window["pad_left"]:
-        return window
-    pixels = window["batches"] * window["output_height"] * window["output_width"]
-    channels = {name: window[name] for name in ("input_channels", "output_channels")}
-    return _one_row({"input_width": pixels, "output_width": pixels} | channels)
-
-
 def inputs_in_quads(weights: Array) -> Array:
     """int8[outputs][rows][n] -> int8[outputs][quads][2][2]: filled up with zeros to fours, in `BYTE_ORDER`."""
     flat = weights.reshape(len(weights), -1)
@@ -158,9 +83,9 @@ def upper_fits(layer: Layer) -> bool:
     return packing.within((lowest[1::2], highest[1::2]), UPPER_LIMIT)
 
 
-def rounding_of_pairs(layer: Layer) -> Array:
+def rounding_of_pairs(rounding: packing.Rounding) -> Array:
     """int64[pairs][6]: (multiplier, offset, shift) of both channels."""
-    constants = np.stack([layer.rounding.multipliers, layer.rounding.offsets, layer.rounding.shifts], axis=1)
+    constants = np.stack([rounding.multipliers, rounding.offsets, rounding.shifts], axis=1)
     pairs = pairs_of(constants)
     return pairs.reshape(len(pairs), 6)
 
@@ -178,13 +103,13 @@ class FullyConnected(Variant):
     kernels = (FULLY_CONNECTED_PAIR_S8,)
 
     def lower(self, step: PortableStep, low: Lowering) -> bool:
-        layer = layer_of(step)
-        if layer is None or not self._takes(layer) or not upper_fits(layer):
+        layer = Layer.of(step)
+        if layer is None or layer.rounding is None or not self._takes(layer) or not upper_fits(layer):
             return False
         words = pair_words(pairs_of(inputs_in_quads(layer.weights)))
         if words is None:
             return False
-        start, rounding = pairs_of(layer.start), rounding_of_pairs(layer)
+        start, rounding = pairs_of(layer.start), rounding_of_pairs(layer.rounding)
         starts = np.stack([256 * start[:, 1] + start[:, 0], start[:, 0]], axis=1)
         # Two pairs are a group: [groups][start][pair], [groups][quads][2][pair], [groups][pair][6].
         starts, words, rounding = (pairs_of(part) for part in (starts, words, rounding))
@@ -199,8 +124,8 @@ class FullyConnected(Variant):
     @staticmethod
     def _takes(layer: Layer) -> bool:
         """Whether there are too few rows for a block of pixels, and they are read in fours."""
-        one_row = layer.window == _one_row({k: v for k, v in layer.window.items() if k in ROW_FIELDS})
-        return one_row and layer.pixels < PIXELS and layer.window["input_channels"] % 4 == 0
+        in_a_row = layer.window == one_row({k: v for k, v in layer.window.items() if k in ROW_FIELDS})
+        return in_a_row and layer.pixels < PIXELS and layer.window["input_channels"] % 4 == 0
 
 
 class _Conv(Variant):
@@ -219,14 +144,16 @@ class _Conv(Variant):
         """Start values and weights of each pair of channels, from int64[pairs][2][quads][2][2] and int64[pairs][2]."""
 
     def lower(self, step: PortableStep, low: Lowering) -> bool:
-        layer = layer_of(step)
-        if layer is None or layer.pixels < PIXELS or not self.takes(layer, low.target.optimize):
+        layer = Layer.of(step)
+        if layer is None or layer.rounding is None or layer.pixels < PIXELS:
+            return False
+        if not self.takes(layer, low.target.optimize):
             return False
         weights = inputs_in_quads(layer.weights)
         body = self.body(pairs_of(weights), pairs_of(layer.start))
         if body is None:
             return False
-        stream = stream_of(*body, rounding_of_pairs(layer))
+        stream = stream_of(*body, rounding_of_pairs(layer.rounding))
         args = {name: layer.quantized[name] for name in ("low", "high")} | {
             "window": layer.window,
             "padding": layer.quantized.get("input_zero_point", 0),

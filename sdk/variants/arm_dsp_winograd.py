@@ -19,14 +19,13 @@ from sdk.variants.arm_dsp_conv import (
     ConvPair,
     ConvWide,
     FullyConnected,
-    Layer,
-    layer_of,
     pairs_of,
     rounding_of_pairs,
     stream_of,
     words_of,
 )
 from sdk.variants.base import PortableStep, Variant
+from sdk.variants.layer import Layer
 
 CONV_WINOGRAD_S8 = Kernel(
     "conv_winograd_s8",
@@ -65,14 +64,16 @@ class ConvWinograd(Variant):
     replaces = (CONV_2D_S8,)
 
     def lower(self, step: PortableStep, low: Lowering) -> bool:
-        layer = layer_of(step)
-        if low.target.optimize is not Optimize.speed or layer is None or not _takes(layer):
+        layer = Layer.of(step)
+        if low.target.optimize is not Optimize.speed or layer is None:
+            return False
+        if layer.rounding is None or not _takes(layer):
             return False
         window = layer.window
         inputs, outputs = window["input_channels"], window["output_channels"]
         quads = transformed(layer.weights.reshape(outputs, 3, 3, inputs)).reshape(outputs, POSITIONS, inputs // 4, 4)
         words = words_of(pairs_of(quads[..., BYTE_ORDER].reshape(outputs, POSITIONS * inputs // 4, 2, 2)))
-        stream = stream_of(words.transpose(0, 2, 3, 1), 4 * pairs_of(layer.start), rounding_of_pairs(layer))
+        stream = stream_of(words.transpose(0, 2, 3, 1), 4 * pairs_of(layer.start), rounding_of_pairs(layer.rounding))
         values = [layer.input, low.constant(stream), layer.output, low.scratch((4 * POSITIONS + 1) * inputs)]
         # A block writes up to a row and a block's width further than the pixel that is next.
         more = (window["output_width"] + TILES_WIDTH) * outputs

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from sdk import numerics
 from sdk.graph import Array, DType
-from sdk.lower import ABSENT, Lowering, Value
+from sdk.lower import ABSENT, Lowering
 from sdk.ops import convolution as conv
 from sdk.ops.base import Kernel, Slot, read, write
 from sdk.ops.conv_2d import CONV_2D_S8
@@ -17,6 +15,7 @@ from sdk.ops.fully_connected import FULLY_CONNECTED_S8
 from sdk.overlap import Overlap, window_ahead_bytes
 from sdk.program import Profile, Struct, embed
 from sdk.variants.base import PortableStep, Variant
+from sdk.variants.layer import Layer
 from sdk.variants.packing import channel_scales
 
 LANES = 16  # products of one instruction
@@ -66,71 +65,28 @@ def stream_of(weights: Array, start: Array, scales: Array) -> Array:
     return np.concatenate(raw, axis=1).reshape(-1).view("<i4")
 
 
-@dataclass(frozen=True)
-class Convolution:
-    """A step that is a convolution without groups, whichever operator it comes from."""
-
-    window: dict[str, int]
-    quantized: dict[str, int]
-    weights: Array  # [outputs][taps]
-    start: Array
-    scales: Array
-    x: Value
-    y: Value
-
-    @classmethod
-    def of(cls, step: PortableStep) -> Convolution | None:
-        """What `step` is; None where it has groups, or weights with a zero point."""
-        if step.kernel is FULLY_CONNECTED_S8:
-            return cls._of_rows(step)
-        window, quantized = step.args["shape"]["window"], step.args["quantized"]
-        outputs = window["output_channels"]
-        x, _, _, y, *_ = step.values
-        scales = channel_scales(step.constant(len(step.values) - 1), outputs)
-        dilated = (window["dilation_height"], window["dilation_width"]) != (1, 1)
-        if step.kernel is CONV_2D_S8:
-            weights, start = step.constant(1).reshape(outputs, -1), step.constant(2)
-            served = step.args["shape"]["groups"] == 1 and quantized["weights_offset"] == 0 and not dilated
-        else:
-            weights = step.constant(1).reshape(-1, outputs).T
-            start = numerics.folded_bias(step.constant(2), weights, quantized["input_zero_point"], 0, (1,))
-            served = window["input_channels"] == 1 and not dilated
-        return cls(window, quantized, weights, start, scales, x, y) if served else None
-
-    def ahead_bytes(self, *, reads_while_it_writes: bool) -> int:
-        """How far the output may lie ahead of the input. The last channels of a pixel come with some of the next."""
-        inputs, outputs = self.window["input_channels"], self.window["output_channels"]
-        early = outputs if reads_while_it_writes else 0
-        return window_ahead_bytes(self.window, inputs, outputs) + early + -outputs % GROUP
-
-    @classmethod
-    def _of_rows(cls, step: PortableStep) -> Convolution | None:
-        """A FULLY_CONNECTED: each row is an image of one pixel."""
-        x, _, _, _, y = step.values
-        args = step.args
-        sizes = {"batches": args["rows"], "input_channels": args["inputs"], "output_channels": args["outputs"]}
-        window = {item.name: int(not item.name.startswith("pad")) for item in conv.WINDOW.fields} | sizes
-        quantized = {item.name: args.get(item.name, 0) for item in conv.QUANTIZED.fields}
-        weights = step.constant(1).reshape(args["outputs"], -1)
-        scales = channel_scales(step.constant(3), args["outputs"])
-        return cls(window, quantized, weights, step.constant(2), scales, x, y) if args["weights_offset"] == 0 else None
-
-
 class ConvMve(Variant):
-    """CONV_2D without groups, FULLY_CONNECTED, and DEPTHWISE_CONV_2D of a single input channel."""
+    """CONV_2D without groups, and FULLY_CONNECTED."""
 
     profile = Profile.arm_mve
     kernels = (CONV_MVE,)
-    replaces = (CONV_2D_S8, FULLY_CONNECTED_S8, DEPTHWISE_CONV_2D_S8)
+    replaces = (CONV_2D_S8, FULLY_CONNECTED_S8)
 
     def lower(self, step: PortableStep, low: Lowering) -> bool:
-        c = Convolution.of(step)
-        if c is None or c.scales[:, 1].max() >= 0:  # all shifts are to the right
+        layer = Layer.of(step)
+        if layer is None or layer.window["dilation_height"] != 1:
             return False
-        patch = ABSENT if conv.is_one_run(c.window) else low.scratch(c.weights.shape[1])
-        values = [c.x, low.constant(stream_of(c.weights, c.start, c.scales)), c.y, patch]
-        overlap = Overlap(0, 2, c.ahead_bytes(reads_while_it_writes=patch is ABSENT))
-        low.step(CONV_MVE, {"window": c.window, "quantized": c.quantized}, values, overlaps=[overlap])
+        if layer.scales[:, 1].max() >= 0:  # all shifts are to the right
+            return False
+        window, weights = layer.window, layer.weights.reshape(len(layer.weights), -1)
+        inputs, outputs = window["input_channels"], window["output_channels"]
+        patch = ABSENT if conv.is_one_run(window) else low.scratch(weights.shape[1])
+        # The last channels of a pixel come with some of the next; what is read in place is read until then.
+        early = -outputs % GROUP + (outputs if patch is ABSENT else 0)
+        quantized = {item.name: layer.quantized.get(item.name, 0) for item in conv.QUANTIZED.fields}
+        values = [layer.input, low.constant(stream_of(weights, layer.start, layer.scales)), layer.output, patch]
+        overlap = Overlap(0, 2, window_ahead_bytes(window, inputs, outputs) + early)
+        low.step(CONV_MVE, {"window": window, "quantized": quantized}, values, overlaps=[overlap])
         return True
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sdk.graph import Array
 from sdk.ops.base import Kernel
 from sdk.overlap import Overlap
-from sdk.program import Profile, Region
+from sdk.program import Profile
 
 if TYPE_CHECKING:
     from sdk.lower import Lowering, Value
@@ -30,10 +30,6 @@ class PortableStep:
     @property
     def target(self) -> Target:
         return self.low.target
-
-    def is_constant(self, index: int) -> bool:
-        """Whether operand `index` is data that the host knows."""
-        return self.values[index].region is Region.PROGRAM
 
     def constant(self, index: int) -> Array:
         """The data of a constant operand, flat, in the type of its slot."""

@@ -95,3 +95,8 @@ def common_shift(
     offsets = (1 << (shift - 1)) + (1 << (shift - own - 1)) + (output_offset << shift)
     parts = (offsets, np.full_like(own, shift), exponents, 1 << (shift - own))
     return CommonShift(multipliers, *(part.astype(np.int32) for part in parts))
+
+
+def fit_16_bits(groups: Array) -> bool:
+    """Whether the products of a group's weights (the last axis) with any int8 inputs, added up, stay in 16 bits."""
+    return bool((128 * np.abs(groups.astype(np.int32)).sum(axis=-1) < 1 << 15).all())

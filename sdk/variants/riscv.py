@@ -15,8 +15,8 @@ from sdk.ops.fully_connected import FULLY_CONNECTED_S8
 from sdk.overlap import Overlap, window_ahead_bytes
 from sdk.program import Profile, Struct, embed, fields
 from sdk.variants import packing
-from sdk.variants.arm_dsp_conv import Layer, layer_of
 from sdk.variants.base import PortableStep, Variant
+from sdk.variants.layer import Layer
 
 PIXELS = 4
 CHANNELS = 4  # at a time, as long as there are so many
@@ -97,7 +97,7 @@ def groups_of(weights: Array) -> Array | None:
     products may leave 16 bits."""
     filled = np.pad(weights, [(0, 0), (0, 0), (0, -weights.shape[2] % GROUP_TAPS)])
     groups = filled.reshape(len(weights), -1, GROUP_TAPS)
-    return groups if np.abs(groups.astype(np.int32)).sum(axis=2).max() * 128 < 1 << 15 else None
+    return groups if packing.fit_16_bits(groups) else None
 
 
 def interleaved(groups: Array) -> Array:
@@ -121,7 +121,7 @@ class FullyConnected(Variant):
     replaces = (FULLY_CONNECTED_S8,)
 
     def lower(self, step: PortableStep, low: Lowering) -> bool:
-        layer = layer_of(step)
+        layer = Layer.of(step)
         if layer is None or step.args["rows"] != 1:
             return False
         weights = layer.weights.reshape(len(layer.start), -1, 1)
@@ -146,7 +146,7 @@ class Convolution(Variant):
     replaces = (CONV_2D_S8, FULLY_CONNECTED_S8)
 
     def lower(self, step: PortableStep, low: Lowering) -> bool:
-        layer = layer_of(step)
+        layer = Layer.of(step)
         if layer is None:
             return False
         channels = records(layer.start, layer.rounding, layer.bounds)

@@ -20,7 +20,7 @@ from sdk.program import Profile, Struct, embed, fields
 from sdk.target import Optimize
 from sdk.variants import thumb_add
 from sdk.variants.base import PortableStep, Variant
-from sdk.variants.packing import sum_bounds
+from sdk.variants.packing import fit_16_bits, sum_bounds
 from sdk.variants.thumb_scales import Outputs, channel_records
 
 if TYPE_CHECKING:
@@ -123,10 +123,9 @@ def even_rows(data: Array) -> Array:
     return data if len(data) % 2 == 0 else np.concatenate([data[:-1], data[-2:]])
 
 
-def groups_hold(weights: Array) -> bool:
-    """Whether a group's products with any inputs, added up, stay in 16 bits; taps are padded."""
-    groups = np.abs(weights.astype(np.int32)).reshape(len(weights), -1, GROUP_TAPS).sum(axis=2)
-    return bool((groups * 128 < 1 << 15).all())
+def _fits(taps: Array) -> bool:
+    """Whether each group's products stay in 16 bits; `taps` are padded to whole groups."""
+    return fit_16_bits(taps.reshape(len(taps), -1, GROUP_TAPS))
 
 
 def pairs(weights: Array) -> Array:
@@ -151,7 +150,7 @@ class Convolution(Variant):
         taps = padded(rows, GROUP_TAPS).reshape(len(weights), -1)
         block_bytes = 8 * taps.shape[1]
         fits = shape["groups"] == 1 and quantized["weights_offset"] == 0 and block_bytes <= SCRATCH_LIMIT
-        if not fits or not groups_hold(taps):
+        if not fits or not _fits(taps):
             return False
         channels = records(weights, step.constant(2), step.constant(5), quantized)
         if channels is None:
@@ -185,7 +184,7 @@ class Depthwise(Variant):
         start = wrap32(step.constant(2) - quantized["input_zero_point"] * weights.sum(axis=1, dtype=np.int64))
         half, band_bytes = _band(window)
         channels = records(weights, start, step.constant(4), quantized)
-        if band_bytes > SCRATCH_LIMIT or channels is None or not groups_hold(padded(weights, GROUP_TAPS)):
+        if band_bytes > SCRATCH_LIMIT or channels is None or not _fits(padded(weights, GROUP_TAPS)):
             return False
         values = [
             step.values[0],
@@ -242,7 +241,7 @@ class FullyConnected(Variant):
         if not fits or inputs % GROUP_TAPS or outputs < SET_OUTPUTS or weights.size < WORTH_MACS:
             return False
         channels = records(weights, step.constant(2), step.constant(3), args)
-        if channels is None or not groups_hold(weights):
+        if channels is None or not _fits(weights):
             return False
         order = np.arange(-(-outputs // SET_OUTPUTS) * SET_OUTPUTS)
         order[-SET_OUTPUTS:] += outputs - len(order)  # the last set ends with the last output

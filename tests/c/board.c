@@ -32,6 +32,8 @@ static uint32_t spin(uint32_t loops) {
     const uint32_t start = ml_port_ticks();
 #if defined(__arm__)
     __asm__ volatile(".syntax unified\n1: subs %0, %0, #1\n bne 1b" : "+l"(loops)::"cc");
+#elif defined(__riscv) || defined(__XTENSA__)
+    __asm__ volatile("1: addi %0, %0, -1\n bnez %0, 1b" : "+r"(loops));
 #else
     while (loops--) __asm__ volatile("");
 #endif

@@ -33,10 +33,7 @@ static inline ml_rows ml_rows_of(const ml_window *w, const int8_t *image, void *
 
 /* Whether every row of every window is a run of memory in its image. */
 static inline bool ml_rows_stay_inside(const ml_window *w) {
-    uint64_t rows = (uint64_t)(w->output_height - 1u) * w->stride_height + (w->kernel_height - 1u) * w->dilation_height;
-    uint64_t columns = (uint64_t)(w->output_width - 1u) * w->stride_width + w->kernel_width;
-    return w->pad_top == 0 && w->pad_left == 0 && w->dilation_width == 1 && rows < w->input_height &&
-           columns <= w->input_width;
+    return w->dilation_width == 1 && ml_window_stays_inside(w);
 }
 
 /* Row `y` of the window that begins in column `left`, put together in `to`. */

@@ -264,13 +264,6 @@ static void gather_patch(const gather *g, const place places[PIXELS], uint32_t *
     }
 }
 
-/* Whether every window lies in its image. */
-static bool stays_inside(const ml_window *w) {
-    uint64_t rows = (uint64_t)(w->output_height - 1u) * w->stride_height + (w->kernel_height - 1u) * w->dilation_height;
-    uint64_t columns = (uint64_t)(w->output_width - 1u) * w->stride_width + w->kernel_width;
-    return w->pad_top == 0 && w->pad_left == 0 && rows < w->input_height && columns <= w->input_width;
-}
-
 static bool is_joined(const ml_window *w) {
     return w->kernel_height > 1 && ((w->kernel_width * w->input_channels) & 3u) != 0;
 }
@@ -284,7 +277,7 @@ static ml_status check(const ml_conv_three_args *a, const ml_operand *operands, 
         return ML_ERR_OPERAND;
     }
     uint32_t quads = (window_bytes + 3u) / 4u; /* no rows that are not joined have a rest, but a single one */
-    uint32_t scratch = quads * 8u + (is_joined(w) ? window_bytes : stays_inside(w) ? 0 : row_bytes);
+    uint32_t scratch = quads * 8u + (is_joined(w) ? window_bytes : ml_window_stays_inside(w) ? 0 : row_bytes);
     bool sound = w->dilation_width == 1 && w->output_channels - 1u < (1u << 16) - 1u &&
                  scratch * PIXELS <= operands[3].bytes &&
                  ml_holds(&operands[1], 4, (w->output_channels + 1u) / 2u, quads * quad_words + 8u, 1, 1) &&
@@ -314,7 +307,7 @@ static inline void finish_block(const ml_conv_three_args *a, block *b, uint32_t 
 /* Whether each window is the pixel at the output's own place: then an image is a run of them. */
 static bool is_pointwise(const ml_window *w) {
     return w->kernel_height == 1 && w->kernel_width == 1 && w->stride_height == 1 && w->stride_width == 1 &&
-           stays_inside(w) && w->output_width == w->input_width;
+           ml_window_stays_inside(w) && w->output_width == w->input_width;
 }
 
 /* Does what `convolve` does, where windows are single pixels. */
