@@ -30,7 +30,7 @@ from sdk.inputs import random_samples
 from sdk.load import load
 from sdk.program import Profile
 from sdk.target import Optimize
-from sdk.tools import find_tool
+from sdk.tools import find_tool, programs
 
 HERE = Path(__file__).parent
 PEERS = HERE / "peers.json"
@@ -110,12 +110,14 @@ def worse(setting: Setting, figures: Results, committed: Results) -> list[str]:
 
 def compilers(boards: Sequence[str]) -> dict[str, str]:
     """The version of each board's compiler: figures of another one are no comparison."""
-    names = sorted({load_board(board).compiler for board in boards})
+    names = sorted({name for board in boards for name in programs(load_board(board).compiler)})
     return {name: _version(find_tool(name)) for name in names}
 
 
-def _version(compiler: str) -> str:
-    return subprocess.run([compiler, "-dumpfullversion"], capture_output=True, text=True, check=True).stdout.strip()
+def _version(program: str) -> str:
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"(?<![\d.])\d+\.\d+(\.\d+)*(?![\d.])", said)
+    return found[0] if found else said
 
 
 def table(results: Results) -> str:

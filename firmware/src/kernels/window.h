@@ -13,14 +13,7 @@ static inline bool ml_window_holds(const ml_window *w, const ml_operand *input, 
 
 /* Whether no window reaches outside the input: then one that lies in one run of memory can be read in place. That it
  * does is the host's to know; where it does not, numbers are wrong, but the run ends before the input does. */
-static inline bool ml_window_stays_inside(const ml_window *w) {
-    uint32_t down = (w->kernel_height - 1u) * ML_MAX(w->dilation_height, 1u);
-    uint32_t right = (w->kernel_width - 1u) * ML_MAX(w->dilation_width, 1u);
-    uint64_t rows = (uint64_t)(w->output_height - 1u) * w->stride_height + down;
-    uint64_t columns = (uint64_t)(w->output_width - 1u) * w->stride_width + right;
-    return w->kernel_height != 0 && w->kernel_width != 0 && w->pad_top == 0 && w->pad_left == 0 &&
-           rows < w->input_height && columns < w->input_width;
-}
+bool ml_window_stays_inside(const ml_window *w);
 
 /* The pixel in row y and column x of `image`, or `outside` where that is none of it; coordinates may have wrapped. */
 static inline const void *ml_pixel(const ml_window *w, const void *image, uint32_t y, uint32_t x, uint32_t pixel_bytes,
