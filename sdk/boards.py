@@ -7,7 +7,6 @@ A board file is a PlatformIO board manifest (`name`, `url`, `vendor`, `build`, `
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import json
 import os
 import re
@@ -57,6 +56,7 @@ class Emulator:
     machine: str
     uart: int
     options: tuple[str, ...] = ()
+    counter: Counter | None = None  # None: as on the board
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,20 @@ class Board:
     stack_bytes: int
     frame_bytes: int  # largest frame of the serial protocol, held twice in RAM
     serial: Serial
-    flasher: str  # a module of sdk.flash
+    flasher: str  # one of `flashers`
+    flashers: Mapping[str, Mapping[str, str | int]]  # all ways to flash it, modules of sdk.flash, with their options
     emulator: Emulator | None
     counter: Counter
+
+    @property
+    def flasher_options(self) -> Mapping[str, str | int]:
+        """What the board file says to its flasher."""
+        return self.flashers[self.flasher]
+
+    @property
+    def emulated(self) -> bool:
+        """Whether an emulator stands for the board."""
+        return self.flasher == "emulator"
 
     @property
     def flash_bytes(self) -> int:
@@ -267,7 +278,8 @@ def _board(top: _Section) -> Board:
         stack_bytes=own.number("stack_bytes", "a size in bytes", 512),
         frame_bytes=own.number("frame_bytes", "a size in bytes", FRAME_BYTES[0], FRAME_BYTES[-1]),
         serial=Serial(_baud(own), _usb_ids(build)),
-        flasher=_flasher(own),
+        flasher=own.text("flasher", "a module of sdk.flash"),
+        flashers=_flashers(own),
         emulator=_emulator(own),
         counter=_counter(own.section("counter")),
     )
@@ -326,11 +338,28 @@ def _usb_ids(build: _Section) -> tuple[tuple[int, int], ...]:
         raise build.fault("hwids", 'must be a list of pairs like ["0x0D28", "0x0204"]') from error
 
 
-def _flasher(own: _Section) -> str:
-    name = own.text("flasher", "a module of sdk.flash")
-    if not name.isidentifier() or importlib.util.find_spec(f"sdk.flash.{name}") is None:
-        raise own.fault("flasher", f"is '{name}', which this SDK does not have")
-    return name
+def _flashers(own: _Section) -> Mapping[str, Mapping[str, str | int]]:
+    """The ways to flash the board: that of `flasher`, and each that has a section of its name."""
+    from sdk.flash import FLASHERS
+
+    default = own.choice("flasher", {name: name for name in FLASHERS})
+    ways = [default, *(name for name in FLASHERS if name in own.values and name != default)]
+    return MappingProxyType({name: _options(own, name) for name in ways})
+
+
+def _options(own: _Section, flasher: str) -> Mapping[str, str | int]:
+    """The section of a flasher, which wants the keys of its OPTIONS. An emulator's has a class of its own."""
+    from sdk.flash import options
+
+    wanted = options(flasher)
+    if flasher == "emulator" or (not wanted and flasher not in own.values):
+        return MappingProxyType({})
+    section, values = own.section(flasher), {}
+    for key, kind in wanted.items():
+        what = f"an option of the flasher {flasher}"
+        values[key] = section.text(key, what) if kind is str else section.number(key, what, 0)
+    section.done()
+    return MappingProxyType(values)
 
 
 def _emulator(own: _Section) -> Emulator | None:
@@ -342,6 +371,7 @@ def _emulator(own: _Section) -> Emulator | None:
         machine=section.text("machine", "a machine of QEMU"),
         uart=section.number("uart", "the number of the machine's serial port", 0, 15, 0),
         options=section.texts("options", "more options of QEMU"),
+        counter=_counter(section.section("counter")) if "counter" in section.values else None,
     )
     section.done()
     return emulator

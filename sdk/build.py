@@ -23,6 +23,7 @@ from sdk.cache import Progress, cache_dir, locked, put, silent
 from sdk.elf import read_layout
 from sdk.emit import Emitted
 from sdk.errors import FitError, ToolError
+from sdk.flash import package
 from sdk.ops import registry
 from sdk.paths import FIRMWARE
 from sdk.program import HEADER
@@ -49,6 +50,7 @@ class Image:
 
     board: Board
     elf: Path
+    file: Path  # what other tools flash: the ELF file, or one made of it
     flash: Mapping[str, int]  # by part: interpreter, kernels, program, port
     static_ram_bytes: int  # .data and .bss; neither pool nor stack
     pool_bytes: int  # RAM for a program's arena and state
@@ -157,8 +159,10 @@ def build_image(
         layout = read_layout(image / "image.elf", image / "image.map")
         objects = [(folder if source.shared else image) / source.object for source in sources]
         bound = stack_bound(objects, layout.functions) if board.linker_script else None
+        file = package(board, image / "image.elf")
         _forget_old_images(image)
-    return Image(board, image / "image.elf", layout.flash, layout.static_ram_bytes, layout.pool_bytes, bound)
+    elf = image / "image.elf"
+    return Image(board, elf, file, layout.flash, layout.static_ram_bytes, layout.pool_bytes, bound)
 
 
 def _digest(*texts: str) -> str:

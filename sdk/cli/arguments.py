@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sdk.boards import Board
+    from sdk.cli.console import Console
     from sdk.graph import Graph
     from sdk.target import Optimize
 
@@ -66,8 +68,22 @@ def add_port(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port",
         metavar="P",
-        help="the serial port of a real board, if it is not the only one (/dev/ttyACM0, socket://...)",
+        help="the port or USB serial number of a real board, if it is not the only one (/dev/ttyACM0, socket://...); "
+        "or a way of the board to be flashed: emulator, pyocd, pyocd:SERIAL",
     )
+
+
+def board_of(args: argparse.Namespace, console: Console) -> tuple[Board, str | None]:
+    """The board and port that the arguments of `add_board` and `add_port` name. Says so if an emulator stands in for a
+    board because none is connected."""
+    from sdk.boards import load_board
+    from sdk.flash import choose
+
+    board = load_board(args.board)
+    chosen, port = choose(board, args.port)
+    if args.port is None and chosen.flasher != board.flasher:
+        console.note(f"no {board.id} is connected: its emulator stands in for it (--port chooses a board)")
+    return chosen, port
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

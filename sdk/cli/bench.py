@@ -13,6 +13,7 @@ from sdk.cli.arguments import (
     add_model,
     add_optimize,
     add_port,
+    board_of,
     model_of,
     not_negative,
     positive,
@@ -60,11 +61,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.bench import bench
-    from sdk.boards import load_board
     from sdk.deploy import deployed, prepare
     from sdk.estimate import check_core, estimate
 
-    board = load_board(args.board)
+    board, port = board_of(args, console)
     if args.estimate is None and (args.clock or args.flash_wait):
         args.estimate = ""
     core = args.estimate or board.cpu
@@ -73,13 +73,14 @@ def run(args: argparse.Namespace, console: Console) -> int:
     graph = model_of(args)
     lowered = prepare(graph, board, args.optimize)
     sample = samples_of(args, graph, lowered.inputs, 1, console)[0]
-    with deployed(lowered, board, port=args.port, progress=console.progress) as target:
+    with deployed(lowered, board, port=port, progress=console.progress) as target:
         measured = bench(target, lowered, sample.arrays, console.progress)
         if args.estimate is not None:
             console.progress("log what the emulator executes")
             estimated = estimate(target, sample.arrays, core, args.flash_wait)
     _say(measured, f"{Path(args.model).name} on {board.id}", console)
-    result = {"model": args.model, "board": board.id, "optimize": str(args.optimize), **_json(measured)}
+    result = {"model": args.model, "board": board.id, "emulated": board.emulated}
+    result |= {"optimize": str(args.optimize), **_json(measured)}
     if args.estimate is not None:
         result["estimate"] = _estimated(estimated, args, console)
     console.result(result)

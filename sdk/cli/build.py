@@ -42,7 +42,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
     stem = Path(args.model).stem
     folder = args.output or Path("build") / f"{stem}-{board.id}"
     files = {folder / f"{stem}.elf": image.elf.read_bytes()}
-    if board.linker_script is not None:  # a host's process has no flash to write a plain binary to
+    if image.file != image.elf:
+        files[folder / f"{stem}{image.file.suffix}"] = image.file.read_bytes()
+    elif board.linker_script is not None:  # a host's process has no flash to write a plain binary to
         files[folder / f"{stem}.bin"] = flash_bytes(image.elf)
     say_image(image, console)
     deliver(files)

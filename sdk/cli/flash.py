@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sdk.cli.arguments import add_board, add_json, add_model, add_optimize, add_port, model_of
+from sdk.cli.arguments import add_board, add_json, add_model, add_optimize, add_port, board_of, model_of
 from sdk.cli.build import image_json, say_image
 from sdk.cli.console import Console
 from sdk.cli.lower import lowered_json, say_lowered
@@ -28,15 +28,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from sdk.boards import load_board
     from sdk.deploy import deployed, prepare
 
-    board = load_board(args.board)
+    board, port = board_of(args, console)
     lowered = prepare(model_of(args), board, args.optimize)
     say_lowered(lowered, console)
-    with deployed(lowered, board, port=args.port, progress=console.progress) as target:
+    with deployed(lowered, board, port=port, progress=console.progress) as target:
         say_image(target.image, console)
         where = target.device.transport.name
     console.say(f"{where} runs {Path(args.model).name}. Check it: sdk verify {args.model} --board {args.board}")
-    console.result({**lowered_json(lowered), **image_json(target.image), "device": where})
+    console.result({**lowered_json(lowered), **image_json(target.image), "device": where, "emulated": board.emulated})
     return 0

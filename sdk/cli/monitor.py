@@ -6,7 +6,7 @@ import argparse
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from sdk.cli.arguments import add_board, add_json, add_port
+from sdk.cli.arguments import add_board, add_json, add_port, board_of
 from sdk.cli.console import Console
 
 if TYPE_CHECKING:
@@ -27,23 +27,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from sdk.boards import load_board
     from sdk.errors import LinkError
     from sdk.flash import connect
     from sdk.link.device import Device
 
-    board = load_board(args.board)
-    transport = connect(board, port=args.port)
+    board, port = board_of(args, console)
+    transport = connect(board, port=port)
     try:
         device = Device(transport, board_id=board.id)
     except LinkError as error:
         if args.json:
             raise
         console.note(f"{error}\nListening all the same; Ctrl-C ends it.")
-        transport = connect(board, port=args.port)  # a Device that does not come about has closed it
+        transport = connect(board, port=port)  # a Device that does not come about has closed it
     else:
         _say(device.info, transport.name, console)
-        console.result(_json(device.info))
+        console.result({**_json(device.info), "emulated": board.emulated})
     with contextlib.closing(transport):
         if not args.json:
             _follow(transport, console)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from sdk.cli.arguments import add_board, add_json, add_port
+from sdk.cli.arguments import add_board, add_json, add_port, board_of
 from sdk.cli.console import Console
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def _test(args: argparse.Namespace, console: Console) -> int:
-    from sdk.boards import load_board
     from sdk.cases import operators, run_cases
     from sdk.deploy import connected
     from sdk.emit import emit_every_kernel
@@ -56,11 +55,11 @@ def _test(args: argparse.Namespace, console: Console) -> int:
     from sdk.ops import registry
     from sdk.target import Target
 
-    board = load_board(args.board)
+    board, port = board_of(args, console)
     names = list(dict.fromkeys(registry().ops[name].names[0] for name in args.names)) or sorted(operators())
     every_kernel = emit_every_kernel(board.profile)
     results: dict[str, list[Outcome]] = {}
-    with connected(board, every_kernel, port=args.port, progress=console.progress).device as device:
+    with connected(board, every_kernel, port=port, progress=console.progress).device as device:
         for number, name in enumerate(names, 1):
             console.progress(f"operator {number} of {len(names)}: {name}")
             results[name] = list(run_cases(name, device, Target(board.profile)))

@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdk.cli.arguments import add_board, add_count, add_inputs, add_json, add_model, add_optimize, add_port, model_of
+from sdk.cli.arguments import (
+    add_board,
+    add_count,
+    add_inputs,
+    add_json,
+    add_model,
+    add_optimize,
+    add_port,
+    board_of,
+    model_of,
+)
 from sdk.cli.console import Console
 from sdk.cli.samples import samples_of
 
@@ -42,15 +52,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from sdk.boards import load_board
     from sdk.deploy import deployed, prepare
 
-    board = load_board(args.board)
+    board, port = board_of(args, console)
     graph = model_of(args)
     lowered = prepare(graph, board, args.optimize)
     samples = samples_of(args, graph, lowered.inputs, COUNT, console)
     answers, ticks = [], []
-    with deployed(lowered, board, port=args.port, progress=console.progress) as target:
+    with deployed(lowered, board, port=port, progress=console.progress) as target:
         for number, sample in enumerate(samples, 1):
             console.progress(f"inference {number} of {len(samples)}: {sample.name}")
             result = target.device.invoke(sample.arrays)
@@ -61,7 +70,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if args.output is not None:
         _save(args.output, lowered.outputs, answers)
         console.say(f"wrote {args.output}")
-    console.result({"board": board.id, "samples": _json(samples, answers, lowered.outputs)})
+    console.result({"board": board.id, "emulated": board.emulated, "samples": _json(samples, answers, lowered.outputs)})
     return 0
 
 

@@ -7,7 +7,17 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdk.cli.arguments import add_board, add_count, add_inputs, add_json, add_model, add_optimize, add_port, model_of
+from sdk.cli.arguments import (
+    add_board,
+    add_count,
+    add_inputs,
+    add_json,
+    add_model,
+    add_optimize,
+    add_port,
+    board_of,
+    model_of,
+)
 from sdk.cli.console import Console
 from sdk.cli.samples import samples_of
 from sdk.errors import UsageError, VerifyError
@@ -58,13 +68,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from sdk.boards import load_board
     from sdk.deploy import deployed, prepare
     from sdk.piecewise import reference_for
     from sdk.verify import verify
     from sdk.write import write
 
-    board = load_board(args.board)
+    board, port = board_of(args, console)
     graph = model_of(args)
     lowered = prepare(graph, board, args.optimize)
     scores = _labelled(args, lowered, console) if args.dataset else None
@@ -77,7 +86,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         reference_for(
             write(graph) if args.shape or args.signature else Path(args.model).read_bytes(), args.oracle
         ) as oracle,
-        deployed(lowered, board, port=args.port, progress=console.progress) as target,
+        deployed(lowered, board, port=port, progress=console.progress) as target,
     ):
         verdict = verify(
             target.device,
@@ -93,7 +102,13 @@ def run(args: argparse.Namespace, console: Console) -> int:
     _say(verdict, ok, f"{Path(args.model).name} on {board.id} against {reference}", args.layers, console)
     if scores is not None:
         _say_scores(scores, lowered, console)
-    about = {"model": args.model, "board": board.id, "oracle": reference, "layers": args.layers}
+    about = {
+        "model": args.model,
+        "board": board.id,
+        "emulated": board.emulated,
+        "oracle": reference,
+        "layers": args.layers,
+    }
     console.result({**_json(verdict, ok), **(_scores_json(scores) if scores is not None else {}), **about})
     return 0 if ok else VerifyError.exit_code
 

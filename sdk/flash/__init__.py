@@ -1,43 +1,87 @@
-"""Puts images into boards. Each module here is a flasher; a board's file says which one is its own.
+"""Puts images into boards. Each module here that FLASHERS names is a flasher; a board's file says which are its own.
 
-A flasher has two functions:
+A flasher has:
+    OPTIONS                                             what its section of a board file must hold: keys, str or int
     flash(board, image, port, progress) -> Transport    puts the image in, starts it, and is its serial line then
     connect(board, port) -> Transport                   the serial line of what was flashed before
+    package(board, elf) -> Path                         the file that other tools flash, made beside the ELF file
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from sdk.boards import Board
 from sdk.cache import Progress, silent
 
 if TYPE_CHECKING:
+    from sdk.boards import Board
     from sdk.build import Image
     from sdk.link.transport import Transport
 
+FLASHERS = ("emulator", "native", "esptool", "uf2", "pyocd")
+Options = Mapping[str, type[str] | type[int]]
+
 
 class Flasher(Protocol):
-    """What a module of this package offers. `port` is what the user gave as --port, None if nothing."""
+    """What a flasher offers. `port` is what the user gave as --port, None if nothing. `flash` reads `image.elf`, or
+    what its own `package` makes of that: `image.file` may be that of another flasher of the board."""
+
+    OPTIONS: Options
 
     def flash(self, board: Board, image: Image, port: str | None, progress: Progress) -> Transport: ...
 
     def connect(self, board: Board, port: str | None) -> Transport: ...
 
+    def package(self, board: Board, elf: Path) -> Path: ...
+
 
 def flash(board: Board, image: Image, *, port: str | None = None, progress: Progress = silent) -> Transport:
     """Puts `image` into `board`, starts it and returns its serial line, to be closed by the caller.
 
-    ToolError if the flasher or emulator is missing or fails, LinkError if the board does not answer.
+    ToolError if the flasher or emulator is missing or fails, LinkError if the board is not found or does not answer.
     """
-    return _flasher(board).flash(board, image, port, progress)
+    board, port = choose(board, port)
+    return _flasher(board.flasher).flash(board, image, port, progress)
 
 
 def connect(board: Board, *, port: str | None = None) -> Transport:
     """The serial line of `board`, running what was flashed last, to be closed by the caller. Errors as for flash()."""
-    return _flasher(board).connect(board, port)
+    board, port = choose(board, port)
+    return _flasher(board.flasher).connect(board, port)
 
 
-def _flasher(board: Board) -> Flasher:
-    return cast(Flasher, importlib.import_module(f"sdk.flash.{board.flasher}"))
+def package(board: Board, elf: Path) -> Path:
+    """The file that other tools flash into `board`: `elf` itself, or one made beside it. ToolError if that fails."""
+    return _flasher(board.flasher).package(board, elf)
+
+
+def options(flasher: str) -> Options:
+    """The keys that the section of `flasher` in a board file must have, and their types."""
+    return _flasher(flasher).OPTIONS
+
+
+def choose(board: Board, port: str | None) -> tuple[Board, str | None]:
+    """The board with the flasher that is to be used, and the port for it. A port that begins with the name of a flasher
+    of the board asks for that one ("emulator", "pyocd", "pyocd:SERIAL"). Without a port a board that is not connected
+    is emulated if it can be."""
+    name, _, rest = (port or "").partition(":")
+    if name in board.flashers:
+        return _with_flasher(board, name), rest or None
+    if port is None and "emulator" in board.flashers and board.flasher != "emulator":
+        from sdk.link.ports import connected
+
+        return (board if connected(board) else _with_flasher(board, "emulator")), None
+    return board, port
+
+
+def _with_flasher(board: Board, name: str) -> Board:
+    counter = board.emulator.counter if name == "emulator" and board.emulator is not None else None
+    return replace(board, flasher=name, counter=counter or board.counter)
+
+
+def _flasher(name: str) -> Flasher:
+    return cast(Flasher, importlib.import_module(f"sdk.flash.{name}"))

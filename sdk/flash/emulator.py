@@ -16,19 +16,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sdk.boards import Board, Emulator
-from sdk.build import Image
 from sdk.cache import Progress
 from sdk.errors import LinkError, ToolError
 from sdk.flash.process import POKE_S, READ_BYTES, VIRTUAL_QUICK_S, Child, Line, no_port, store, stored
 from sdk.tools import find_tool
 
+if TYPE_CHECKING:
+    from sdk.build import Image
+
 # One instruction takes 2^7 = 128 ns of the machine's time, never waiting for the host's: timers count instructions.
 INSTRUCTION_COUNT = "shift=7,align=off,sleep=off"
 START_TIMEOUT_S = 30.0
 ANSWER_TIMEOUT_S = 10.0
+OPTIONS: dict[str, type[str]] = {}  # sdk.boards.Emulator holds them
 
 Message = dict[str, Any]
 Result = TypeVar("Result")
@@ -46,6 +49,11 @@ def connect(board: Board, port: str | None) -> EmulatorTransport:
     """See sdk.flash."""
     no_port(board, port)
     return EmulatorTransport(board, stored(board))
+
+
+def package(_board: Board, elf: Path) -> Path:
+    """See sdk.flash."""
+    return elf
 
 
 class EmulatorTransport:

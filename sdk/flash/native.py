@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sdk.boards import Board
-from sdk.build import Image
 from sdk.cache import Progress
 from sdk.errors import LinkError
 from sdk.flash.process import VIRTUAL_QUICK_S, Child, Line, no_port, store, stored
+
+if TYPE_CHECKING:
+    from sdk.build import Image
+
+OPTIONS: dict[str, type[str]] = {}
 
 
 def flash(board: Board, image: Image, port: str | None, progress: Progress) -> NativeTransport:
@@ -23,6 +28,11 @@ def connect(board: Board, port: str | None) -> NativeTransport:
     """See sdk.flash."""
     no_port(board, port)
     return NativeTransport(board, stored(board))
+
+
+def package(_board: Board, elf: Path) -> Path:
+    """See sdk.flash."""
+    return elf
 
 
 class NativeTransport:

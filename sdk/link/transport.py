@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from typing import Protocol
 
 import serial
-from serial.tools import list_ports
 
 from sdk.errors import LinkError
+from sdk.link.ports import open_error, ports_hint
 
 RESET_PULSE_S = 0.1
 POLL_S = 0.001
@@ -53,7 +52,7 @@ class SerialTransport:
             patience_s = None if url.startswith("rfc2217:") else WRITE_TIMEOUT_S
             self._port = serial.serial_for_url(url, baud, timeout=0, write_timeout=patience_s, do_not_open=True)
         except ValueError as error:
-            raise LinkError(f"'{url}' is not a serial port: {error}", _ports_hint()) from error
+            raise LinkError(f"'{url}' is not a serial port: {error}", ports_hint()) from error
         self._port.dtr = False
         self._port.rts = False
         self._port.exclusive = True
@@ -61,7 +60,7 @@ class SerialTransport:
             self._port.open()
             self._port.reset_input_buffer()
         except (serial.SerialException, OSError) as error:
-            raise _open_error(url, error) from error
+            raise open_error(url, error) from error
 
     def read(self, timeout_s: float) -> bytes:
         deadline = time.monotonic() + timeout_s
@@ -99,25 +98,3 @@ class SerialTransport:
 
     def _gone(self, error: Exception) -> LinkError:
         return LinkError(f"{self.name} went away: {error}", "Check the cable and the board's power, then run it again.")
-
-
-def _open_error(url: str, error: Exception) -> LinkError:
-    """What to do about a port that does not open."""
-    number = getattr(error, "errno", None)
-    text = str(error)
-    if number == errno.EACCES or "Permission denied" in text:
-        return LinkError(f"no permission to use {url}", "Run `sudo usermod -aG dialout $USER`, then log in again.")
-    if number in (errno.EBUSY, errno.EAGAIN) or "lock" in text:
-        return LinkError(
-            f"another program uses {url}", "Close it: a serial monitor, for example (`fuser -v` names it)."
-        )
-    if number == errno.ENOENT or "No such file" in text:
-        return LinkError(f"there is no port {url}", _ports_hint())
-    return LinkError(f"cannot open {url}: {error}", _ports_hint())
-
-
-def _ports_hint() -> str:
-    ports = [f"{port.device} ({port.description})" for port in list_ports.comports()]
-    if not ports:
-        return "No serial port is present: plug the board in with a cable that carries data, or give --port."
-    return f"Ports present: {', '.join(ports)}. Choose one with --port."

@@ -1,0 +1,192 @@
+"""Serial ports: which one a board is on, and why one cannot be used.
+
+Boards are known by the USB ids of their files; two that are alike are told apart by serial number.
+"""
+
+from __future__ import annotations
+
+import errno
+import grp
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from serial.tools import list_ports
+
+from sdk.boards import Board
+from sdk.errors import LinkError
+
+
+@dataclass(frozen=True)
+class Port:
+    """A serial port of this computer. `usb_id`: vendor and product; None for one that is not on USB."""
+
+    device: str
+    description: str
+    serial_number: str  # "" where the adapter has none
+    usb_id: tuple[int, int] | None
+
+    def __str__(self) -> str:
+        number = f", serial number {self.serial_number}" if self.serial_number else ""
+        ids = f" [{_ids(self.usb_id)}]" if self.usb_id else ""
+        return f"{self.device} ({self.description}{ids}{number})"
+
+
+def present() -> list[Port]:
+    """All serial ports."""
+    return [
+        Port(port.device, port.description, port.serial_number or "", (port.vid, port.pid) if port.vid else None)
+        for port in sorted(list_ports.comports(), key=lambda port: port.device)
+    ]
+
+
+def connected(board: Board) -> list[Port]:
+    """The ports whose USB ids are among the board's, one a board: an adapter with several is taken by its first."""
+    found: dict[str, Port] = {}
+    for port in present():
+        if port.usb_id in board.serial.usb_ids:
+            found.setdefault(port.serial_number or port.device, port)
+    return list(found.values())
+
+
+def find_port(board: Board, port: str | None) -> str:
+    """What SerialTransport and flashers open: a device or a URL. `port` is one of these or a USB serial number; None
+    looks for the one connected board. LinkError, with the remedy, if there is no such port or it cannot be used."""
+    if port is not None and "://" in port:
+        return port
+    device = _only(board) if port is None else _named(port)
+    check_usable(device)
+    return device
+
+
+def _only(board: Board) -> str:
+    """The port of the one board that is connected."""
+    found = connected(board)
+    if len(found) == 1:
+        return found[0].device
+    if found:
+        raise LinkError(
+            f"{len(found)} boards may be {board.id}: {_listed(found)}",
+            f"Choose one: --port {found[0].serial_number or found[0].device}",
+        )
+    if not board.serial.usb_ids:
+        raise LinkError(f"the file of {board.id} names no USB ids to find it by", ports_hint())
+    ids = " or ".join(_ids(pair) for pair in board.serial.usb_ids)
+    raise LinkError(f"no {board.id} is connected: no serial port has the USB ids {ids}", ports_hint())
+
+
+def _named(port: str) -> str:
+    """The device of a port given by its path or by its adapter's serial number."""
+    if "/" in port or Path(port).exists():
+        return port
+    found = [each for each in present() if each.serial_number.lower() == port.lower()]
+    if not found:
+        raise LinkError(f"there is no port {port}, nor a USB adapter with that serial number", ports_hint())
+    return found[0].device
+
+
+def check_usable(device: str) -> None:
+    """LinkError if `device` cannot be opened: not there, not allowed, in use by another program."""
+    if not Path(device).exists():
+        raise LinkError(f"there is no port {device}", ports_hint())
+    if not os.access(device, os.R_OK | os.W_OK):
+        raise no_permission(device)
+    users = holders(device)
+    if users:
+        raise in_use(device, users)
+
+
+def open_error(device: str, error: Exception) -> LinkError:
+    """What to do about a port that does not open."""
+    number, text = getattr(error, "errno", None), str(error)
+    if number == errno.EACCES or "Permission denied" in text:
+        return no_permission(device)
+    if number in (errno.EBUSY, errno.EAGAIN) or "lock" in text:
+        return in_use(device, holders(device))
+    if number == errno.ENOENT or "No such file" in text:
+        return LinkError(f"there is no port {device}", ports_hint())
+    return LinkError(f"cannot open {device}: {error}", ports_hint())
+
+
+def no_permission(device: str) -> LinkError:
+    """The group that may use the port, and the rule that opens it to everyone who sits at the computer."""
+    usb_id = next((port.usb_id for port in present() if port.device == device), None)
+    rule = f" Or put into /etc/udev/rules.d/60-microlith.rules: {udev_rule(usb_id)}" if usb_id else ""
+    return LinkError(
+        f"no permission to use {device}", f"Run `sudo usermod -aG {_group(device)} $USER`, then log in again.{rule}"
+    )
+
+
+def udev_rule(usb_id: tuple[int, int]) -> str:
+    """A line for udev that gives the user at the computer what has these USB ids: serial port and debug probe."""
+    vendor, product = (f"{number:04x}" for number in usb_id)
+    return f'ATTRS{{idVendor}}=="{vendor}", ATTRS{{idProduct}}=="{product}", MODE="0660", TAG+="uaccess"'
+
+
+def _group(device: str) -> str:
+    """The group that owns the port, if that helps to open it; else Debian's for serial ports."""
+    try:
+        about = os.stat(device)  # noqa: PTH116 - one call for both
+        name = grp.getgrgid(about.st_gid).gr_name
+    except (OSError, KeyError):
+        return "dialout"
+    return name if about.st_gid and about.st_mode & 0o060 == 0o060 else "dialout"
+
+
+def in_use(device: str, users: Sequence[str]) -> LinkError:
+    """Who uses the port, as far as this user may know."""
+    if users:
+        return LinkError(f"{' and '.join(users)} uses {device}", "End it, then run this again.")
+    return LinkError(
+        f"another program uses {device}",
+        f"Close it: a serial monitor, for example (`sudo fuser -v {device}` names it).",
+    )
+
+
+def holders(device: str) -> list[str]:
+    """The other processes that have `device` open: "minicom (process 1234)". Those of other users stay hidden. One that
+    serves a pseudo-terminal has it open to hold it, and is the device then."""
+    path = os.path.realpath(device)
+    served = path.startswith("/dev/pts/")
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        files = set(_open_files(process))
+        if (
+            path in files
+            and int(process.name) != os.getpid()
+            and not (served and files & {"/dev/ptmx", "/dev/pts/ptmx"})
+        ):
+            found.append(f"{_process_name(process)} (process {process.name})")
+    return found
+
+
+def _open_files(process: Path) -> Iterator[str]:
+    try:
+        for link in (process / "fd").iterdir():
+            yield os.readlink(link)  # noqa: PTH115 - text is compared
+    except OSError:
+        return  # it has ended, or is another user's
+
+
+def _process_name(process: Path) -> str:
+    try:
+        return (process / "comm").read_text().strip()
+    except OSError:
+        return "a program"
+
+
+def ports_hint() -> str:
+    """The ports that are there, as a remedy."""
+    ports = present()
+    if not ports:
+        return "No serial port is present: plug the board in with a cable that carries data, or give --port."
+    return f"Ports present: {_listed(ports)}. Choose one with --port."
+
+
+def _listed(ports: Sequence[Port]) -> str:
+    return ", ".join(str(port) for port in ports)
+
+
+def _ids(pair: tuple[int, int]) -> str:
+    return f"{pair[0]:04x}:{pair[1]:04x}"

@@ -1,0 +1,118 @@
+"""Finding a board's serial port, and what is said of one that cannot be used. Ports are pseudo-terminals."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from serial.tools import list_ports
+from serial.tools.list_ports_common import ListPortInfo
+
+from sdk.boards import Board, load_board
+from sdk.errors import LinkError
+from sdk.flash import choose
+from sdk.link.ports import connected, find_port
+
+ID = (0x0D28, 0x0204)
+
+
+@pytest.fixture
+def terminal() -> Iterator[str]:
+    """The path of a pseudo-terminal that this process serves."""
+    master, slave = pty.openpty()
+    path = os.ttyname(slave)
+    os.close(slave)
+    yield path
+    os.close(master)
+
+
+@pytest.fixture
+def microbit() -> Board:
+    return load_board("microbit")
+
+
+Plug = Callable[..., None]
+
+
+@pytest.fixture
+def plug(monkeypatch: pytest.MonkeyPatch) -> Plug:
+    """A function that lets the system list a port as a USB adapter: this computer may have none."""
+    ports: list[ListPortInfo] = []
+    monkeypatch.setattr(list_ports, "comports", lambda: ports)
+
+    def add(device: str, usb_id: tuple[int, int] = ID, serial_number: str | None = None) -> None:
+        port = ListPortInfo(device)
+        port.vid, port.pid = usb_id
+        port.serial_number, port.description = serial_number, "USB serial"
+        ports.append(port)
+
+    return add
+
+
+def test_the_one_connected_board(microbit: Board, plug: Plug, terminal: str) -> None:
+    plug("/dev/other", (0x1A86, 0x7523))
+    plug(terminal, serial_number="9900A")
+    assert find_port(microbit, None) == find_port(microbit, "9900a") == find_port(microbit, terminal) == terminal
+    (port,) = connected(microbit)
+    assert (port.device, port.serial_number) == (terminal, "9900A")
+
+
+def test_two_ports_of_one_adapter_are_one_board(microbit: Board, plug: Plug, terminal: str) -> None:
+    plug(terminal, serial_number="77")
+    plug(f"{terminal}x", serial_number="77")
+    assert find_port(microbit, None) == terminal
+
+
+def test_two_alike_are_told_apart_by_serial_number(microbit: Board, plug: Plug, terminal: str) -> None:
+    plug("/dev/ttyACM7", serial_number="AAA1")
+    plug(terminal, serial_number="BBB2")
+    with pytest.raises(LinkError, match=r"2 boards may be microbit: .*/dev/pts.*BBB2.*AAA1") as error:
+        find_port(microbit, None)
+    assert error.value.remedy in ("Choose one: --port AAA1", "Choose one: --port BBB2")
+    assert find_port(microbit, "BBB2") == terminal
+
+
+def test_none_is_connected(microbit: Board, plug: Plug) -> None:
+    with pytest.raises(LinkError, match="no serial port has the USB ids 0d28:0204") as error:
+        find_port(microbit, None)
+    assert "plug the board in" in error.value.remedy
+    plug("/dev/ttyUSB0", (0x1A86, 0x7523))
+    with pytest.raises(LinkError, match="no microbit is connected") as error:
+        find_port(microbit, None)
+    assert "/dev/ttyUSB0 (USB serial [1a86:7523])" in error.value.remedy
+
+
+@pytest.mark.parametrize("port", ["/dev/ttyNONE9", "0123456789"])
+def test_no_such_port(microbit: Board, port: str) -> None:
+    with pytest.raises(LinkError, match=f"there is no port {port}"):
+        find_port(microbit, port)
+
+
+def test_urls_are_ports(microbit: Board) -> None:
+    assert find_port(microbit, "socket://10.0.0.7:3333") == "socket://10.0.0.7:3333"
+
+
+def test_process_that_holds_the_port_is_named(microbit: Board, terminal: str) -> None:
+    with Path(terminal).open("rb") as stream, subprocess.Popen(["sleep", "60"], stdin=stream) as process:
+        try:
+            with pytest.raises(LinkError, match=rf"sleep \(process {process.pid}\) uses {terminal}"):
+                find_port(microbit, terminal)
+        finally:
+            process.kill()
+
+
+def test_flasher_is_chosen(microbit: Board, plug: Plug) -> None:
+    """By the port, or by what is connected where an emulator can stand in."""
+    assert choose(microbit, None) == choose(microbit, "emulator") == (microbit, None)
+    real = replace(microbit, flasher="pyocd", flashers={"pyocd": {}, "emulator": {}})
+    assert choose(real, None) == (replace(real, flasher="emulator"), None)
+    assert choose(real, "pyocd:99") == (real, "99")
+    assert choose(real, "/dev/ttyACM0") == (real, "/dev/ttyACM0")
+    plug("/dev/ttyACM0")
+    assert choose(real, None) == choose(real, "pyocd") == (real, None)
+    assert choose(real, "emulator") == (replace(real, flasher="emulator"), None)
