@@ -23,7 +23,7 @@ from sdk.program import Profile
 COUNTER_UNITS = ("instructions", "cycles", "ns")
 FRAME_BYTES = range(128, 4097, 4)  # what the serial protocol allows
 SERVER_RAM_BYTES = 128  # static RAM of firmware and port beside the two frames; tests hold shipped boards to it
-FIRMWARE_FLASH_BYTES = 24 << 10  # room for the firmware and some kernels; what an image really takes, its build says
+FIRMWARE_FLASH_BYTES = 5000  # no image's interpreter and port take less; tests hold shipped boards to it
 
 T = TypeVar("T")
 
@@ -112,7 +112,7 @@ class Board:
 
     @property
     def program_flash_bytes(self) -> int:
-        """Flash that is left for a program, estimated: the kernels it needs are not known here."""
+        """Flash that an image leaves for a program and its kernels, at most."""
         return self.flash_bytes - FIRMWARE_FLASH_BYTES
 
     @property

@@ -17,10 +17,11 @@ from sdk.build import Image, build
 from sdk.cache import Progress, silent
 from sdk.emit import Emitted, emit
 from sdk.errors import LinkError
+from sdk.fit import check_fits
 from sdk.flash import flash
 from sdk.graph import Graph
 from sdk.link.device import Device
-from sdk.lower import Lowered, check_fits, lower
+from sdk.lower import Lowered, lower
 from sdk.target import Optimize, Target
 
 
@@ -36,7 +37,7 @@ def prepare(graph: Graph, board: Board, optimize: Optimize = Optimize.balanced) 
     """The program of a loaded model for `board`. ModelError, UnsupportedError; FitError where it is plain that no image
     can hold it (whether the firmware fits beside it, its build tells)."""
     lowered = lower(graph, Target(board.profile, optimize))
-    check_fits(lowered, board.flash_bytes, board.program_ram_bytes)
+    check_fits(lowered, board, lambda choice: lower(graph, Target(board.profile, choice)))
     return lowered
 
 

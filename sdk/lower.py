@@ -15,7 +15,7 @@ import numpy as np
 from sdk import passes
 from sdk.bounds import float_bounds
 from sdk.elide import spare_copies
-from sdk.errors import FitError, ModelError, UnsupportedError
+from sdk.errors import ModelError, UnsupportedError
 from sdk.graph import Array, DType, Graph, Node, Tensor
 from sdk.ops import registry as shipped_registry
 from sdk.ops.base import Kernel, Registry, View, naming
@@ -479,21 +479,3 @@ def _info(draft: Draft, bounds: Mapping[int, tuple[float, float]], place: Callab
             )
         )
     return StepInfo(draft.node.label, draft.kernel.name, draft.macs, tuple(watches))
-
-
-def check_fits(lowered: Lowered, flash_bytes: int, ram_bytes: int) -> None:
-    """FitError, saying how much is missing, if the program's bytes or its memory exceed what a board has for them."""
-    program = lowered.program
-    need = program.ram_bytes
-    if need > ram_bytes:
-        raise FitError(
-            f"the model needs {need:,} bytes of RAM (arena {program.arena_bytes:,}, state {program.state_bytes:,}), "
-            f"{need - ram_bytes:,} more than the {ram_bytes:,} that the board has for it",
-            "Use a smaller input or model, or a board with more RAM (`sdk inspect MODEL` shows which fit).",
-        )
-    if len(lowered.block) > flash_bytes:
-        raise FitError(
-            f"the program is {len(lowered.block):,} bytes, {len(lowered.block) - flash_bytes:,} more than the flash "
-            f"that the board has for it",
-            "Use a smaller model, or a board with more flash (`sdk inspect MODEL` shows which fit).",
-        )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from sdk import passes
 from sdk.boards import Board
 from sdk.errors import SdkError
+from sdk.fit import Fit, fit
 from sdk.graph import DType, Graph, Node, Tensor
 from sdk.load import REMEDY
 from sdk.lower import Lowered, Lowering, lower
@@ -226,27 +227,6 @@ def graph_text(graph: Graph) -> str:
     return "\n".join(lines)
 
 
-@dataclass(frozen=True)
-class Fit:
-    """Whether a program and its memory fit into what a board's firmware leaves; sizes in bytes."""
-
-    board: Board
-    flash_bytes: int  # of the program
-    ram_bytes: int  # arena and state
-
-    @property
-    def flash_missing(self) -> int:
-        return max(0, self.flash_bytes - self.board.program_flash_bytes)
-
-    @property
-    def ram_missing(self) -> int:
-        return max(0, self.ram_bytes - self.board.program_ram_bytes)
-
-    @property
-    def fits(self) -> bool:
-        return self.flash_missing == self.ram_missing == 0
-
-
 def fits(report: Report, boards: Iterable[Board]) -> list[Fit]:
     """How the model fits each board, lowered once for each profile that boards have. For a model that cannot be lowered
     it is an estimate: its weights for the program, its tensors for the arena."""
@@ -263,4 +243,4 @@ def fits(report: Report, boards: Iterable[Board]) -> list[Fit]:
 def _fit(board: Board, report: Report, lowered: Lowered | None) -> Fit:
     if lowered is None:
         return Fit(board, report.weight_bytes, report.memory.arena_bytes + report.memory.state_bytes)
-    return Fit(board, len(lowered.block), lowered.program.ram_bytes)
+    return fit(lowered, board)

@@ -12,8 +12,9 @@ from sdk.cli.arguments import add_json, add_model, model_of
 from sdk.cli.console import Console
 
 if TYPE_CHECKING:
+    from sdk.fit import Fit
     from sdk.graph import Graph, Tensor
-    from sdk.report import Fit, Memory, NodeReport, Report
+    from sdk.report import Memory, NodeReport, Report
 
 SUMMARY = "say what a model is, what it costs, and which boards it fits"
 DETAILS = """Works on every .tflite file that can be read, also one with operators that Microlith does not have, or \
@@ -130,27 +131,21 @@ def timeline(memory: Memory, most: int | None) -> list[str]:
 
 
 def _say_fits(report: Report, fitted: Sequence[Fit], console: Console) -> None:
-    estimated = "of flash: estimated" if report.lowered is not None else "both estimated"
-    console.say(f"\nBoards: what the model needs, of the room that the firmware leaves ({estimated})")
+    estimated = "" if report.lowered is not None else ", estimated"
+    console.say(
+        f"\nBoards: what the program needs{estimated}, of what every firmware leaves; its kernels add to the flash"
+    )
     rows = []
     for fit in fitted:
         board = fit.board
         flash = f"{fit.flash_bytes:,}", f"{board.program_flash_bytes:,}"
         ram = f"{fit.ram_bytes:,}", f"{board.program_ram_bytes:,}"
-        rows.append((board.id, *flash, *ram, verdict(fit, supported=report.lowered is not None)))
+        rows.append((board.id, *flash, *ram, _verdict(fit, report)))
     console.table(("Board", ">Flash", ">of", ">RAM", ">of", "Fits"), rows)
 
 
-def verdict(fit: Fit, *, supported: bool) -> str:
-    """In words, whether it fits and what is missing."""
-    missing = []
-    if fit.flash_missing:
-        missing.append(f"{fit.flash_missing:,} bytes of flash")
-    if fit.ram_missing:
-        missing.append(f"{fit.ram_missing:,} bytes of RAM")
-    if missing:
-        return f"no: {' and '.join(missing)} too little"
-    return "yes" if supported else "would, if it could be lowered"
+def _verdict(fit: Fit, report: Report) -> str:
+    return "would, if it could be lowered" if fit.fits and report.lowered is None else fit.verdict
 
 
 def _say_problems(report: Report, console: Console) -> None:
@@ -218,6 +213,7 @@ def _fit_json(fit: Fit, *, supported: bool) -> dict[str, Any]:
         "flash_bytes": fit.flash_bytes,
         "flash_room_bytes": fit.board.program_flash_bytes,
         "flash_missing_bytes": fit.flash_missing,
+        "flash_left_for_kernels_bytes": fit.kernels_room,
         "ram_bytes": fit.ram_bytes,
         "ram_room_bytes": fit.board.program_ram_bytes,
         "ram_missing_bytes": fit.ram_missing,

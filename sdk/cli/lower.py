@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,13 +40,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.emit import emit, write_files
-    from sdk.lower import check_fits, lower
+    from sdk.fit import check_fits
+    from sdk.lower import lower
 
     board, target = _target(args)
     graph = model_of(args)
     lowered = lower(graph, target, watch=_watch(console) if console.verbose else None)
     if board is not None:
-        check_fits(lowered, board.flash_bytes, board.program_ram_bytes)
+        check_fits(lowered, board, lambda choice: lower(graph, replace(target, optimize=choice)))
     stem = Path(args.model).stem
     folder = args.output or Path("build") / stem
     paths = write_files(emit(lowered, stem), folder, stem)
