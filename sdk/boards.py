@@ -251,6 +251,11 @@ def _read(path: Path) -> Board:
         raise BoardError(f"cannot read the board file {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise BoardError(f"{path} is not a JSON file: {error}") from error
+    return read_board(path, values)
+
+
+def read_board(path: Path, values: Any) -> Board:
+    """The board whose file is `path` and holds `values`. BoardError if that is not sound."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,31}", path.stem):
         raise BoardError(
             f"{path}: a board's id is the name of its file", "Use up to 32 of a-z, 0-9, - and _, and the ending .json."
@@ -291,7 +296,7 @@ def _board(top: _Section) -> Board:
 def _port(own: _Section) -> Path:
     """A folder of firmware/ports by its name, or one of the user's by its path from the board file."""
     text = own.text("port", "the folder of the chip family's C sources")
-    folder = own.path.parent / text if "/" in text else FIRMWARE / "ports" / text
+    folder = Path(os.path.normpath(own.path.parent / text)) if "/" in text else FIRMWARE / "ports" / text
     if not any(folder.glob("*.c")):
         shipped = sorted(path.name for path in (FIRMWARE / "ports").iterdir() if path.name != "common")
         raise own.fault("port", f"is '{text}', but {folder} holds no C sources", f"Ports: {', '.join(shipped)}.")

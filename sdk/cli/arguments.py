@@ -41,7 +41,7 @@ def add_board(parser: argparse._ActionsContainer, *, required: bool = True) -> N
     action = parser.add_argument(
         "--board", "-b", required=required, metavar="B", help="a board's id (`sdk boards` lists them), or a board file"
     )
-    action.completer = _board_ids  # type: ignore[attr-defined] # argcomplete's way to be told
+    complete_boards(action)
 
 
 def add_optimize(parser: argparse.ArgumentParser) -> None:
@@ -150,6 +150,11 @@ def _complete_files(action: argparse.Action, *suffixes: str) -> None:
         return found
 
     action.completer = complete  # type: ignore[attr-defined] # argcomplete's way to be told
+
+
+def complete_boards(action: argparse.Action) -> None:
+    """Lets the shell complete the ids of boards."""
+    action.completer = _board_ids  # type: ignore[attr-defined] # argcomplete's way to be told
 
 
 def _board_ids(**_: object) -> list[str]:

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 SUMMARY = "ask a board who it is, then show what it says on its serial line"
 DETAILS = """Shows all that comes, until Ctrl-C: also of firmware that is not Microlith's. Bytes that are no text \
 appear as \\xNN. With --json it prints what the device says of itself, and ends."""
-EXAMPLES = ("sdk monitor --board microbit", "sdk monitor --board mps2-an386 --json")
+EXAMPLES = ("sdk monitor --board microbit", "sdk monitor --board mps2-an386 --reset --json")
 READ_S = 0.2
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add_board(parser)
     add_port(parser)
+    parser.add_argument("--reset", action="store_true", help="restart the board first, as its reset button would")
     add_json(parser)
 
 
@@ -33,6 +34,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     board, port = board_of(args, console)
     transport = connect(board, port=port)
+    if args.reset:
+        transport.reset()
     try:
         device = Device(transport, board_id=board.id)
     except LinkError as error:

@@ -41,10 +41,11 @@ def present() -> list[Port]:
     ]
 
 
-def connected(board: Board) -> list[Port]:
-    """The ports whose USB ids are among the board's, one a board: an adapter with several is taken by its first."""
+def connected(board: Board, ports: Sequence[Port] | None = None) -> list[Port]:
+    """Those of `ports` (None: of all) whose USB ids are among the board's, one a board: an adapter with several is
+    taken by its first."""
     found: dict[str, Port] = {}
-    for port in present():
+    for port in present() if ports is None else ports:
         if port.usb_id in board.serial.usb_ids:
             found.setdefault(port.serial_number or port.device, port)
     return list(found.values())

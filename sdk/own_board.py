@@ -1,0 +1,57 @@
+"""A board of the user's own: the file of one that is much like it, under another id, to be edited."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from sdk.boards import Board, all_boards, load_board, read_board
+from sdk.errors import BoardError, OutputError
+from sdk.files import write_whole
+
+
+def new_board(id_: str, like: Board, folder: Path, name: str = "") -> Board:
+    """Writes `folder`/`id_`.json after the file of `like`, and returns its board. BoardError if the id is not one or is
+    taken, OutputError if the file cannot be written."""
+    if "/" in id_:
+        raise BoardError(f"'{id_}' is not a board's id", "Name the folder with --output.")
+    path = folder / f"{id_}.json"
+    manifest = json.loads(like.path.read_bytes())
+    manifest["name"] = name or f"{id_}, like {manifest['name']}"
+    own = manifest["microlith"]
+    if "/" in own["port"]:  # a path from the board file
+        own["port"] = f"./{os.path.relpath(like.port, folder)}"
+    board = read_board(path, manifest)
+    if path.exists() or id_ in {each.id for each in all_boards(lambda _fault: None)}:
+        raise BoardError(f"there is a board '{id_}' already", "Choose another id; nothing was written.")
+    try:
+        write_whole(path, json.dumps(manifest, indent=2).encode() + b"\n")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}", "Choose another folder with --output.") from error
+    return board
+
+
+def board_with_chip(chip: str) -> Board:
+    """A board with this chip or, if there is none, with one whose name begins alike. BoardError with the chips that
+    there are."""
+    chips: dict[str, Board] = {}
+    for board in all_boards(lambda _fault: None):
+        chips.setdefault(_chip(board), board)
+    wanted = re.sub("[^a-z0-9]", "", chip.lower())
+    family = [known for known in chips if wanted and (known.startswith(wanted) or wanted.startswith(known))]
+    if not family:
+        raise BoardError(f"no board has the chip '{chip}'", f"Chips: {', '.join(sorted(chips))}. Else docs/porting.md.")
+    return chips[min(family, key=lambda known: (known != wanted, known))]
+
+
+def _chip(board: Board) -> str:
+    manifest: dict[str, Any] = json.loads(board.path.read_bytes())
+    return str(manifest["build"].get("mcu", "")).lower()
+
+
+def board_like(id_or_path: str | None, chip: str | None) -> Board:
+    """The board that is named by its id, its file, or its chip."""
+    return load_board(id_or_path) if id_or_path is not None else board_with_chip(chip or "")
