@@ -12,16 +12,17 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sdk.boards import Board, all_boards
 from sdk.cache import cache_dir
-from sdk.errors import BoardError, SdkError
+from sdk.errors import BoardError, LinkError, SdkError
 from sdk.tools import APT_PACKAGES, programs
 
 VERSION_TIMEOUT_S = 10.0
+MEND = "Mend the file, or delete it."
 PACKAGES = {
     "numpy": "arrays",
     "ninja": "builds",
@@ -47,7 +48,10 @@ class Check:
 
 def examine() -> list[Check]:
     """All checks, each quick; nothing is changed but for an empty folder of the cache."""
-    return [_python(), *_tools(), *_packages(), _cache(), *_ports()]
+    faults: list[BoardError] = []
+    boards = all_boards(faults.append)
+    files = [Check("boards", "the board files", False, each.message, each.remedy or MEND) for each in faults]
+    return [_python(), *files, *_tools(boards), *_packages(), _cache(), *_ports(boards)]
 
 
 def install_commands(checks: list[Check]) -> list[str]:
@@ -67,12 +71,8 @@ def _python() -> Check:
     return Check("python", "the SDK", ok, platform.python_version(), "" if ok else "Install Python 3.11 or newer.")
 
 
-def _tools() -> Iterator[Check]:
+def _tools(boards: Sequence[Board]) -> Iterator[Check]:
     """The compilers and emulators that board files name."""
-    faults: list[BoardError] = []
-    boards = all_boards(faults.append)
-    for fault in faults:
-        yield Check("boards", "the board files", False, fault.message, fault.remedy or "Mend the file, or delete it.")
     for name, users in sorted(_users(boards).items()):
         path = shutil.which(name)
         found = f"{_version(path)} ({path})" if path else "missing"
@@ -81,7 +81,7 @@ def _tools() -> Iterator[Check]:
         yield Check(name, ", ".join(users), path is not None, found, remedy, apt=package)
 
 
-def _users(boards: list[Board]) -> dict[str, list[str]]:
+def _users(boards: Sequence[Board]) -> dict[str, list[str]]:
     """Ids of the boards that call each program."""
     users: dict[str, list[str]] = {}
     for board in boards:
@@ -119,15 +119,18 @@ def _cache() -> Check:
     return Check("cache", "builds and emulated flash", ok, f"{folder}, {free_mib:,} MiB free", remedy)
 
 
-def _ports() -> Iterator[Check]:
-    """Serial ports and whether this user may open them; none is no fault."""
-    from serial.tools import list_ports
+def _ports(boards: Sequence[Board]) -> Iterator[Check]:
+    """Serial ports, what may be on them, and whether this user may open them; none is no fault."""
+    from sdk.link.ports import check_usable, connected, present
 
-    ports = sorted(list_ports.comports())
+    ports = present()
     if not ports:
         yield Check("serial ports", "real boards", True, "none present")
     for port in ports:
-        allowed = os.access(port.device, os.R_OK | os.W_OK)
-        remedy = "" if allowed else "Run `sudo usermod -aG dialout $USER`, then log in again."
-        text = port.description if allowed else f"{port.description}: no permission"
-        yield Check(port.device, "a serial port", allowed, text, remedy)
+        ids = ", ".join(board.id for board in boards if connected(board, [port]))
+        try:
+            check_usable(port.device)
+        except LinkError as error:
+            yield Check(port.device, ids or "a serial port", False, error.message, error.remedy)
+        else:
+            yield Check(port.device, ids or "a serial port", True, str(port))

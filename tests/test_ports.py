@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import grp
+import json
 import os
 import pty
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,9 +18,12 @@ from serial.tools import list_ports
 from serial.tools.list_ports_common import ListPortInfo
 
 from sdk.boards import Board, load_board
+from sdk.cli import main
+from sdk.doctor import examine
 from sdk.errors import LinkError
 from sdk.flash import choose
 from sdk.link.ports import connected, find_port
+from sdk.link.transport import SerialTransport
 
 ID = (0x0D28, 0x0204)
 
@@ -104,6 +111,75 @@ def test_process_that_holds_the_port_is_named(microbit: Board, terminal: str) ->
                 find_port(microbit, terminal)
         finally:
             process.kill()
+
+
+@pytest.fixture
+def forbidden(terminal: str) -> Iterator[str]:
+    """A port of the group dialout that this process may not open, not even as root."""
+    Path(terminal).chmod(0o060)
+    if os.getuid() == 0:
+        os.chown(terminal, 0, grp.getgrnam("dialout").gr_gid)
+        os.setresgid(65534, 65534, 0)
+        os.setresuid(65534, 65534, 0)
+    yield terminal
+    if os.getresuid()[2] == 0:
+        os.setresuid(0, 0, 0)
+        os.setresgid(0, 0, 0)
+
+
+def test_port_without_permission(microbit: Board, plug: Plug, forbidden: str) -> None:
+    """Names the group and the udev rule, by the ids of the port or else of the board."""
+    for vendor, product in (ID, (0x10C4, 0xEA60)):
+        with pytest.raises(LinkError, match=f"no permission to use {forbidden}") as error:
+            find_port(microbit, forbidden)
+        assert re.search(r"sudo usermod -aG (dialout|tty) \$USER", error.value.remedy)
+        rule = f'ATTRS{{idVendor}}=="{vendor:04x}", ATTRS{{idProduct}}=="{product:04x}", MODE="0660", GROUP="dialout"'
+        assert rule in error.value.remedy
+        plug(forbidden, (0x10C4, 0xEA60))
+    with pytest.raises(LinkError, match="no permission to use"):
+        SerialTransport(forbidden)
+
+
+def test_port_that_is_locked(terminal: str) -> None:
+    with contextlib.closing(SerialTransport(terminal)), pytest.raises(LinkError, match=f"uses {terminal}"):
+        SerialTransport(terminal)
+
+
+ACTS: dict[str, Callable[[SerialTransport], object]] = {
+    "read": lambda transport: transport.read(1.0),
+    "write": lambda transport: transport.write(bytes(5000)),
+}
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_board_that_is_unplugged(act: str) -> None:
+    master, slave = pty.openpty()
+    transport = SerialTransport(os.ttyname(slave))
+    os.close(slave)
+    os.close(master)
+    with contextlib.closing(transport), pytest.raises(LinkError, match=f"{transport.name} went away") as error:
+        ACTS[act](transport)
+    assert "cable" in error.value.remedy
+
+
+def test_doctor_tells_of_each_port(plug: Plug, terminal: str) -> None:
+    plug(terminal, serial_number="42")
+    plug("/dev/ttyNONE", (0x10C4, 0xEA60))
+    checks = {check.name: check for check in examine()}
+    assert checks[terminal].ok
+    assert "microbit" in checks[terminal].purpose
+    assert "serial number 42" in checks[terminal].found
+    assert not checks["/dev/ttyNONE"].ok
+
+
+def test_boards_tells_of_connected_ones(plug: Plug, terminal: str, capsys: pytest.CaptureFixture[str]) -> None:
+    plug(terminal, serial_number="42")
+    assert main(["boards", "--json"]) == 0
+    found = {board["id"]: board["connected"] for board in json.loads(capsys.readouterr().out)["boards"]}
+    assert found["microbit"] == [{"port": terminal, "serial_number": "42"}]
+    assert found["native"] == []
+    assert main(["boards"]) == 0
+    assert re.search(rf"^microbit .*{terminal} \(42\)$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_flasher_is_chosen(microbit: Board, plug: Plug) -> None:

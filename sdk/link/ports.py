@@ -57,7 +57,7 @@ def find_port(board: Board, port: str | None) -> str:
     if port is not None and "://" in port:
         return port
     device = _only(board) if port is None else _named(port)
-    check_usable(device)
+    check_usable(device, board.serial.usb_ids)
     return device
 
 
@@ -87,12 +87,13 @@ def _named(port: str) -> str:
     return found[0].device
 
 
-def check_usable(device: str) -> None:
-    """LinkError if `device` cannot be opened: not there, not allowed, in use by another program."""
+def check_usable(device: str, usb_ids: Sequence[tuple[int, int]] = ()) -> None:
+    """LinkError if `device` cannot be opened: not there, not allowed, in use by another program. `usb_ids`: what it is
+    likely to have where the system does not tell."""
     if not Path(device).exists():
         raise LinkError(f"there is no port {device}", ports_hint())
     if not os.access(device, os.R_OK | os.W_OK):
-        raise no_permission(device)
+        raise no_permission(device, usb_ids)
     users = holders(device)
     if users:
         raise in_use(device, users)
@@ -110,19 +111,20 @@ def open_error(device: str, error: Exception) -> LinkError:
     return LinkError(f"cannot open {device}: {error}", ports_hint())
 
 
-def no_permission(device: str) -> LinkError:
+def no_permission(device: str, usb_ids: Sequence[tuple[int, int]] = ()) -> LinkError:
     """The group that may use the port, and the rule that opens it to everyone who sits at the computer."""
-    usb_id = next((port.usb_id for port in present() if port.device == device), None)
-    rule = f" Or put into /etc/udev/rules.d/60-microlith.rules: {udev_rule(usb_id)}" if usb_id else ""
-    return LinkError(
-        f"no permission to use {device}", f"Run `sudo usermod -aG {_group(device)} $USER`, then log in again.{rule}"
-    )
+    known = [port.usb_id for port in present() if port.device == device and port.usb_id] or usb_ids
+    remedy = f"Run `sudo usermod -aG {_group(device)} $USER` and log in again."
+    if known:
+        remedy += f" Or put this line into /etc/udev/rules.d/60-microlith.rules and replug it: {udev_rule(known[0])}"
+    return LinkError(f"no permission to use {device}", remedy)
 
 
 def udev_rule(usb_id: tuple[int, int]) -> str:
-    """A line for udev that gives the user at the computer what has these USB ids: serial port and debug probe."""
-    vendor, product = (f"{number:04x}" for number in usb_id)
-    return f'ATTRS{{idVendor}}=="{vendor}", ATTRS{{idProduct}}=="{product}", MODE="0660", TAG+="uaccess"'
+    """A line for udev that opens whatever has these USB ids, serial port and debug probe alike, to the group dialout
+    and to the user at the computer."""
+    match = 'ATTRS{{idVendor}}=="{:04x}", ATTRS{{idProduct}}=="{:04x}"'.format(*usb_id)
+    return f'{match}, MODE="0660", GROUP="dialout", TAG+="uaccess"'
 
 
 def _group(device: str) -> str:
