@@ -17,9 +17,10 @@ def deliver(contents: Mapping[Path, bytes]) -> None:
     try:
         write_all(contents)
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "Free some space, or choose" if full else "Choose"
         raise OutputError(
-            f"cannot write {error.filename}: {error.strerror}",
-            "Free some space, or choose another place with --output.",
+            f"cannot write {error.filename}: {error.strerror}", f"{remedy} another place with --output."
         ) from error
 
 

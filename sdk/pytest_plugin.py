@@ -39,6 +39,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("microlith_boards", "boards to test on where no --board is given", type="args", default=[])
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuses a --board that is none."""
+    if config.getoption("--board"):
+        from sdk.boards import load_board
+        from sdk.errors import BoardError
+
+        try:
+            for name in config.getoption("--board"):
+                load_board(name)
+        except BoardError as error:
+            raise pytest.UsageError(f"--board: {error.message}. {error.remedy}") from error
+
+
 def chosen_boards(config: pytest.Config) -> list[str]:
     """The boards that `--board`, or else the ini file, names."""
     return list(config.getoption("--board") or config.getini("microlith_boards"))

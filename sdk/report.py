@@ -69,7 +69,7 @@ class Report:
     graph: Graph
     operators: Mapping[str, int]
     nodes: tuple[NodeReport, ...]
-    macs: int
+    macs: int  # of the program; those of the model where it cannot be lowered
     weight_bytes: int
     memory: Memory
     problems: tuple[Problem, ...]

@@ -77,3 +77,15 @@ def test_a_number_of_the_sdk_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_there() -> None:
     assert sdk("ops", "--ops", "/nowhere").returncode == 2
+
+
+def test_a_folder_without_operators_is_named(tmp_path: Path) -> None:
+    result = sdk("ops", "--ops", str(tmp_path))
+    assert (result.returncode, str(tmp_path) in result.stderr) == (2, True)
+
+
+def test_a_missing_c_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "median3.py").write_text((FOLDER / "median3.py").read_text())
+    result = sdk("ops", "CUSTOM:Median3", "--ops", str(tmp_path), "--board", "native")
+    assert result.returncode == 2
+    assert f"no C file {tmp_path / 'median3.c'}" in result.stderr

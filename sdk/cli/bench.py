@@ -45,13 +45,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_port(parser)
     add_inputs(parser)
     parser.set_defaults(count=1)
-    parser.add_argument(
-        "--estimate",
-        metavar="CORE",
-        nargs="?",
-        const="",
-        help="also estimate the cycles on a cortex-m0, -m0plus, -m3, -m4 or -m7 (default: the board's own core)",
-    )
+    parser.add_argument("--estimate", action="store_true", help="also estimate the cycles on the board's core")
+    parser.add_argument("--core", help="estimate for a cortex-m0, -m0plus, -m3, -m4 or -m7 instead")
     parser.add_argument(
         "--flash-wait", type=not_negative, default=0, metavar="W", help="estimate with wait states of the flash"
     )
@@ -65,23 +60,23 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.estimate import check_core, estimate
 
     board, port = board_of(args, console)
-    if args.estimate is None and (args.clock or args.flash_wait):
-        args.estimate = ""
-    core = args.estimate or board.cpu
-    if args.estimate is not None:
+    estimated: Estimate | None = None
+    wanted = args.estimate or args.core or args.clock or args.flash_wait
+    core = args.core or board.cpu
+    if wanted:
         check_core(board, core)
     graph = model_of(args)
     lowered = prepare(graph, board, args.optimize)
     sample = samples_of(args, graph, lowered.inputs, 1, console)[0]
     with deployed(lowered, board, port=port, progress=console.progress) as target:
         measured = bench(target, lowered, sample.arrays, console.progress)
-        if args.estimate is not None:
+        if wanted:
             console.progress("log what the emulator executes")
             estimated = estimate(target, sample.arrays, core, args.flash_wait)
     _say(measured, f"{Path(args.model).name} on {board.id}", console)
     result = {"model": args.model, "board": board.id, "emulated": board.emulated}
     result |= {"optimize": str(args.optimize), **_json(measured)}
-    if args.estimate is not None:
+    if estimated is not None:
         result["estimate"] = _estimated(estimated, args, console)
     console.result(result)
     return 0

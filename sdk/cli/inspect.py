@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdk.cli.arguments import add_json, add_model, model_of
+from sdk.cli.arguments import add_board, add_json, add_model, add_optimize, model_of
 from sdk.cli.console import Console
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ with tensors that break the format's rules: what keeps it from being lowered com
 Nothing is built."""
 EXAMPLES = (
     "sdk inspect model.tflite",
+    "sdk inspect model.tflite --board microbit    # kernels and memory as that board has them",
     "sdk inspect model.tflite -v          # all tensors and all steps too",
     "sdk inspect model.tflite --json | jq .macs",
 )
@@ -31,26 +32,37 @@ STEPS_SHOWN = 60  # without -v
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
+    add_board(parser, required=False)
+    add_optimize(parser)
     add_json(parser)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from sdk.boards import all_boards
+    from sdk.boards import all_boards, load_board
+    from sdk.program import Profile
     from sdk.report import fits, inspect
+    from sdk.target import Target
 
-    report = inspect(model_of(args, sound=False))
+    target = Target(load_board(args.board).profile if args.board else Profile.portable, args.optimize)
+    report = inspect(model_of(args, sound=False), target)
     boards = all_boards(lambda fault: console.note(f"passed over: {fault.message}"))
     fitted = fits(report, boards)
     size = Path(args.model).stat().st_size
     if console.as_json:
         console.result({"model": args.model, "file_bytes": size, **_json(report, fitted)})
         return 0
-    console.say(f"{args.model}: {size:,} bytes, {report.macs:,} MACs, {report.weight_bytes:,} bytes of weights")
+    console.say(f"{args.model}: {size:,} bytes, {_macs(report)}, {report.weight_bytes:,} bytes of weights")
     _say_model(report, console)
     _say_memory(report, console)
     _say_fits(report, fitted, console)
     _say_problems(report, console)
     return 0
+
+
+def _macs(report: Report) -> str:
+    """Passes leave out what is constant or what nobody reads."""
+    before = sum(node.macs or 0 for node in report.nodes)
+    return f"{report.macs:,} MACs" + (f" ({before:,} before passes)" if before != report.macs else "")
 
 
 def _say_model(report: Report, console: Console) -> None:
@@ -78,7 +90,8 @@ def _say_model(report: Report, console: Console) -> None:
         ]
         console.table((">Id", "Name", "Type", "Shape", ">Scale", ">Zero point", ""), tensors)
     if report.lowered is not None:
-        console.say(f"\nKernels: {', '.join(kernel.name for kernel in report.lowered.kernels) or 'none'}")
+        kernels = ", ".join(kernel.name for kernel in report.lowered.kernels) or "none"
+        console.say(f"\nKernels ({report.target.profile.name}, {report.target.optimize}): {kernels}")
 
 
 def _signatures(graph: Graph) -> list[str]:
@@ -105,9 +118,9 @@ def _say_memory(report: Report, console: Console) -> None:
     memory = report.memory
     state = f", state {memory.state_bytes:,}" if memory.state_bytes else ""
     if memory.exact:
-        console.say(
-            f"\nMemory: arena {memory.arena_bytes:,} bytes (no plan can be below {memory.lower_bound_bytes:,}){state}"
-        )
+        kernels = f" with {report.target.profile.name} kernels"
+        bound = f"(no plan can be below {memory.lower_bound_bytes:,})"
+        console.say(f"\nMemory{kernels}: arena {memory.arena_bytes:,} bytes {bound}{state}")
     else:
         console.say(f"\nMemory, estimated from the tensors: arena {memory.arena_bytes:,} bytes{state}")
     for line in timeline(memory, None if console.verbose else STEPS_SHOWN):
@@ -170,6 +183,7 @@ def _json(report: Report, fitted: Sequence[Fit]) -> dict[str, Any]:
         "weight_bytes": report.weight_bytes,
         "program_bytes": len(lowered.block) if lowered is not None else None,
         "operators": dict(report.operators),
+        "profile": report.target.profile.name,
         "kernels": [kernel.name for kernel in lowered.kernels] if lowered is not None else None,
         "signatures": _signatures(graph),
         "inputs": [_tensor_json(graph.tensor(i)) for i in graph.inputs],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 from typing import TYPE_CHECKING
 
 from sdk.cli.arguments import add_board, add_json, add_port, board_of
@@ -35,7 +36,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
     known = registry().ops
     unknown = [name for name in args.names if name not in known]
     if unknown:
-        raise UsageError(f"there is no operator {', '.join(unknown)}", "`sdk ops` lists them.")
+        close = difflib.get_close_matches(unknown[0].upper(), known, n=1)
+        hint = f"Did you mean {close[0]}? " if close else ""
+        raise UsageError(f"there is no operator {', '.join(unknown)}", f"{hint}`sdk ops` lists them.")
     if args.board:
         return _test(args, console)
     names = args.names or sorted(known)

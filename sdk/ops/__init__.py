@@ -31,26 +31,37 @@ def registry() -> Registry:
     known = known.extended([], [kernel for variant in all_variants() for kernel in variant.kernels])
     named = [Path(part) for part in os.environ.get("MICROLITH_OPS", "").split(os.pathsep) if part]
     for folder in dict.fromkeys([*named, *_folders]):
-        for file in sorted(folder.glob("*.py")):
-            known = _with_file(known, file)
+        known = _with_folder(known, folder)
     return known
 
 
 def add_folder(folder: Path) -> None:
     """Adds the operators of `folder`'s Python files. UsageError, naming the file, where they are not sound."""
-    if not folder.is_dir():
-        raise UsageError(f"there is no folder of operators {folder}", "Give --ops a folder with an operator's files.")
     _folders.append(folder.resolve())
     registry.cache_clear()
     registry()
+
+
+def _with_folder(known: Registry, folder: Path) -> Registry:
+    files = sorted(folder.glob("*.py"))
+    if not files:
+        what = "holds no Python files" if folder.is_dir() else "is not there"
+        raise UsageError(f"the folder of operators {folder} {what}", "See docs/custom-operators.md.")
+    for file in files:
+        known = _with_file(known, file)
+    return known
 
 
 def _with_file(known: Registry, file: Path) -> Registry:
     try:
         ops = getattr(_module(file), "OPS", [])
         for kernel in (kernel for op in ops for kernel in op.kernels):
-            if kernel.number < CUSTOM_KERNELS and known.kernels.get(kernel.name) != kernel:
+            if known.kernels.get(kernel.name) == kernel:
+                continue
+            if kernel.number < CUSTOM_KERNELS:
                 raise ValueError(f"kernel {kernel.name} has the number {kernel.number}, below {CUSTOM_KERNELS:#x}")
+            if not Path(kernel.source).is_file():
+                raise ValueError(f"kernel {kernel.name} has no C file {kernel.source}")
         return known.extended(ops)
     except Exception as error:  # a user's file can raise anything
         raise UsageError(f"the operators in {file} cannot be used: {error}", "See docs/custom-operators.md.") from error

@@ -333,5 +333,7 @@ class Registry:
                 numbers.setdefault(kernel.number, kernel.name) != kernel.name
                 or kernels.setdefault(kernel.name, kernel) != kernel
             ):
-                raise ValueError(f"kernel {kernel.name} ({kernel.number}) clashes with {numbers[kernel.number]}")
+                other = numbers[kernel.number]
+                what = "its name" if other == kernel.name else f"its number {kernel.number:#x}, of kernel {other},"
+                raise ValueError(f"kernel {kernel.name}: {what} is taken")
         return Registry(by_name, kernels)
