@@ -2,7 +2,7 @@
 
     python -m benchmarks.peers MODELS                 everything, compared with benchmarks/results.json
     python -m benchmarks.peers MODELS --match kws --board mps2-an386
-    python -m benchmarks.peers MODELS --update        writes results.json, the README's table, the picture
+    python -m benchmarks.peers MODELS --update        writes results.json, the tables of README and docs, the picture
 
 MODELS is the folder with the public models that benchmarks/peers.json names (or $MICROLITH_CORPUS/mcu); without it only
 the project's own example is measured. Instructions are counted by emulators and repeat exactly, with the same compiler.
@@ -36,6 +36,7 @@ HERE = Path(__file__).parent
 PEERS = HERE / "peers.json"
 RESULTS = HERE / "results.json"
 README = HERE.parent / "README.md"
+PERFORMANCE = HERE.parent / "docs" / "performance.md"
 PICTURE = HERE.parent / "docs" / "benchmarks.svg"
 OWN = {"digits": HERE.parent / "examples" / "digits" / "digits_int8.tflite"}
 BOARDS = {
@@ -143,11 +144,26 @@ def table(results: Results) -> str:
     return "\n".join(lines)
 
 
-def with_table(readme: str, results: Results) -> str:
-    """The README with the table between its marks."""
-    begin, end = "<!-- benchmarks: begin -->\n", "<!-- benchmarks: end -->"
-    head, rest = readme.split(begin)
-    return head + begin + table(results) + "\n" + end + rest.split(end)[1]
+def cycle_table(results: Results) -> str:
+    """The table of estimated cycles of docs/performance.md, in Markdown."""
+    peers = json.loads(PEERS.read_text())["models"]
+    lines = ["| model | speed | balanced | TFLM | best on silicon |", "|---|---|---|---|---|"]
+    for name, peer in peers.items():
+        rows = results["figures"].get("mps2-an386", {})
+        ours = [rows.get(optimize, {}).get(name, {}).get("cycles") for optimize in (Optimize.speed, Optimize.balanced)]
+        figures = (*ours, peer["cycles"].get("mps2-an386"), peer.get("best_silicon_m4_cycles"))
+        lines.append(f"| {name} | {' | '.join(f'{figure:,}' if figure else '' for figure in figures)} |")
+    return "\n".join(lines)
+
+
+def with_tables(text: str, results: Results) -> str:
+    """`text` with each table between its marks."""
+    for name, made in (("benchmarks", table), ("cycles", cycle_table)):
+        begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+        if begin in text:
+            head, rest = text.split(begin)
+            text = head + begin + made(results) + "\n" + end + rest.split(end)[1]
+    return text
 
 
 def draw(results: Results, path: Path) -> None:
@@ -212,7 +228,8 @@ def main() -> int:
     if args.update:
         committed["compilers"] |= versions
         RESULTS.write_text(json.dumps(committed, indent=1, sort_keys=True) + "\n")
-        README.write_text(with_table(README.read_text(), committed))
+        for page in (README, PERFORMANCE):
+            page.write_text(with_tables(page.read_text(), committed))
         draw(committed, PICTURE)
     print("\n".join(faults) or "no figure is worse than the committed one")
     return 1 if faults and not args.update else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 
@@ -19,9 +20,20 @@ def own(board: str = "mps2-an386", optimize: Optimize = Optimize.balanced) -> pe
     return peers.Setting("digits", peers.OWN["digits"], load_board(board), optimize)
 
 
-def test_the_readme_has_the_committed_table() -> None:
-    readme = peers.README.read_text()
-    assert peers.with_table(readme, COMMITTED) == readme
+@pytest.mark.parametrize("page", [peers.README, peers.PERFORMANCE], ids=lambda page: page.name)
+def test_pages_have_the_committed_tables(page: Path) -> None:
+    text = page.read_text()
+    assert peers.with_tables(text, COMMITTED) == text
+    assert peers.with_tables(text, {"figures": {}}) != text
+
+
+def test_size_is_smallest() -> None:
+    """`size` never takes more flash than `balanced`, on any board."""
+    for board, rows in COMMITTED["figures"].items():
+        for model, balanced in rows["balanced"].items():
+            size = rows["size"][model]
+            total = {key: row["code_bytes"] + row["program_bytes"] for key, row in (("s", size), ("b", balanced))}
+            assert total["s"] <= total["b"], (board, model, total)
 
 
 def test_each_figure_that_is_worse_is_named() -> None:
