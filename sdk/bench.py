@@ -14,11 +14,12 @@ from sdk.lower import Lowered
 
 @dataclass(frozen=True)
 class StepCost:
-    """One step of the program; `cost` in the bench's unit."""
+    """One step of the program; `cost` in the bench's unit, `moved_bytes` of all that it reads and writes, each once."""
 
     name: str
     kernel: str
     macs: int
+    moved_bytes: int
     cost: int
 
 
@@ -38,6 +39,10 @@ class Bench:
     flash: Mapping[str, int]
     steps: tuple[StepCost, ...]
 
+    @property
+    def moved_bytes(self) -> int:
+        return sum(step.moved_bytes for step in self.steps)
+
 
 def bench(target: Deployed, lowered: Lowered, inputs: Sequence[Array], progress: Progress = silent) -> Bench:
     """Measures one steady inference of `inputs`, that is not the first, and each of its steps. DeviceError where the
@@ -49,7 +54,8 @@ def bench(target: Deployed, lowered: Lowered, inputs: Sequence[Array], progress:
             "On hardware, power the board anew; in an emulator, check the port's ml_port_ticks().",
         )
     measured = device.measure(inputs, progress=progress)
-    steps = zip(lowered.steps, measured.step_ticks, strict=True)
+    moved = [sum(operand.bytes for operand in step.operands) for step in lowered.program.steps]
+    steps = zip(lowered.steps, moved, measured.step_ticks, strict=True)
     return Bench(
         unit=counter.unit,
         macs=lowered.macs,
@@ -60,5 +66,7 @@ def bench(target: Deployed, lowered: Lowered, inputs: Sequence[Array], progress:
         state_bytes=measured.state_bytes,
         stack_bytes=measured.stack_bytes,
         flash=target.image.flash,
-        steps=tuple(StepCost(info.name, info.kernel, info.macs, counter.units(ticks)) for info, ticks in steps),
+        steps=tuple(
+            StepCost(info.name, info.kernel, info.macs, count, counter.units(ticks)) for info, count, ticks in steps
+        ),
     )

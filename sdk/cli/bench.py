@@ -22,18 +22,24 @@ from sdk.cli.console import Console
 from sdk.cli.samples import samples_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sdk.bench import Bench
+    from sdk.boards import Board
     from sdk.estimate import Estimate
+    from sdk.graph import Graph
+    from sdk.target import Optimize
 
 SUMMARY = "measure what an inference costs on a board, step by step"
 DETAILS = """Flashes the model and measures one steady inference (not the first). Emulated boards count \
 instructions, real ones cycles; a process of this computer counts nanoseconds, and its `instructions` are null.
 --json prints macs, instructions, start_instructions (from reset to the first inference, without the CRC-32), \
 arena_bytes, state_bytes, stack_bytes, flash by part of the image, and for each of steps \
-name, kernel, macs and instructions."""
+name, kernel, macs, moved_bytes and instructions. --compare measures each choice of --optimize."""
 EXAMPLES = (
     "sdk bench model.tflite --board mps2-an386",
     "sdk bench model.tflite --board mps2-an386 --json | jq .instructions",
+    "sdk bench model.tflite --board mps2-an386 --compare    # what speed, balanced and size cost",
     "sdk bench model.tflite --board mps2-an386 --estimate --flash-wait 2 --clock 120    # milliseconds, estimated",
 )
 
@@ -45,6 +51,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_port(parser)
     add_inputs(parser)
     parser.set_defaults(count=1)
+    parser.add_argument("--compare", action="store_true", help="what each choice of --optimize costs")
     parser.add_argument("--estimate", action="store_true", help="also estimate the cycles on the board's core")
     parser.add_argument("--core", help="estimate for a cortex-m0, -m0plus, -m3, -m4 or -m7 instead")
     parser.add_argument(
@@ -55,31 +62,73 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from sdk.bench import bench
-    from sdk.deploy import deployed, prepare
-    from sdk.estimate import check_core, estimate
+    from sdk.estimate import check_core
+    from sdk.target import Optimize
 
     board, port = board_of(args, console)
-    estimated: Estimate | None = None
-    wanted = args.estimate or args.core or args.clock or args.flash_wait
-    core = args.core or board.cpu
-    if wanted:
-        check_core(board, core)
+    args.estimate = args.estimate or bool(args.core or args.clock or args.flash_wait)
+    args.core = args.core or board.cpu
+    if args.estimate:
+        check_core(board, args.core)
     graph = model_of(args)
-    lowered = prepare(graph, board, args.optimize)
+    result: dict[str, Any] = {"model": args.model, "board": board.id, "emulated": board.emulated}
+    if args.compare:
+        measured = {choice: _measure(args, graph, board, port, choice, console) for choice in Optimize}
+        _say_choices(measured, f"{Path(args.model).name} on {board.id}", console)
+        result["choices"] = {str(choice): _result(*both, args) for choice, both in measured.items()}
+    else:
+        cost, estimated = _measure(args, graph, board, port, args.optimize, console)
+        _say(cost, f"{Path(args.model).name} on {board.id}", console)
+        if estimated is not None:
+            _say_estimate(estimated, args, console)
+        result |= {"optimize": str(args.optimize), **_result(cost, estimated, args)}
+    console.result(result)
+    return 0
+
+
+def _measure(
+    args: argparse.Namespace, graph: Graph, board: Board, port: str | None, optimize: Optimize, console: Console
+) -> tuple[Bench, Estimate | None]:
+    """The cost with one choice of --optimize, and the estimate where it is wanted."""
+    from sdk.bench import bench
+    from sdk.deploy import deployed, prepare
+    from sdk.estimate import estimate
+
+    lowered = prepare(graph, board, optimize)
     sample = samples_of(args, graph, lowered.inputs, 1, console)[0]
     with deployed(lowered, board, port=port, progress=console.progress) as target:
         measured = bench(target, lowered, sample.arrays, console.progress)
-        if wanted:
-            console.progress("log what the emulator executes")
-            estimated = estimate(target, sample.arrays, core, args.flash_wait)
-    _say(measured, f"{Path(args.model).name} on {board.id}", console)
-    result = {"model": args.model, "board": board.id, "emulated": board.emulated}
-    result |= {"optimize": str(args.optimize), **_json(measured)}
-    if estimated is not None:
-        result["estimate"] = _estimated(estimated, args, console)
-    console.result(result)
-    return 0
+        if not args.estimate:
+            return measured, None
+        console.progress("log what the emulator executes")
+        return measured, estimate(target, sample.arrays, args.core, args.flash_wait)
+
+
+def _say_choices(measured: Mapping[Optimize, tuple[Bench, Estimate | None]], what: str, console: Console) -> None:
+    """One line for each choice: what it costs in time, RAM and flash."""
+    unit = next(cost.unit for cost, _ in measured.values())
+    rows = []
+    for choice, (cost, estimated) in measured.items():
+        ram = f"{cost.arena_bytes + cost.state_bytes:,}"
+        flash = (f"{count:,}" for count in (cost.flash["kernels"], cost.flash["program"], sum(cost.flash.values())))
+        cycles = (f"{estimated.cycles:,}",) if estimated is not None else ()
+        rows.append((str(choice), f"{cost.cost:,}", *cycles, ram, *flash))
+    cycles_head = (">Cycles, estimated",) if len(rows[0]) == 7 else ()
+    console.say(f"{what}: the outputs are the same, the costs are these")
+    head = (
+        "--optimize",
+        f">{unit.capitalize()}",
+        *cycles_head,
+        ">Arena and state",
+        ">Kernels",
+        ">Program",
+        ">Flash in all",
+    )
+    console.table(head, rows)
+
+
+def _result(measured: Bench, estimated: Estimate | None, args: argparse.Namespace) -> dict[str, Any]:
+    return _json(measured) | ({"estimate": _estimate_json(estimated, args)} if estimated is not None else {})
 
 
 def _say(measured: Bench, what: str, console: Console) -> None:
@@ -97,23 +146,30 @@ def _say(measured: Bench, what: str, console: Console) -> None:
     for step in measured.steps:
         ratio = f"{step.cost / step.macs:.2f}" if step.macs else ""
         share = f"{100 * step.cost / measured.cost:.1f}" if measured.cost else ""
-        rows.append((step.name, step.kernel, f"{step.macs:,}", f"{step.cost:,}", ratio, share))
-    console.table(("Step", "Kernel", ">MACs", f">{unit.capitalize()}", ">a MAC", ">%"), rows)
+        counts = f"{step.macs:,}", f"{step.moved_bytes:,}", f"{step.cost:,}"
+        rows.append((step.name, step.kernel, *counts, ratio, share))
+    console.table(("Step", "Kernel", ">MACs", ">Bytes moved", f">{unit.capitalize()}", ">a MAC", ">%"), rows)
 
 
-def _estimated(estimated: Estimate, args: argparse.Namespace, console: Console) -> dict[str, Any]:
-    """Says the estimate; the same for machines."""
-    latency_ms = estimated.cycles / (args.clock * 1000) if args.clock else None
+def _say_estimate(estimated: Estimate, args: argparse.Namespace, console: Console) -> None:
+    latency_ms = _latency_ms(estimated, args)
     time = f", {latency_ms:.2f} ms at {args.clock} MHz" if latency_ms is not None else ""
     console.say()
     console.say(f"estimate {estimated.cycles:>12,} cycles on a {estimated.core}, flash wait {args.flash_wait}{time}")
     console.say("         from the reference manual's timings of the instructions executed: no contention, no caches")
+
+
+def _latency_ms(estimated: Estimate, args: argparse.Namespace) -> float | None:
+    return estimated.cycles / (args.clock * 1000) if args.clock else None
+
+
+def _estimate_json(estimated: Estimate, args: argparse.Namespace) -> dict[str, Any]:
     return {
         "core": estimated.core,
         "cycles": estimated.cycles,
         "instructions": estimated.instructions,
         "flash_wait": args.flash_wait,
-        "latency_ms": latency_ms,
+        "latency_ms": _latency_ms(estimated, args),
         "step_cycles": list(estimated.steps),
     }
 
@@ -123,6 +179,7 @@ def _json(measured: Bench) -> dict[str, Any]:
     unit = measured.unit
     return {
         "macs": measured.macs,
+        "moved_bytes": measured.moved_bytes,
         **_costs(unit, measured.cost),
         **_costs(unit, measured.start, "start_"),
         **_costs(unit, measured.check_crc, "crc_"),
@@ -131,7 +188,13 @@ def _json(measured: Bench) -> dict[str, Any]:
         "stack_bytes": measured.stack_bytes,
         "flash": dict(measured.flash),
         "steps": [
-            {"name": step.name, "kernel": step.kernel, "macs": step.macs, **_costs(unit, step.cost)}
+            {
+                "name": step.name,
+                "kernel": step.kernel,
+                "macs": step.macs,
+                "moved_bytes": step.moved_bytes,
+                **_costs(unit, step.cost),
+            }
             for step in measured.steps
         ],
     }
