@@ -263,6 +263,19 @@ def test_bench_counts_instructions(run_json: Callable[..., tuple[int, Any]]) -> 
 
 @pytest.mark.usefixtures("here")
 @needs_arm
+def test_bench_compares_what_each_choice_costs(run_json: Callable[..., tuple[int, Any]]) -> None:
+    code, result = run_json("bench", "models/sound.tflite", "--board", EMULATED, "--compare", "--estimate")
+    assert code == 0
+    assert list(result["choices"]) == ["speed", "balanced", "size"]
+    for choice in result["choices"].values():
+        assert choice.keys() > BENCH_KEYS
+        assert choice["estimate"]["cycles"] >= choice["instructions"] > 64
+        # An input of 16, 4 outputs, 64 weights and more.
+        assert 84 < choice["moved_bytes"] == sum(step["moved_bytes"] for step in choice["steps"]) < 400
+
+
+@pytest.mark.usefixtures("here")
+@needs_arm
 def test_flash_stays_until_the_next_command(run_json: Callable[..., tuple[int, Any]]) -> None:
     assert run_json("flash", "models/sound.tflite", "--board", EMULATED)[0] == 0
     code, info = run_json("monitor", "--board", EMULATED)
