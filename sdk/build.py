@@ -22,7 +22,7 @@ from sdk.boards import Board
 from sdk.cache import Progress, cache_dir, locked, put, silent
 from sdk.elf import read_layout
 from sdk.emit import Emitted
-from sdk.errors import FitError, ToolError
+from sdk.errors import FitError, ToolError, UsageError
 from sdk.flash import package
 from sdk.ops import registry
 from sdk.paths import FIRMWARE
@@ -89,13 +89,29 @@ def build(
 
     ToolError if a tool is missing or a source does not compile, FitError if flash, RAM or stack do not suffice.
     """
-    own = (*emitted.custom_sources, *extra_sources)
-    extra = [Source(path.absolute(), "kernels/extra", FAST, shared=False) for path in own]
     files = {name: text.encode() for name, text in emitted.files.items()}
-    image = build_image(board, [*firmware_sources(board, _listed(emitted)), *extra], files, extra_includes, progress)
+    sources = [*image_sources(board, emitted), *_extra(extra_sources)]
+    image = build_image(board, sources, files, extra_includes, progress)
     _check_stack(image)
     _check_program_memory(image, emitted.program)
     return image
+
+
+def built(board: Board, elf: Path) -> Image:
+    """An image for `board` that was built before. UsageError if it is none."""
+    if f"{board.id}\0".encode() not in elf.read_bytes():
+        raise UsageError(f"{elf} is no image for {board.id}", f"Build one: sdk build MODEL --board {board.id}")
+    layout = read_layout(elf)
+    return Image(board, elf, package(board, elf), layout.flash, layout.static_ram_bytes, layout.pool_bytes, None)
+
+
+def image_sources(board: Board, emitted: Emitted) -> list[Source]:
+    """All that an image of `emitted` is made of but its own files."""
+    return [*firmware_sources(board, _listed(emitted)), *_extra(emitted.custom_sources)]
+
+
+def _extra(paths: Sequence[Path]) -> list[Source]:
+    return [Source(path.absolute(), "kernels/extra", FAST, shared=False) for path in paths]
 
 
 def _listed(emitted: Emitted) -> list[str]:
@@ -146,8 +162,8 @@ def build_image(
 ) -> Image:
     """Compiles and links `sources` and the program: those of `files`, by name, that are C. Errors as for build()."""
     compiler = compiler_command(board.compiler)
-    flags = _compile_flags(board, extra_includes)
-    folder = cache_dir("build", f"{board.id}-{_digest(compiler, flags, _link_flags(board, Path()))}")
+    flags = compile_flags(board, extra_includes)
+    folder = cache_dir("build", f"{board.id}-{_digest(compiler, flags, link_flags(board, Path()))}")
     with locked(folder, progress):
         image = folder / "images" / _digest(repr(sorted(files.items())), repr(sources))
         image.mkdir(parents=True, exist_ok=True)
@@ -169,7 +185,7 @@ def _digest(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
 
 
-def _compile_flags(board: Board, extra_includes: Sequence[Path]) -> str:
+def compile_flags(board: Board, extra_includes: Sequence[Path]) -> str:
     """The compiler's flags for every source, as a shell reads them."""
     defines = {
         "ML_BOARD_ID": f'"{board.id}"',
@@ -195,7 +211,7 @@ def _compile_flags(board: Board, extra_includes: Sequence[Path]) -> str:
     )
 
 
-def _link_flags(board: Board, image: Path) -> str:
+def link_flags(board: Board, image: Path) -> str:
     """The linker's flags; `image` is the folder of the image. A board without a linker script is a process of the host
     and linked as one."""
     words = [*board.flags, "-Wl,--gc-sections", f"-Wl,-Map={image / 'image.map.new'}"]
@@ -212,7 +228,7 @@ def _ninja_file(board: Board, compiler: str, flags: str, sources: Sequence[Sourc
     """The text of an image's build.ninja. Ninja runs in the board's folder, two above the image's, where its log lies
     too: what one image has compiled, the others know to be done. The files of an image appear when they are whole."""
     folder = Path("images") / image.name
-    link = f"{compiler} {_link_flags(board, folder)} -o {folder}/image.elf.new"
+    link = f"{compiler} {link_flags(board, folder)} -o {folder}/image.elf.new"
     rename = " && ".join(f"mv {folder}/{name}.new {folder}/{name}" for name in ("image.map", "image.elf"))
     lines = [
         "rule compile",

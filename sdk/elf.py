@@ -27,8 +27,9 @@ class Layout:
     functions: frozenset[str]  # names, those of static ones too
 
 
-def read_layout(elf: Path, linker_map: Path) -> Layout:
-    """The layout of an image. ToolError if the map and the ELF file disagree."""
+def read_layout(elf: Path, linker_map: Path | None = None) -> Layout:
+    """The layout of an image; without a map its flash is of one part. ToolError if the map and the ELF file
+    disagree."""
     with elf.open("rb") as stream:
         file = ELFFile(stream)
         allocated = [section for section in file.iter_sections() if section["sh_flags"] & SH_FLAGS.SHF_ALLOC]
@@ -43,7 +44,8 @@ def read_layout(elf: Path, linker_map: Path) -> Layout:
         if name not in addresses:
             raise ToolError(f"the image has no symbol {name}", "The port must define it: see firmware/src/port.h.")
     pool_bytes = addresses["ml_pool_end"] - addresses["ml_pool_start"]
-    return Layout(_by_part(stored, linker_map), static, pool_bytes, functions)
+    flash = {"image": sum(stored.values())} if linker_map is None else _by_part(stored, linker_map)
+    return Layout(flash, static, pool_bytes, functions)
 
 
 def _by_part(stored: Mapping[str, int], linker_map: Path) -> dict[str, int]:

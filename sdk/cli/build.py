@@ -11,13 +11,16 @@ from sdk.cli.console import Console
 from sdk.cli.lower import lowered_json, say_lowered
 
 if TYPE_CHECKING:
+    from sdk.boards import Board
     from sdk.build import Image
+    from sdk.lower import Lowered
 
 SUMMARY = "build the firmware of a board around a model"
 DETAILS = "Says what the model needs before anything is compiled, and where each byte of the image goes after it."
 EXAMPLES = (
     "sdk build model.tflite --board mps2-an386",
     "sdk build model.tflite --board microbit -o out --json",
+    "sdk build model.tflite --board microbit --recipe -o out",
 )
 
 
@@ -26,6 +29,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_board(parser)
     add_optimize(parser)
     add_folder(parser, "build/MODEL-BOARD")
+    parser.add_argument(
+        "--recipe",
+        action="store_true",
+        help="compile nothing: write model.c, kernels.def and recipe.json, which tells another build system how",
+    )
     add_json(parser)
 
 
@@ -38,9 +46,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
     board = load_board(args.board)
     lowered = prepare(model_of(args), board, args.optimize)
     say_lowered(lowered, console)
-    image = make_image(lowered, board, console.progress)
     stem = Path(args.model).stem
     folder = args.output or Path("build") / f"{stem}-{board.id}"
+    if args.recipe:
+        return _recipe(lowered, board, folder, console)
+    image = make_image(lowered, board, console.progress)
     files = {folder / f"{stem}.elf": image.elf.read_bytes()}
     if image.file != image.elf:
         files[folder / f"{stem}{image.file.suffix}"] = image.file.read_bytes()
@@ -51,6 +61,17 @@ def run(args: argparse.Namespace, console: Console) -> int:
     for path in files:
         console.say(f"wrote {path}")
     console.result({**lowered_json(lowered), **image_json(image), "files": [str(path) for path in files]})
+    return 0
+
+
+def _recipe(lowered: Lowered, board: Board, folder: Path, console: Console) -> int:
+    from sdk.emit import emit
+    from sdk.recipe import write_recipe
+
+    paths = write_recipe(board, emit(lowered), folder)
+    for path in paths:
+        console.say(f"wrote {path}")
+    console.result({**lowered_json(lowered), "board": board.id, "files": [str(path) for path in paths]})
     return 0
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sdk.cli.arguments import add_board, add_json, add_model, add_optimize, add_port, board_of, model_of
 from sdk.cli.build import image_json, say_image
 from sdk.cli.console import Console
 from sdk.cli.lower import lowered_json, say_lowered
 
+if TYPE_CHECKING:
+    from sdk.boards import Board
+
 SUMMARY = "build a model's firmware, put it on a board and start it"
-DETAILS = """Ends when the board has answered and holds the model. An emulated board keeps its flash until \
-the next time; `sdk monitor` shows what is on it."""
+DETAILS = """MODEL may also be an .elf file that was built for the board before. Ends when the board has answered and \
+holds the model. An emulated board keeps its flash until the next time; `sdk monitor` shows what is on it."""
 EXAMPLES = (
     "sdk flash model.tflite --board mps2-an386",
-    "sdk flash model.tflite --board microbit",
+    "sdk flash build/model-microbit/model.elf --board microbit",
 )
 
 
@@ -31,6 +35,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.deploy import deployed, prepare
 
     board, port = board_of(args, console)
+    if _is_elf(Path(args.model)):
+        return _flash_built(Path(args.model), board, port, console)
     lowered = prepare(model_of(args), board, args.optimize)
     say_lowered(lowered, console)
     with deployed(lowered, board, port=port, progress=console.progress) as target:
@@ -38,4 +44,27 @@ def run(args: argparse.Namespace, console: Console) -> int:
         where = target.device.transport.name
     console.say(f"{where} runs {Path(args.model).name}. Check it: sdk verify {args.model} --board {args.board}")
     console.result({**lowered_json(lowered), **image_json(target.image), "device": where, "emulated": board.emulated})
+    return 0
+
+
+def _is_elf(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"\x7fELF"
+    except OSError:
+        return False  # whoever reads it as a model says what is wrong
+
+
+def _flash_built(elf: Path, board: Board, port: str | None, console: Console) -> int:
+    """Flashes an image as it is."""
+    from sdk.build import built
+    from sdk.flash import flash
+    from sdk.link.device import Device
+
+    image = built(board, elf)
+    with Device(flash(board, image, port=port, progress=console.progress), board_id=board.id) as device:
+        where = device.transport.name
+    say_image(image, console)
+    console.say(f"{where} runs {elf}. See what it says: sdk monitor --board {board.id}")
+    console.result({**image_json(image), "device": where, "emulated": board.emulated})
     return 0
