@@ -16,7 +16,8 @@ needs=(
     "qemu-system-arm        qemu-system-arm"
 )
 # What the tests need beside that: the other cores.
-if [[ ${1:-} == --tests ]]; then
+tests=${1:-}
+if [[ $tests == --tests ]]; then
     needs+=(
         "riscv64-unknown-elf-gcc  gcc-riscv64-unknown-elf"
         "qemu-system-riscv32      qemu-system-misc"
@@ -61,7 +62,7 @@ fingerprint() {
 
 ready() {
     [[ -f .venv/ready && "$(<.venv/ready)" == "$(fingerprint)" ]] &&
-        [[ -x .venv/bin/python && -x .venv/bin/sdk && -z "$(missing_packages)" ]]
+        [[ -x .venv/bin/python && -x .venv/bin/sdk && -z "$(missing_packages)" ]] && ! wants_emulator
 }
 
 # step TITLE COMMAND...: runs COMMAND and shows that it lives. Its whole output is shown only if it fails.
@@ -125,7 +126,18 @@ install_python_packages() {
         echo "Making the virtual environment"
         "$(find_python)" -m venv --clear .venv
     fi
-    .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off --editable '.[dev]'
+    .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off --editable '.[dev,flash]'
+}
+
+# The emulated RP2040 of some tests, which are skipped without it: tried once, where there is npm.
+wants_emulator() {
+    [[ $tests && ! -d .venv/rp2040js ]] && command -v npm >/dev/null
+}
+
+install_emulator() {
+    mkdir -p .venv/rp2040js
+    npm install --prefix .venv/rp2040js --no-save --ignore-scripts --silent rp2040js@1.4.1 ||
+        echo "npm brings no rp2040js: the tests of the emulated RP2040 will be skipped"
 }
 
 main() {
@@ -146,6 +158,7 @@ main() {
     find_python >/dev/null || fail "No Python 3.11 or later with the modules venv and ensurepip is on the PATH." \
         "Install one (on Debian 12: apt-get install python3-venv), then run the same command again."
     step "[2/2] Python packages" install_python_packages
+    if wants_emulator; then install_emulator; fi
     fingerprint >.venv/ready
 }
 

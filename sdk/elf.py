@@ -87,12 +87,17 @@ def _part(path: str) -> str:
     return match[1] if match else "port"
 
 
-def flash_bytes(elf: Path) -> bytes:
-    """What is to be written to the flash, from its start on: the loaded segments, gaps as erased flash has them."""
+def flash_image(elf: Path) -> tuple[int, bytes]:
+    """Address and content of what is to be written to the flash: the loaded segments, gaps as erased flash has them."""
     with elf.open("rb") as stream:
         loaded = [segment for segment in ELFFile(stream).iter_segments("PT_LOAD") if segment["p_filesz"]]
         pieces = sorted((segment["p_paddr"], segment.data()) for segment in loaded)
     image = bytearray()
     for address, data in pieces:
         image += b"\xff" * (address - pieces[0][0] - len(image)) + data
-    return bytes(image)
+    return pieces[0][0], bytes(image)
+
+
+def flash_bytes(elf: Path) -> bytes:
+    """What is to be written to the flash, from its start on."""
+    return flash_image(elf)[1]

@@ -6,6 +6,7 @@
 #include "start.h"
 
 /* System control block, at the same place in every Cortex-M. */
+#define SCB_VTOR ML_REGISTER(0xE000ED08u) /* ARMv6-M may lack it; writes have no effect then */
 #define SCB_AIRCR ML_REGISTER(0xE000ED0Cu)
 #define SCB_CCR ML_REGISTER(0xE000ED14u)
 #define SCB_CPACR ML_REGISTER(0xE000ED88u)
@@ -25,7 +26,8 @@
 
 _Noreturn void ml_start_core(void);
 
-_Noreturn void ml_port_reset(void) {
+/* Chips that need more than the core's own reset bring their own. */
+__attribute__((weak)) _Noreturn void ml_port_reset(void) {
     __asm__ volatile("dsb" ::: "memory");
     SCB_AIRCR = AIRCR_RESET_REQUEST;
     for (;;) { /* takes effect a few cycles later */
@@ -55,6 +57,9 @@ __attribute__((naked)) static void on_exception(void) {
                      "bx r1\n");
 }
 
+/* For ports that use SysTick; else it is an exception like all others. */
+__attribute__((weak, alias("on_exception"))) void ml_on_systick(void);
+
 /* First in memory: initial stack pointer, then the 15 exceptions of the architecture. */
 typedef struct vector_table {
     const void *stack;
@@ -64,7 +69,7 @@ typedef struct vector_table {
 __attribute__((section(".vectors"), used)) static const vector_table vectors = {
     ml_stack_end,
     {ml_start_core, on_exception, on_exception, on_exception, on_exception, on_exception, on_exception, on_exception,
-     on_exception, on_exception, on_exception, on_exception, on_exception, on_exception, on_exception},
+     on_exception, on_exception, on_exception, on_exception, on_exception, on_exception, ml_on_systick},
 };
 
 /* Floating point and vector units are off after reset, and an instruction of theirs would fault. */
@@ -97,6 +102,7 @@ static inline void guard_stack(void) {
 
 _Noreturn void ml_start_core(void) {
     uint32_t *stack_pointer;
+    SCB_VTOR = (uint32_t)(uintptr_t)&vectors; /* whoever started this image, a boot loader or a debugger */
     enable_coprocessors();
     __asm__ volatile("mov %0, sp" : "=r"(stack_pointer));
     ml_prepare_memory(stack_pointer);
