@@ -28,6 +28,7 @@ from sdk.cache import Progress, silent
 from sdk.errors import InputError
 from sdk.graph import Array, DType
 from sdk.inputs import PICTURES, Sample, describe, load_arrays, no_pixels, read_samples, split, stored, whole_range
+from sdk.preprocess import Preprocessing
 from sdk.program import TensorSpec
 
 PAIRS = (("x", "y"), ("images", "labels"), ("inputs", "labels"), ("x_test", "y_test"))
@@ -95,12 +96,13 @@ def read_dataset(
     pixel_range: tuple[float, float] | None = None,
     count: int | None = None,
     note: Progress = silent,
+    declared: Preprocessing | None = None,
 ) -> list[Labelled]:
     """The labelled samples of `path`, at most `count` of them, for a program with `inputs` whose first output is
-    `output`. `pixel_range` and `note` as of `sdk.inputs.read_samples`. InputError for what does not fit."""
+    `output`. `pixel_range`, `note` and `declared` as of `sdk.inputs.read_samples`. InputError for what does not fit."""
     if not inputs:
         raise InputError("the model has no inputs", "A labelled set is for models that have some.")
-    reader = _Reader(inputs, _classes(output), output, pixel_range, note)
+    reader = _Reader(inputs, _classes(output), output, pixel_range, note, declared)
     labelled = list(islice(reader.read(path), count))
     if pixel_range and not reader.has_pixels:
         raise no_pixels()
@@ -128,8 +130,10 @@ class _Reader:
         output: TensorSpec,
         pixel_range: tuple[float, float] | None,
         note: Progress,
+        declared: Preprocessing | None,
     ) -> None:
         self.specs = specs
+        self.declared = declared
         self.classes = classes
         self.output = output
         self.pixel_range = pixel_range
@@ -201,7 +205,7 @@ class _Reader:
         if file.suffix.lower() != ".npy" or len(self.specs) > 1:
             pixels = file.suffix.lower() in PICTURES
             self.has_pixels |= pixels
-            return read_samples([file], self.specs, self.pixel_range if pixels else None, self.say)
+            return read_samples([file], self.specs, self.pixel_range if pixels else None, self.say, self.declared)
         rows = self._rows(load_arrays(file)[""], self.specs[0], file)
         names = [file.name] if len(rows) == 1 else [f"{file.name}[{i}]" for i in range(len(rows))]
         return [Sample(name, (row,)) for name, row in zip(names, rows, strict=True)]

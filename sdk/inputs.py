@@ -12,6 +12,8 @@ the mapping is said.
 | .wav | 16-bit mono samples of one input, cut into as many windows as it holds |
 | anything else | the raw bytes of one sample: all inputs one after the other |
 
+Where a model declares its preprocessing (`sdk.preprocess`), pictures and sound are prepared by that.
+
 Where a program has several inputs, the files that hold one input come in turn: first input, second input, first, ...
 """
 
@@ -30,6 +32,7 @@ from sdk.cache import Progress, silent
 from sdk.errors import InputError, UsageError
 from sdk.graph import Array, DType
 from sdk.ops.base import Range
+from sdk.preprocess import Picture, Preprocessing
 from sdk.program import TensorSpec
 
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp"}
@@ -94,16 +97,17 @@ def read_samples(
     specs: Sequence[TensorSpec],
     pixel_range: tuple[float, float] | None = None,
     note: Progress = silent,
+    declared: Preprocessing | None = None,
 ) -> list[Sample]:
     """The samples in `paths`, for inputs `specs`.
 
-    `pixel_range`: the real values of black and white; without it pixels cover the whole range of a quantized input, and
-    0 to 1 of a float one. `note` is told what was chosen. InputError, saying what was expected, for what does not fit;
-    UsageError for a `pixel_range` where nothing has pixels.
+    `pixel_range`: the real values of black and white; without it pixels are prepared as the model has `declared`, or
+    cover the whole range of a quantized input, and 0 to 1 of a float one. `note` is told what was chosen. InputError,
+    saying what was expected, for what does not fit; UsageError for a `pixel_range` where nothing has pixels.
     """
     if not specs:
         raise InputError("the model has no inputs", "Run it without --inputs.")
-    reader = _Reader(specs, pixel_range, note)
+    reader = _Reader(specs, pixel_range, note, None if pixel_range else declared)
     samples = list(reader.samples(paths))
     if pixel_range and not any(path.suffix.lower() in PICTURES for path in paths):
         raise no_pixels()
@@ -116,8 +120,15 @@ def no_pixels() -> UsageError:
 
 
 class _Reader:
-    def __init__(self, specs: Sequence[TensorSpec], pixel_range: tuple[float, float] | None, note: Progress) -> None:
+    def __init__(
+        self,
+        specs: Sequence[TensorSpec],
+        pixel_range: tuple[float, float] | None,
+        note: Progress,
+        declared: Preprocessing | None,
+    ) -> None:
         self.specs = specs
+        self.declared = declared or Preprocessing()
         self.pixel_range = pixel_range
         self.note = note
         self.said: set[str] = set()
@@ -159,7 +170,7 @@ class _Reader:
         if suffix == ".npy":
             return split(load_arrays(path)[""], spec, path)
         if suffix == ".wav":
-            return _sound(path, spec)
+            return self._declared_sound(path, spec) or _sound(path, spec)
         return [self._picture(path, spec)]
 
     def _archive(self, path: Path) -> list[Array]:
@@ -191,9 +202,22 @@ class _Reader:
             data = data[size:]
         return arrays
 
+    def _declared_sound(self, path: Path, spec: TensorSpec) -> list[Array]:
+        """Windows of sound of any rate and number of channels, prepared as the model declares; none if it does not."""
+        sound = self.declared.sound
+        if sound is None or sound.samples != _elements(spec):
+            return []
+        samples, rate_hz = _wave(path, None)
+        self._say(f"sound becomes {sound.samples:,} samples at {sound.rate_hz:,} Hz, as the model declares")
+        return [stored(window, spec).reshape(spec.shape) for window in sound.apply(samples, rate_hz)]
+
     def _picture(self, path: Path, spec: TensorSpec) -> Array:
         height, width, channels = _picture_shape(spec, path)
-        pixels = _pixels(path, height, width, channels)
+        picture = self.declared.picture
+        if picture is not None and (picture.height, picture.width, picture.channels) == (height, width, channels):
+            self._say(f"pictures become {width}x{height} {_MODES[channels]}, as the model declares")
+            return stored(picture.normalized(_pixels(path, picture)), spec).reshape(spec.shape)
+        pixels = _pixels(path, Picture(height, width, channels))
         low, high = self.pixel_range or whole_range(spec)
         self._say(f"pictures become {width}x{height} {_MODES[channels]}; black is {low:g}, white is {high:g}")
         real = low + pixels.astype(np.float64) * ((high - low) / 255.0)
@@ -307,8 +331,8 @@ def _picture_shape(spec: TensorSpec, path: Path) -> tuple[int, int, int]:
     return height, width, channels
 
 
-def _pixels(path: Path, height: int, width: int, channels: int) -> Array:
-    """uint8 [height, width, channels], upright, stretched to the size."""
+def _pixels(path: Path, wanted: Picture) -> Array:
+    """uint8 [height, width, channels], upright."""
     from PIL import Image, ImageOps
 
     _bytes(path)  # says what is wrong with the path as for every other file
@@ -317,11 +341,9 @@ def _pixels(path: Path, height: int, width: int, channels: int) -> Array:
             warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
             Image.open(path) as picture,
         ):
-            upright = ImageOps.exif_transpose(picture).convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
-            resized = upright.resize((width, height), Image.Resampling.BILINEAR)
+            return wanted.of_image(ImageOps.exif_transpose(picture))
     except Exception as error:  # of damaged files Pillow raises anything
         raise InputError(f"{path} is not a picture that can be read: {error}", "Save it anew as PNG.") from error
-    return np.asarray(resized, np.uint8).reshape(height, width, channels)
 
 
 def whole_range(spec: TensorSpec) -> tuple[float, float]:
@@ -354,7 +376,7 @@ def _sound(path: Path, spec: TensorSpec) -> list[Array]:
             "Compute the features (a spectrogram, MFCC) as in training and give them as .npy.",
         )
     wanted = _elements(spec)
-    samples = _wave(path)
+    samples = _wave(path, 1)[0]
     if len(samples) < wanted:
         raise InputError(
             f"{path} holds {len(samples):,} samples; the input {describe(spec)} takes {wanted:,}",
@@ -371,20 +393,21 @@ def _elements(spec: TensorSpec) -> int:
     return spec.operand.bytes // spec.dtype.bytes
 
 
-def _wave(path: Path) -> Array:
-    """The samples of a 16-bit mono sound, int16."""
+def _wave(path: Path, channels: int | None) -> tuple[Array, int]:
+    """int16 [samples, channels] of a 16-bit sound, and its rate; `channels`: how many it must have."""
     _bytes(path)
     try:
         with wave.open(str(path), "rb") as sound:
-            form = sound.getnchannels(), 8 * sound.getsampwidth()
+            form, rate_hz = (sound.getnchannels(), 8 * sound.getsampwidth()), sound.getframerate()
             data = sound.readframes(sound.getnframes())
     except Exception as error:  # the module raises more than its own errors
         raise InputError(
             f"{path} is not a PCM .wav file: {str(error) or 'it is cut short'}", "Save it anew as 16-bit mono PCM."
         ) from error
-    if form != (1, 16):
+    if form[1] != 16 or channels not in (None, form[0]):
         raise InputError(
             f"{path} has {form[0]} channels of {form[1]} bits; 16-bit mono is needed",
             f"Convert it: ffmpeg -i {path.name} -ac 1 -c:a pcm_s16le mono.wav",
         )
-    return np.frombuffer(data[: len(data) & ~1], "<i2").astype(np.int16)
+    samples = np.frombuffer(data[: len(data) // 2 // form[0] * 2 * form[0]], "<i2").astype(np.int16)
+    return (samples if form[0] == 1 else samples.reshape(-1, form[0])), rate_hz

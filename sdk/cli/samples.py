@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdk.cli.console import Console
@@ -11,6 +12,7 @@ from sdk.cli.console import Console
 if TYPE_CHECKING:
     from sdk.graph import Graph
     from sdk.inputs import Sample
+    from sdk.preprocess import Preprocessing
     from sdk.program import TensorSpec
 
 
@@ -27,5 +29,12 @@ def samples_of(
             raise no_pixels()
         return random_samples(specs, args.count or count, args.seed, input_ranges(graph))
     pixel_range = tuple(args.pixel_range) if args.pixel_range else None
-    samples = read_samples(args.inputs, specs, pixel_range, console.note)
+    samples = read_samples(args.inputs, specs, pixel_range, console.note, declared_by(args))
     return samples[: args.count] if args.count else samples
+
+
+def declared_by(args: argparse.Namespace) -> Preprocessing | None:
+    """The preprocessing that the model file declares."""
+    from sdk.preprocess import attached
+
+    return attached(Path(args.model).read_bytes())

@@ -19,7 +19,7 @@ from sdk.cli.arguments import (
     model_of,
 )
 from sdk.cli.console import Console
-from sdk.cli.samples import samples_of
+from sdk.cli.samples import declared_by, samples_of
 from sdk.errors import UsageError, VerifyError
 
 if TYPE_CHECKING:
@@ -123,7 +123,10 @@ def _labelled(args: argparse.Namespace, lowered: Lowered, console: Console) -> S
         raise UsageError("the model has no outputs, so it gives no class", "Verify it without --dataset.")
     pixel_range = tuple(args.pixel_range) if args.pixel_range else None
     console.progress("read the data set")
-    return Scores(read_dataset(args.dataset, lowered.inputs, lowered.outputs[0], pixel_range, args.count, console.note))
+    labelled = read_dataset(
+        args.dataset, lowered.inputs, lowered.outputs[0], pixel_range, args.count, console.note, declared_by(args)
+    )
+    return Scores(labelled)
 
 
 def _say_scores(scores: Scores, lowered: Lowered, console: Console) -> None:

@@ -1,0 +1,220 @@
+"""How what a camera or a microphone gives becomes a model's input: declared once, kept in the model file.
+
+    declared = Preprocessing(Picture(96, 96, 1, mean=(127.5,), std=(127.5,)), labels=("no person", "person"))
+    model = attach(model, declared)              # into the bytes of a .tflite file, as JSON in one metadata entry
+    declared = attached(model)                   # out of them again; None if nothing is declared
+    real = declared.picture.apply(pixels)        # uint8 [h, w, 3] RGB of any size -> float32 [96, 96, 1]
+    real = declared.sound.apply(samples, 44100)  # int16 [n] or [n, channels] -> float32 [windows, 16000]
+
+What `apply` gives are real values: what a float model takes as it is, and `sdk.inputs.stored(real, spec)` quantizes for
+an int8 or uint8 input. Whoever can only scale (the generated C, a camera that resizes by itself) finds in `mean`, `std`
+and `scale` all that is to be done after resizing: real = (pixel - mean) / std, real = sample / scale.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from sdk import metadata
+from sdk.errors import InputError, ModelError, UsageError
+
+ENTRY = "microlith"  # the name of the metadata entry
+VERSION = 1
+MAX_SIZE = 1 << 14
+FITS = ("stretch", "crop", "pad")
+ORDERS = ("RGB", "BGR")
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of `height` x `width` with 1 (gray), 3 or 4 channels in `order`.
+
+    `fit`: what becomes of another shape: it is stretched; its middle is cut out ("crop"); or black borders are added
+    ("pad"). `mean` and `std`, one for all channels or one each, of pixels from 0 to 255: real = (pixel - mean) / std.
+    """
+
+    height: int
+    width: int
+    channels: int
+    fit: str = "stretch"
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (255.0,)
+    order: str = "RGB"
+
+    def __post_init__(self) -> None:
+        _need(all(1 <= size <= MAX_SIZE for size in (self.height, self.width)), "height and width", f"1 to {MAX_SIZE}")
+        _need(self.channels in (1, 3, 4), "channels", "1, 3 or 4")
+        _need(self.fit in FITS, "fit", ", ".join(FITS))
+        _need(self.order in ORDERS, "order", ", ".join(ORDERS))
+        lengths = (1, self.channels)
+        _need(len(self.mean) in lengths and all(map(math.isfinite, self.mean)), "mean", "one number, or one a channel")
+        positive = all(math.isfinite(value) and value > 0 for value in self.std)
+        _need(len(self.std) in lengths and positive, "std", "one number above 0, or one a channel")
+
+    def apply(self, pixels: Array) -> Array:
+        """float32 [height, width, channels] of uint8 [h, w], [h, w, 1], [h, w, 3] RGB or [h, w, 4] RGBA."""
+        return self.normalized(self.sized(pixels))
+
+    def sized(self, pixels: Array) -> Array:
+        """uint8 [height, width, channels]: the right size and channels, in `order`, not yet normalized."""
+        from PIL import Image
+
+        if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or 0 in pixels.shape:
+            raise InputError(f"a picture is uint8 [height, width, channels], not {pixels.dtype}{list(pixels.shape)}")
+        if pixels.ndim == 3 and pixels.shape[2] == 1:
+            pixels = pixels[:, :, 0]
+        picture = Image.fromarray(np.ascontiguousarray(pixels))
+        return self.of_image(picture)
+
+    def of_image(self, picture: Any) -> Array:
+        """`sized` of a PIL image, upright already."""
+        from PIL import Image, ImageOps
+
+        picture = picture.convert({1: "L", 3: "RGB", 4: "RGBA"}[self.channels])
+        size, method = (self.width, self.height), Image.Resampling.BILINEAR
+        if self.fit == "crop":
+            picture = ImageOps.fit(picture, size, method)
+        elif self.fit == "pad":
+            picture = ImageOps.pad(picture, size, method, color=0 if self.channels == 1 else (0,) * self.channels)
+        else:
+            picture = picture.resize(size, method)
+        result = np.asarray(picture, np.uint8).reshape(self.height, self.width, self.channels)
+        if self.order == "BGR" and self.channels > 1:
+            result = result[:, :, [2, 1, 0, *range(3, self.channels)]]
+        return np.ascontiguousarray(result)
+
+    def normalized(self, pixels: Array) -> Array:
+        """float32 of uint8 pixels that have the right size and order already."""
+        mean, std = np.asarray(self.mean), np.asarray(self.std)
+        result: Array = ((pixels.astype(np.float64) - mean) / std).astype(np.float32)
+        return result
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Windows of `samples` samples of mono sound at `rate_hz`; real = sample / scale, of 16-bit samples."""
+
+    samples: int
+    rate_hz: int = 16000
+    scale: float = 32768.0
+
+    def __post_init__(self) -> None:
+        _need(1 <= self.samples <= 1 << 24, "samples", f"1 to {1 << 24}")
+        _need(1000 <= self.rate_hz <= 192000, "rate_hz", "1000 to 192000")
+        _need(math.isfinite(self.scale) and self.scale > 0, "scale", "a number above 0")
+
+    def apply(self, samples: Array, rate_hz: int) -> Array:
+        """float32 [windows, samples] of int16 [n] or [n, channels]. The end is padded with silence to at least one
+        window; what is left over beyond the last whole one is dropped."""
+        if samples.dtype != np.int16 or samples.ndim not in (1, 2) or samples.size == 0:
+            raise InputError(
+                f"sound is int16 [samples] or [samples, channels], not {samples.dtype}{list(samples.shape)}"
+            )
+        mono = samples.astype(np.float64) if samples.ndim == 1 else samples.mean(axis=1)
+        mono = _resampled(mono, rate_hz, self.rate_hz)
+        if len(mono) < self.samples:
+            mono = np.pad(mono, (0, self.samples - len(mono)))
+        count = len(mono) // self.samples
+        return (mono[: count * self.samples].reshape(count, self.samples) / self.scale).astype(np.float32)
+
+
+def _resampled(mono: Array, have_hz: int, want_hz: int) -> Array:
+    """By way of the spectrum: what the new rate cannot carry is left out, nothing is folded over."""
+    if have_hz == want_hz:
+        return mono
+    count = max(1, round(len(mono) * want_hz / have_hz))
+    spectrum = np.fft.rfft(mono)[: count // 2 + 1]
+    result: Array = np.fft.irfft(spectrum, count) * (count / len(mono))
+    return result
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a model's one input comes from, and what its classes are called. Nothing of it need be declared."""
+
+    picture: Picture | None = None
+    sound: Sound | None = None
+    labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _need(self.picture is None or self.sound is None, "the input", "a picture or a sound, not both")
+
+    def to_json(self) -> str:
+        """The text that `from_json` reads."""
+        given = {key: value for key, value in asdict(self).items() if value}
+        return json.dumps({"version": VERSION, **given}, indent=1, ensure_ascii=False)
+
+
+def from_json(text: str | bytes) -> Preprocessing:
+    """The declaration in a JSON text: {"version": 1, "picture": {"height": 96, ...}, "labels": [...]}. UsageError,
+    saying what it must be, where a field is missing, unknown or out of range."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise UsageError(
+            f"the preprocessing is no JSON: {error}", "Write an object of picture, sound and labels."
+        ) from error
+    _need(isinstance(found, dict) and found.pop("version", VERSION) == VERSION, "the preprocessing", "of version 1")
+    labels = found.pop("labels", ())
+    _need(isinstance(labels, list | tuple) and all(isinstance(x, str) for x in labels), "labels", "a list of texts")
+    parts = {name: _made(kind, found.pop(name)) for name, kind in _PARTS.items() if found.get(name) is not None}
+    _need(not found, ", ".join(map(str, found)), "picture, sound or labels")
+    return Preprocessing(**parts, labels=tuple(labels))
+
+
+T = TypeVar("T")
+_PARTS: Mapping[str, type[Any]] = {"picture": Picture, "sound": Sound}
+
+
+def _made(kind: type[T], given: Any) -> T:
+    names = {each.name: each.type for each in fields(kind)}  # type: ignore[arg-type]
+    _need(isinstance(given, dict), kind.__name__.lower(), f"an object of {', '.join(names)}")
+    unknown = given.keys() - names.keys()
+    _need(not unknown, ", ".join(sorted(map(str, unknown))), f"one of {', '.join(names)}")
+    try:
+        return kind(**{name: _value(name, str(names[name]), value) for name, value in given.items()})
+    except TypeError as error:
+        raise _wrong(kind.__name__.lower(), f"an object of {', '.join(names)}") from error
+
+
+def _value(name: str, kind: str, value: Any) -> Any:
+    """A field's value as its type says it, never converted to something else."""
+    if kind.startswith("tuple"):
+        values = value if isinstance(value, list | tuple) else [value]
+        return tuple(_value(name, "float", each) for each in values)
+    wanted = {"int": int, "float": int | float, "str": str}[kind]
+    _need(isinstance(value, wanted) and not isinstance(value, bool), name, f"of the type {kind}")
+    return float(value) if kind == "float" else value
+
+
+def _need(holds: bool, name: str, wanted: str) -> None:
+    if not holds:
+        raise _wrong(name, wanted)
+
+
+def _wrong(name: str, wanted: str) -> UsageError:
+    return UsageError(f"the preprocessing is wrong: {name} must be {wanted}", "Declare it as docs/convert.md shows.")
+
+
+def attach(model: bytes, declared: Preprocessing) -> bytes:
+    """The .tflite file `model` with this declaration, in place of an older one."""
+    return metadata.add(model, ENTRY, declared.to_json().encode())
+
+
+def attached(model: bytes) -> Preprocessing | None:
+    """What a .tflite file declares; None if nothing. ModelError if that is damaged."""
+    note = metadata.read(model, ENTRY)
+    if note is None:
+        return None
+    try:
+        return from_json(note)
+    except UsageError as error:
+        raise ModelError(f"the model's metadata: {error.message}", "Convert the model again.") from error
