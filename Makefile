@@ -1,7 +1,7 @@
 # Thin on purpose: what to install is in setup.sh and pyproject.toml, how tools are configured in pyproject.toml.
 python := .venv/bin/python
 # Generated files are compared with their generator, not formatted.
-c_files = $(shell find firmware -name gen -prune -o -name '*.[ch]' -print)
+c_files = $(shell find firmware examples -name gen -prune -o -name '*.[ch]' -print)
 
 FUZZ_RUNS := 200000
 

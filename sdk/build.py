@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ninja
+from elftools.common.exceptions import ELFError
 
 from sdk.boards import Board
 from sdk.cache import Progress, cache_dir, locked, put, silent
@@ -26,7 +27,7 @@ from sdk.errors import FitError, ToolError, UsageError
 from sdk.flash import package
 from sdk.ops import registry
 from sdk.paths import FIRMWARE
-from sdk.program import HEADER
+from sdk.program import HEADER, Profile
 from sdk.stack import CALL_GRAPH_FLAG, stack_bound
 from sdk.tools import compiler_command
 
@@ -37,8 +38,9 @@ WARNINGS = "-Wall -Wextra -Wconversion -Wshadow -Wmissing-prototypes -Werror"
 # a * b + c, which rounds once instead of twice: the oracle rounds twice.
 # Sums wrap as the oracle's do. Outputs may lie over inputs of another type. Constants that the linker merges would be
 # counted to several parts of the image.
+ARITHMETIC_FLAGS = "-fwrapv -fno-strict-aliasing -ffp-contract=off"
 C_FLAGS = (
-    "-std=c11 -fwrapv -fno-strict-aliasing -ffp-contract=off -ffunction-sections -fdata-sections -fno-common "
+    f"-std=c11 {ARITHMETIC_FLAGS} -ffunction-sections -fdata-sections -fno-common "
     f"-fno-unwind-tables -fno-asynchronous-unwind-tables {WARNINGS}"
 )
 FAST, SMALL = "-O2", "-Os"  # kernels; all else
@@ -99,22 +101,27 @@ def build(
 
 def built(board: Board, elf: Path) -> Image:
     """An image for `board` that was built before. UsageError if it is none."""
-    if f"{board.id}\0".encode() not in elf.read_bytes():
-        raise UsageError(f"{elf} is no image for {board.id}", f"Build one: sdk build MODEL --board {board.id}")
-    layout = read_layout(elf)
+    try:
+        layout = read_layout(elf)
+    except (ELFError, ToolError) as error:
+        raise UsageError(f"{elf} is no image: {error}", f"Build one: sdk build MODEL --board {board.id}") from error
+    for name, value in _memory_symbols(board).items():
+        if board.linker_script is not None and layout.symbols.get(name) != value:
+            remedy = f"Build one: sdk build MODEL --board {board.id}"
+            raise UsageError(f"{elf} is no image for {board.id}: it was linked for another memory ({name})", remedy)
     return Image(board, elf, package(board, elf), layout.flash, layout.static_ram_bytes, layout.pool_bytes, None)
 
 
 def image_sources(board: Board, emitted: Emitted) -> list[Source]:
     """All that an image of `emitted` is made of but its own files."""
-    return [*firmware_sources(board, _listed(emitted)), *_extra(emitted.custom_sources)]
+    return [*firmware_sources(board, listed(emitted)), *_extra(emitted.custom_sources)]
 
 
 def _extra(paths: Sequence[Path]) -> list[Source]:
     return [Source(path.absolute(), "kernels/extra", FAST, shared=False) for path in paths]
 
 
-def _listed(emitted: Emitted) -> list[str]:
+def listed(emitted: Emitted) -> list[str]:
     """The names of the kernels that kernels.def lists."""
     return re.findall(r"ML_USE\((\w+)\)", emitted.files["kernels.def"])
 
@@ -127,17 +134,17 @@ def firmware_sources(board: Board, kernels: Collection[str] | None = None) -> li
         *(Source(path, "port/common") for path in _c_files(ports / "common")),
         *(Source(path, "port/own") for path in _c_files(board.port)),
         *(_firmware_source(path) for path in _c_files(firmware)),
-        *_kernel_sources(board, kernels),
+        *kernel_sources(board.profile, kernels),
     ]
 
 
-def _kernel_sources(board: Board, names: Collection[str] | None) -> list[Source]:
+def kernel_sources(profile: Profile, names: Collection[str] | None) -> list[Source]:
     """The files of the kernels `names`, and those that are no kernel's own but serve several."""
     folder = FIRMWARE / "src" / "kernels"
     kernels = registry().kernels.values()
     wanted = {kernel.source for kernel in kernels if names is None or kernel.name in names}
     unused = {kernel.source for kernel in kernels} - wanted
-    folders = [folder, *(folder / profile.name for profile in board.profile.runs)]
+    folders = [folder, *(folder / each.name for each in profile.runs)]
     files = {path.relative_to(folder): path for each in folders for path in _c_files(each)}
     used = {name: path for name, path in files.items() if str(name) not in unused}
     return [Source(path, str(Path("kernels") / name.parent), FAST) for name, path in used.items()]
@@ -216,12 +223,17 @@ def link_flags(board: Board, image: Path) -> str:
     and linked as one."""
     words = [*board.flags, "-Wl,--gc-sections", f"-Wl,-Map={image / 'image.map.new'}"]
     if board.linker_script is not None:
-        symbols = {"ML_STACK_BYTES": board.stack_bytes}
-        for name, region in board.regions.items():
-            symbols |= {f"ML_{name.upper()}_ORIGIN": region.origin, f"ML_{name.upper()}_BYTES": region.bytes}
         words += ["-nostdlib", "-T", str(board.linker_script.absolute())]
-        words += [f"-Wl,--defsym={name}={value}" for name, value in symbols.items()]
+        words += [f"-Wl,--defsym={name}={value}" for name, value in _memory_symbols(board).items()]
     return shlex.join(words)
+
+
+def _memory_symbols(board: Board) -> dict[str, int]:
+    """What the linker script is told of the board's memory."""
+    symbols = {"ML_STACK_BYTES": board.stack_bytes}
+    for name, region in board.regions.items():
+        symbols |= {f"ML_{name.upper()}_ORIGIN": region.origin, f"ML_{name.upper()}_BYTES": region.bytes}
+    return symbols
 
 
 def _ninja_file(board: Board, compiler: str, flags: str, sources: Sequence[Source], image: Path) -> str:

@@ -25,6 +25,7 @@ class Layout:
     static_ram_bytes: int
     pool_bytes: int
     functions: frozenset[str]  # names, those of static ones too
+    symbols: Mapping[str, int]  # addresses by name
 
 
 def read_layout(elf: Path, linker_map: Path | None = None) -> Layout:
@@ -45,7 +46,7 @@ def read_layout(elf: Path, linker_map: Path | None = None) -> Layout:
             raise ToolError(f"the image has no symbol {name}", "The port must define it: see firmware/src/port.h.")
     pool_bytes = addresses["ml_pool_end"] - addresses["ml_pool_start"]
     flash = {"image": sum(stored.values())} if linker_map is None else _by_part(stored, linker_map)
-    return Layout(flash, static, pool_bytes, functions)
+    return Layout(flash, static, pool_bytes, functions, addresses)
 
 
 def _by_part(stored: Mapping[str, int], linker_map: Path) -> dict[str, int]:

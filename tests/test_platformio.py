@@ -42,6 +42,13 @@ def test_each_board_has_an_environment() -> None:
     assert found == {f"env:{board}": board for board in LOCAL}
 
 
+def test_stock_boards_are_not_taken_for_our_own() -> None:
+    """PlatformIO looks for board files in `boards` first."""
+    stock = [each["board"] for each in options().values() if each.get("extends") == "arduino"]
+    assert stock
+    assert not set(stock) & set(LOCAL)
+
+
 @pytest.fixture(scope="module")
 def pio(tmp_path_factory: pytest.TempPathFactory) -> Pio:
     """Runs PlatformIO in this checkout, with no network and all that it writes in a temporary folder."""

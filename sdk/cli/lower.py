@@ -24,6 +24,7 @@ file), each whole or not at all. The arena that the program needs is exact: rese
 EXAMPLES = (
     "sdk lower model.tflite",
     "sdk lower model.tflite --board microbit -o src/model     # refuses what does not fit the board",
+    "sdk lower model.tflite --library -o lib/model            # of a PlatformIO project",
     "sdk lower model.tflite -v                                # the graph after each pass",
 )
 
@@ -35,12 +36,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--profile", "-p", metavar="P", help="the cores to pack constants for: portable, arm_dsp, ...")
     add_optimize(parser)
     add_folder(parser, "build/MODEL")
+    parser.add_argument(
+        "--library",
+        action="store_true",
+        help="write a PlatformIO library instead: the model with the interpreter and its kernels, for lib/",
+    )
     add_json(parser)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.emit import emit, write_files
+    from sdk.files import deliver
     from sdk.fit import check_fits
+    from sdk.library import library_files
     from sdk.lower import lower
 
     board, target = _target(args)
@@ -50,7 +58,13 @@ def run(args: argparse.Namespace, console: Console) -> int:
         check_fits(lowered, board, lambda choice: lower(graph, replace(target, optimize=choice)))
     stem = Path(args.model).stem
     folder = args.output or Path("build") / stem
-    paths = write_files(emit(lowered, stem), folder, stem)
+    emitted = emit(lowered, stem)
+    if args.library:
+        files = {folder / path: data for path, data in library_files(emitted, stem, target.profile).items()}
+        deliver(files)
+        paths = list(files)
+    else:
+        paths = write_files(emitted, folder, stem)
     say_lowered(lowered, console)
     for path in paths:
         console.say(f"wrote {path}")

@@ -20,8 +20,7 @@ def flash(board: Board, image: Image, port: str | None, progress: Progress) -> N
     """See sdk.flash."""
     no_port(board, port)
     progress(f"flash {board.id}")
-    store(board, image.elf)
-    return NativeTransport(board, image.elf)
+    return NativeTransport(board, store(board, image.elf))
 
 
 def connect(board: Board, port: str | None) -> NativeTransport:
