@@ -24,6 +24,7 @@ if [[ $tests == --tests ]]; then
         "clang-22                 clang-22"
         "llvm-mc-22               llvm-22"
         "xtensa-lx106-elf-ld      binutils-xtensa-lx106"
+        "g++                      g++"
     )
 fi
 
