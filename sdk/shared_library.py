@@ -1,7 +1,7 @@
 """The C interpreter with all portable kernels as a shared library, and the wheel that takes it to a Linux board.
 
-python -m sdk.shared_library --output dist                    microlith_runtime-*.whl for this computer
-python -m sdk.shared_library --output dist --abi aarch64      for 64-bit boards; armhf: for 32-bit ones from ARMv6 on
+python -m sdk.shared_library --output dist                  microlith_runtime-*.whl for this computer
+python -m sdk.shared_library --output dist --abi aarch64    for 64-bit boards; armhf: for 32-bit ones from ARMv6 on
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ import pytest
 
 import sdk
 from sdk.errors import InputError, MissingToolError, ModelError, SdkError, UsageError
-from sdk.shared_library import build_library, make_wheel
 from sdk.paths import FIRMWARE
 from sdk.runtime import ENGINES, Runtime, Tensor
+from sdk.shared_library import build_library, make_wheel
 
 DIGITS = Path("examples/digits/digits_int8.tflite")
 FLOAT = Path("examples/digits/digits_float32.tflite")
