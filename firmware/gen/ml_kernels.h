@@ -903,6 +903,15 @@ typedef struct ml_fully_connected_four_args {
 } ml_fully_connected_four_args;
 _Static_assert(sizeof(ml_fully_connected_four_args) == 16u, "ml_fully_connected_four_args");
 
+typedef struct ml_conv_block_args {
+    ml_window window;
+    int16_t padding;
+    uint16_t pixels;
+    uint16_t has_sign;
+    uint16_t reserved;
+} ml_conv_block_args;
+_Static_assert(sizeof(ml_conv_block_args) == 52u, "ml_conv_block_args");
+
 /* fully_connected_s8: operands input, weights, start, scales, output */
 ml_status ml_fully_connected_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_s8(const void *args, void *const *operands);
@@ -1597,5 +1606,10 @@ int32_t ml_depthwise_columns_s8(const void *args, void *const *operands);
 ml_status ml_fully_connected_four_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_four_s8(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_fully_connected_four_s8 {1026u, 16u, 4u, 8u, 0u, 0u, 32u, 0u, ml_fully_connected_four_s8_check, ml_fully_connected_four_s8}
+
+/* conv_block_s8: operands input, weights, channels, output, scratch */
+ml_status ml_conv_block_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_conv_block_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_conv_block_s8 {1280u, 52u, 5u, 24u, 0u, 0u, 552u, 0u, ml_conv_block_s8_check, ml_conv_block_s8}
 
 #endif
