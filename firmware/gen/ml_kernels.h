@@ -869,14 +869,14 @@ typedef struct ml_thumb_fully_connected_args {
 } ml_thumb_fully_connected_args;
 _Static_assert(sizeof(ml_thumb_fully_connected_args) == 12u, "ml_thumb_fully_connected_args");
 
-typedef struct ml_thumb_add_args {
+typedef struct ml_add_s8_table_args {
     uint32_t count;
     uint32_t shift;
     int32_t factor;
     int32_t low;
     int32_t high;
-} ml_thumb_add_args;
-_Static_assert(sizeof(ml_thumb_add_args) == 20u, "ml_thumb_add_args");
+} ml_add_s8_table_args;
+_Static_assert(sizeof(ml_add_s8_table_args) == 20u, "ml_add_s8_table_args");
 
 typedef struct ml_conv_four_args {
     ml_window window;
@@ -911,6 +911,15 @@ typedef struct ml_conv_block_args {
     uint16_t reserved;
 } ml_conv_block_args;
 _Static_assert(sizeof(ml_conv_block_args) == 52u, "ml_conv_block_args");
+
+typedef struct ml_depthwise_pairs_args {
+    ml_window window;
+    int16_t padding;
+    uint16_t has_sign;
+    uint16_t along_height;
+    uint16_t reserved;
+} ml_depthwise_pairs_args;
+_Static_assert(sizeof(ml_depthwise_pairs_args) == 52u, "ml_depthwise_pairs_args");
 
 /* fully_connected_s8: operands input, weights, start, scales, output */
 ml_status ml_fully_connected_s8_check(const void *args, const ml_operand *operands);
@@ -1611,5 +1620,10 @@ int32_t ml_fully_connected_four_s8(const void *args, void *const *operands);
 ml_status ml_conv_block_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_block_s8(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_conv_block_s8 {1280u, 52u, 5u, 24u, 0u, 0u, 552u, 0u, ml_conv_block_s8_check, ml_conv_block_s8}
+
+/* depthwise_pairs_s8: operands input, channels, output, pairs */
+ml_status ml_depthwise_pairs_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_depthwise_pairs_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_depthwise_pairs_s8 {1281u, 52u, 4u, 12u, 0u, 0u, 136u, 0u, ml_depthwise_pairs_s8_check, ml_depthwise_pairs_s8}
 
 #endif

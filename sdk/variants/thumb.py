@@ -10,7 +10,6 @@ import numpy as np
 from sdk.fixed_point import wrap32
 from sdk.graph import Array, DType
 from sdk.ops import convolution as conv
-from sdk.ops.arithmetic import ADD_S8, OPERATIONS
 from sdk.ops.base import Kernel, read, write
 from sdk.ops.conv_2d import CONV_2D_S8
 from sdk.ops.depthwise_conv_2d import DEPTHWISE_CONV_2D_S8
@@ -18,7 +17,6 @@ from sdk.ops.fully_connected import FULLY_CONNECTED_S8
 from sdk.overlap import Overlap, window_ahead_bytes
 from sdk.program import Profile, Struct, embed, fields
 from sdk.target import Optimize
-from sdk.variants import thumb_add
 from sdk.variants.base import PortableStep, Variant
 from sdk.variants.packing import fit_16_bits, sum_bounds
 from sdk.variants.thumb_scales import Outputs, channel_records
@@ -31,7 +29,6 @@ SCRATCH_LIMIT = 8 * 1024  # of a block of pixels, in bytes
 BAND_BYTES = 1536  # of a band of a depthwise convolution, where one row is not more
 SET_OUTPUTS = 4  # of a fully connected layer, computed together
 WORTH_MACS = 512  # below, a kernel's code is more than it saves
-WORTH_ELEMENTS = 32  # below, an addition's table is more than it saves
 INT32 = np.iinfo(np.int32)
 
 CONV_ARGS = Struct("ml_thumb_conv_2d_args", (*embed("window", conv.WINDOW), *embed("quantized", conv.QUANTIZED)))
@@ -54,8 +51,6 @@ DEPTHWISE_ARGS = Struct(
 )
 
 FULLY_CONNECTED_ARGS = Struct("ml_thumb_fully_connected_args", fields("I", "rows", "inputs", "outputs"))
-
-ADD_ARGS = Struct("ml_thumb_add_args", (*fields("I", "count", "shift"), *fields("i", "factor", "low", "high")))
 
 CHANNEL_PAIRS = _conv_kernel("conv_2d_s8_channel_pairs", 0x300, DType.INT32)  # weights take 4 times half their number
 PIXEL_PAIRS = _conv_kernel("conv_2d_s8_pixel_pairs", 0x301, DType.INT16)
@@ -84,20 +79,6 @@ OUTPUT_PAIRS = Kernel(
         read("input", DType.INT8),
         read("weights", DType.INT32),  # [sets of 4 outputs][pairs of inputs][pairs of outputs][inputs]
         read("channels", DType.INT32),
-        write("output", DType.INT8),
-    ),
-    Profile.thumb,
-)
-
-ADD_TABLE = Kernel(
-    "add_s8_table",
-    0x304,
-    "thumb/add.c",
-    ADD_ARGS,
-    (
-        read("a", DType.INT8),
-        read("b", DType.INT8),
-        read("table", DType.INT32),  # what sums start with, by a as a byte
         write("output", DType.INT8),
     ),
     Profile.thumb,
@@ -256,27 +237,4 @@ class FullyConnected(Variant):
         return True
 
 
-class Add(Variant):
-    """A table, a product and a shift, for inputs and output of one shape."""
-
-    profile = Profile.thumb
-    kernels = (ADD_TABLE,)
-    replaces = (ADD_S8,)
-
-    def lower(self, step: PortableStep, low: Lowering) -> bool:
-        a, b, output = step.values
-        alike = a.bytes == b.bytes == output.bytes
-        worth = alike and output.bytes >= WORTH_ELEMENTS and low.target.optimize is not Optimize.size
-        if not worth or OPERATIONS[step.args["operation"]] not in ("ADD", "SUB"):
-            return False
-        found = thumb_add.solve(step.args)
-        if found is None:
-            return False
-        inputs = (b, a) if found.swapped else (a, b)
-        clamp = {name: step.args[name] for name in ("low", "high")}
-        args = {"count": output.bytes, "shift": found.shift, "factor": found.factor} | clamp
-        low.step(ADD_TABLE, args, [*inputs, low.constant(found.table), output], in_place=[(0, 3), (1, 3)])
-        return True
-
-
-VARIANTS: list[Variant] = [Convolution(), Depthwise(), FullyConnected(), Add()]
+VARIANTS: list[Variant] = [Convolution(), Depthwise(), FullyConnected()]

@@ -39,7 +39,9 @@ class Outputs:
     high: int
 
 
-def channel_records(start: Array, scales: Array, least: Array, most: Array, outputs: Outputs) -> Array | None:
+def channel_records(
+    start: Array, scales: Array, least: Array, most: Array, outputs: Outputs, max_shift: int = MAX_SHIFT
+) -> Array | None:
     """int32[channels, 5] `channel` records; None where a channel has no solution. `scales` are (multiplier, shift)
     pairs, one or one a channel; sums, which begin with `start`, lie between `least` and `most`."""
     pairs = channel_scales(scales, len(start)).astype(np.int64)
@@ -47,19 +49,19 @@ def channel_records(start: Array, scales: Array, least: Array, most: Array, outp
     if shift.min() < 0 or multiplier.min() <= 0:
         return None
     sums = least.astype(np.int64), most.astype(np.int64)
-    records, solved = _records(start.astype(np.int64), multiplier, shift, sums, outputs)
+    records, solved = _records(start.astype(np.int64), multiplier, shift, sums, outputs, max_shift)
     return fixed_point.wrap32(records).astype(np.int32) if solved.all() else None
 
 
 def _records(
-    start: Int64, multiplier: Int64, shift: Int64, sums: tuple[Int64, Int64], outputs: Outputs
+    start: Int64, multiplier: Int64, shift: Int64, sums: tuple[Int64, Int64], outputs: Outputs, max_shift: int
 ) -> tuple[Int64, npt.NDArray[np.bool_]]:
     """(records, whether there is one) of each channel."""
     exact = _Staircase(multiplier[:, None], shift[:, None], outputs)
     first = exact.first_sums()  # of the outputs above the least, [channels, steps]
     low = np.maximum(sums[0], np.minimum(first[:, 0] - 1, sums[1]))
     high = np.maximum(low, np.minimum(sums[1], first[:, -1]))
-    places = np.minimum(PART_BITS + shift, MAX_SHIFT)
+    places = np.minimum(PART_BITS + shift, max_shift)
     # Where sums never leave a step, nothing is multiplied.
     only = exact.outputs_of(low[:, None])[:, 0] << places
     records = np.stack([start, only, 0 * start, places, 0 * start], axis=1)

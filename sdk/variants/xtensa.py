@@ -3,7 +3,8 @@ once; loops that cost nothing; no product's upper half on every core of them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from sdk.graph import Array, DType
 from sdk.ops import convolution as conv
 from sdk.ops.base import Kernel, read, write
 from sdk.ops.conv_2d import CONV_2D_S8
+from sdk.ops.depthwise_conv_2d import DEPTHWISE_CONV_2D_S8
 from sdk.ops.fully_connected import FULLY_CONNECTED_S8
 from sdk.overlap import Overlap, window_ahead_bytes
 from sdk.program import Profile, Struct, embed, fields
@@ -21,6 +23,7 @@ from sdk.variants.arm_dsp_conv import inputs_in_quads, words_of
 from sdk.variants.base import PortableStep, Variant
 from sdk.variants.layer import Layer
 from sdk.variants.thumb import records
+from sdk.variants.thumb_scales import PART_BITS, Outputs, channel_records
 
 if TYPE_CHECKING:
     from sdk.lower import Lowering
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 PIXELS = 8  # at a time, where their windows have room
 BLOCK_BYTES = 2304  # of these windows
 INPUT_OFFSET = 128  # inputs are widened as unsigned numbers
+TAPS_3X3 = 9
+MAX_SHIFT = 22  # an output, shifted left by this, leaves room for sums that are not clamped
+INT32_LIMIT = 1 << 31
 
 CONV_BLOCK_S8 = Kernel(
     "conv_block_s8",
@@ -48,6 +54,29 @@ CONV_BLOCK_S8 = Kernel(
         read("channels", DType.INT32),  # a record each: sdk/variants/thumb_scales.py
         write("output", DType.INT8),
         write("scratch", DType.INT32),
+    ),
+    Profile.xtensa,
+)
+
+DEPTHWISE_PAIRS_S8 = Kernel(
+    "depthwise_pairs_s8",
+    0x501,
+    "xtensa/depthwise.c",
+    Struct(
+        "ml_depthwise_pairs_args",
+        (
+            *embed("window", conv.WINDOW),
+            *fields("h", "padding"),
+            *fields("H", "has_sign"),  # whether outputs below the zero point show
+            *fields("H", "along_height"),  # whether rows of outputs are columns of the image
+            *fields("H", "reserved"),
+        ),
+    ),
+    (
+        read("input", DType.INT8),
+        read("channels", DType.INT32),  # see firmware/src/kernels/xtensa/depthwise.c
+        write("output", DType.INT8),
+        write("pairs", DType.INT32),  # of rows
     ),
     Profile.xtensa,
 )
@@ -95,9 +124,75 @@ class Convolution(Variant):
         return True
 
 
+class Depthwise(Variant):
+    """Kernels of 3x3 whose outputs are not clamped, channel by channel."""
+
+    profile = Profile.xtensa
+    kernels = (DEPTHWISE_PAIRS_S8,)
+    replaces = (DEPTHWISE_CONV_2D_S8,)
+
+    def lower(self, step: PortableStep, low: Lowering) -> bool:
+        shape, quantized = step.args["shape"], step.args["quantized"]
+        window, zero_point = shape["window"], quantized["input_zero_point"]
+        whole = (quantized["low"], quantized["high"]) == (-128, 127)
+        if shape["depth_multiplier"] != 1 or quantized["weights_offset"] or not whole or not _is_3x3(window):
+            return False
+        # [channels][9], column by column, from [3][3][channels].
+        weights = step.constant(1).reshape(3, 3, -1).astype(np.int64)
+        along_height = window["output_height"] > window["output_width"]
+        weights = weights.transpose((2, 0, 1) if along_height else (2, 1, 0)).reshape(-1, TAPS_3X3)
+        start = step.constant(2) - zero_point * weights.sum(axis=1)
+        channels = _depthwise_records(weights, start, step.constant(4), quantized)
+        if channels is None:
+            return False
+        outputs = window["output_height" if along_height else "output_width"]
+        columns = (outputs - 1) * window["stride_width"] + 3
+        values = [step.values[0], low.constant(channels), step.values[3], low.scratch(8 * columns)]
+        args = {
+            "window": window,
+            "padding": zero_point,
+            "has_sign": packing.sign_matters(quantized),
+            "along_height": along_height,
+            "reserved": 0,
+        }
+        same = all(window[f"input_{axis}"] == window[f"output_{axis}"] for axis in ("height", "width"))
+        one = window["pad_top"] == window["pad_left"] == window["stride_width"] == 1
+        low.step(DEPTHWISE_PAIRS_S8, args, values, in_place=[(0, 2)] if same and one else [])
+        return True
+
+
+def _depthwise_records(weights: Array, start: Array, scales: Array, quantized: Mapping[str, Any]) -> Array | None:
+    """The `record` of each channel in firmware/src/kernels/xtensa/depthwise.c; None where there is no exact one."""
+    bounds = packing.sum_bounds(weights, start)
+    outputs = Outputs(quantized["output_offset"], quantized["low"], quantized["high"])
+    found = channel_records(wrap32(start), scales, *bounds, outputs, MAX_SHIFT)
+    if found is None:
+        return None
+    offset, parts, shift = (found[:, i].astype(np.int64) for i in (1, 2, 3))
+    low_part, high_part = (parts & 0xFFFF ^ 0x8000) - 0x8000, parts >> 16 & 0xFFFF
+    for sums in bounds:  # of what rises with the sum, both ends
+        products = sums * low_part, sums * high_part
+        total = (products[0] >> PART_BITS) + products[1] + offset
+        if not all(packing.within((values, values), INT32_LIMIT) for values in (*products, total)):
+            return None
+    words = words_of(np.pad(weights, [(0, 0), (0, 1)]).reshape(len(weights), -1, 2))
+    columns = [without_offset(start, weights), offset, low_part, high_part, shift & 0xFF]
+    return np.hstack([words, np.stack(columns, axis=1)]).astype(np.int32)
+
+
+def _is_3x3(window: Mapping[str, int]) -> bool:
+    """Kernels of 3x3 with both strides 1 or both 2, and at most one row or column of padding before the image."""
+    sizes = [[window[f"{name}_{axis}"] for axis in ("height", "width")] for name in ("kernel", "dilation", "stride")]
+    return (
+        sizes[:2] == [[3, 3], [1, 1]]
+        and sizes[2] in ([1, 1], [2, 2])
+        and max(window["pad_top"], window["pad_left"]) < 2
+    )
+
+
 def without_offset(start: Array, weights: Array) -> Array:
     """Start values for inputs to which INPUT_OFFSET has been added; `weights` are [channels][taps]."""
     return wrap32(start.astype(np.int64) - INPUT_OFFSET * weights.sum(axis=1, dtype=np.int64))
 
 
-VARIANTS: list[Variant] = [Convolution()]
+VARIANTS: list[Variant] = [Convolution(), Depthwise()]

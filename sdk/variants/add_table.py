@@ -1,4 +1,4 @@
-"""ADD of int8 as (table[a] + b * factor) >> shift, clamped.
+"""ADD and SUB of int8 as (table[a] + b * factor) >> shift, clamped, on cores that have no product's upper half.
 
 TensorFlow Lite rounds five times; the host tries all 65,536 pairs of inputs and uses the short form only where it is
 equal for every one. Each a has a start of its own, so that there is room for what the roundings do.
@@ -9,18 +9,74 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sdk import fixed_point
 from sdk.fixed_point import Int64
-from sdk.graph import Array
+from sdk.graph import Array, DType
+from sdk.ops.arithmetic import ADD_S8, OPERATIONS
+from sdk.ops.base import Kernel, read, write
+from sdk.program import Profile, Struct, fields
+from sdk.target import Optimize
+from sdk.variants.base import PortableStep, Variant
+
+if TYPE_CHECKING:
+    from sdk.lower import Lowering
 
 STORED = np.arange(-128, 128, dtype=np.int64)
 TRIED = sorted(range(-8, 9), key=abs)  # what may be added to the factor's last place
 MAX_SHIFT = 23  # an output, shifted left by this, has 32 bits
 INT32 = np.iinfo(np.int32)
+WORTH_ELEMENTS = 32  # below, an addition's table is more than it saves
+
+ADD_TABLE = Kernel(
+    "add_s8_table",
+    0x304,
+    "add_table.c",
+    Struct("ml_add_s8_table_args", (*fields("I", "count", "shift"), *fields("i", "factor", "low", "high"))),
+    (
+        read("a", DType.INT8),
+        read("b", DType.INT8),
+        read("table", DType.INT32),  # what sums start with, by a as a byte
+        write("output", DType.INT8),
+    ),
+)
+
+
+class _Add(Variant):
+    """A table, a product and a shift, for inputs and output of one shape."""
+
+    kernels = (ADD_TABLE,)
+    replaces = (ADD_S8,)
+
+    def lower(self, step: PortableStep, low: Lowering) -> bool:
+        a, b, output = step.values
+        alike = a.bytes == b.bytes == output.bytes
+        worth = alike and output.bytes >= WORTH_ELEMENTS and low.target.optimize is not Optimize.size
+        if not worth or OPERATIONS[step.args["operation"]] not in ("ADD", "SUB"):
+            return False
+        found = solve(step.args)
+        if found is None:
+            return False
+        inputs = (b, a) if found.swapped else (a, b)
+        clamp = {name: step.args[name] for name in ("low", "high")}
+        args = {"count": output.bytes, "shift": found.shift, "factor": found.factor} | clamp
+        low.step(ADD_TABLE, args, [*inputs, low.constant(found.table), output], in_place=[(0, 3), (1, 3)])
+        return True
+
+
+class ThumbAdd(_Add):
+    """On Cortex-M0 and M0+."""
+
+    profile = Profile.thumb
+
+
+class XtensaAdd(_Add):
+    """On Xtensa."""
+
+    profile = Profile.xtensa
 
 
 @dataclass(frozen=True)
@@ -74,3 +130,6 @@ def _table(exact: Int64, products: Int64, shift: int, args: Mapping[str, Any]) -
     least = np.where(exact > args["low"], (exact << shift) - products, INT32.min - products).max(axis=1)
     most = np.where(exact < args["high"], (exact + 1 << shift) - 1 - products, INT32.max - products).min(axis=1)
     return fixed_point.wide((least + most) >> 1) if (least <= most).all() else None
+
+
+VARIANTS: list[Variant] = [ThumbAdd(), XtensaAdd()]
