@@ -1,8 +1,8 @@
 """Builds a model's image for a board as `sdk build` does: the SDK writes a recipe, SCons follows it.
 
 Of an environment in platformio.ini: `board` is a Microlith board, `custom_model` the .tflite file, `custom_optimize`
-what to optimize for, `custom_sdk` the command that is the SDK (default: the one of PlatformIO's Python, that of the
-project's .venv, or the one on PATH).
+what to optimize for, `custom_sdk` the command that is the SDK (default: that of the project's .venv, of
+PlatformIO's Python, or the one on PATH).
 """
 
 import importlib.util
@@ -35,10 +35,11 @@ def command():
     """The words of the command `sdk`."""
     if option("custom_sdk"):
         return shlex.split(option("custom_sdk"))
-    if (project / "sdk" / "__main__.py").is_file() or importlib.util.find_spec("sdk"):
+    own, found = project / ".venv" / "bin" / "sdk", shutil.which("sdk")
+    if own.is_file():
+        return [str(own)]
+    if importlib.util.find_spec("sdk") and importlib.util.find_spec("numpy"):
         return [env.subst("$PYTHONEXE"), "-m", "sdk"]
-    own = project / ".venv" / "bin" / "sdk"
-    found = str(own) if own.is_file() else shutil.which("sdk")
     return [found] if found else fail("there is no command sdk: pip install microlith, or set custom_sdk")
 
 
@@ -58,8 +59,8 @@ def recipe():
 
 
 def quote(words):
-    """Words as SCons hands them to a shell."""
-    return [shlex.quote(word.replace("$", "$$")) for word in words]
+    """Words as SCons hands them to a shell. It quotes those with a space itself."""
+    return [(word if " " in word else shlex.quote(word)).replace("$", "$$") for word in words]
 
 
 def upload(target, source, env):
@@ -69,7 +70,7 @@ def upload(target, source, env):
 
 
 made = recipe()
-compiler = " ".join(quote(made["compiler"]))
+compiler = shlex.join(made["compiler"]).replace("$", "$$")
 env.Replace(CC=compiler, LINK=compiler, LIBS=made["libraries"], LINKFLAGS=quote(made["link_flags"]))
 env.Replace(CPPPATH=[flag[2:] for flag in made["flags"] if flag.startswith("-I")])  # where SCons looks for headers
 env.Replace(CCFLAGS=quote(flag for flag in made["flags"] if not flag.startswith("-I")))
