@@ -18,7 +18,7 @@ from sdk.program import Profile, Struct, embed, fields
 from sdk.target import Optimize
 from sdk.variants import packing
 from sdk.variants.base import PortableStep, Variant
-from sdk.variants.layer import Layer, one_row
+from sdk.variants.layer import Layer
 
 PIXELS = 3  # of a block
 BYTE_ORDER = [0, 2, 1, 3]  # of four inputs, in two words of two: SXTB16 takes every other byte
@@ -49,14 +49,20 @@ FULLY_CONNECTED_PAIR_S8 = Kernel(
     (read("input", DType.INT8), read("weights", DType.INT32), write("output", DType.INT8)),
     Profile.arm_dsp,
 )
-ROW_FIELDS = ("input_width", "output_width", "input_channels", "output_channels")
+
+
+def is_joined(height: int, row_bytes: int) -> bool:
+    """Whether the kernels of blocks put rows of windows together, since that takes less quads of inputs."""
+    return height * row_bytes + 3 < height * 4 * -(-row_bytes // 4)
 
 
 def inputs_in_quads(weights: Array) -> Array:
-    """int8[outputs][rows][n] -> int8[outputs][quads][2][2]: filled up with zeros to fours, in `BYTE_ORDER`."""
-    flat = weights.reshape(len(weights), -1)
-    filled = np.pad(flat, [(0, 0), (0, -flat.shape[1] % 4)])
-    return filled.reshape(len(weights), -1, 4)[:, :, BYTE_ORDER].reshape(len(weights), -1, 2, 2)
+    """int8[outputs][rows][n] -> int8[outputs][quads][2][2]: rows, joined or not, filled up with zeros to fours, in
+    `BYTE_ORDER`."""
+    outputs, height, row_bytes = weights.shape
+    rows = weights.reshape(outputs, 1, -1) if is_joined(height, row_bytes) else weights
+    filled = np.pad(rows, [(0, 0), (0, 0), (0, -rows.shape[2] % 4)])
+    return filled.reshape(outputs, -1, 4)[:, :, BYTE_ORDER].reshape(outputs, -1, 2, 2)
 
 
 def words_of(halves: Array) -> Array:
@@ -124,8 +130,7 @@ class FullyConnected(Variant):
     @staticmethod
     def _takes(layer: Layer) -> bool:
         """Whether there are too few rows for a block of pixels, and they are read in fours."""
-        in_a_row = layer.window == one_row({k: v for k, v in layer.window.items() if k in ROW_FIELDS})
-        return in_a_row and layer.pixels < PIXELS and layer.window["input_channels"] % 4 == 0
+        return layer.is_pointwise and layer.pixels < PIXELS and layer.window["input_channels"] % 4 == 0
 
 
 class _Conv(Variant):
@@ -168,11 +173,13 @@ class _Conv(Variant):
 
 
 def scratch_bytes(layer: Layer, quads: int) -> int:
-    """Of the patch, and of windows whose rows are put together, or of rows that may not be runs of memory."""
+    """Of the patch, and of windows whose rows are put together, or of rows that cannot be read in place."""
     height, row_bytes = layer.weights.shape[1:]
-    if height > 1 and row_bytes % 4:
-        return PIXELS * (8 * quads + height * row_bytes)
-    return PIXELS * (8 * quads + (0 if conv.stays_inside(layer.window) else row_bytes))
+    patch_bytes = PIXELS * 8 * quads
+    if is_joined(height, row_bytes):
+        return patch_bytes + PIXELS * (4 * quads + 4)
+    whole = layer.is_pointwise or (row_bytes % 4 == 0 and conv.stays_inside(layer.window))
+    return patch_bytes + (0 if whole else (PIXELS + 1) * 4 * -(-row_bytes // 4))
 
 
 class ConvPair(_Conv):

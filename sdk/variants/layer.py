@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sdk.lower import Value
     from sdk.variants.base import PortableStep
 
+ROW_FIELDS = ("input_width", "output_width", "input_channels", "output_channels")
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -56,6 +58,11 @@ class Layer:
     def pixels(self) -> int:
         """Of an image of the output."""
         return self.window["output_height"] * self.window["output_width"]
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether each output depends on the input at its own place alone."""
+        return self.window == one_row({name: self.window[name] for name in ROW_FIELDS})
 
     @cached_property
     def bounds(self) -> tuple[Array, Array]:

@@ -1,8 +1,8 @@
 /* CONV_2D and FULLY_CONNECTED, int8: blocks of three pixels and two channels.
  *
  * The inputs under the windows of three pixels are widened to 16 bits once, for all channels: the patch, in which a
- * word holds inputs (0, 2) or (1, 3) of four (SXTB16's order), and words of the three pixels alternate. A row of a
- * window is filled up to a multiple of four with what has weights of 0.
+ * word holds inputs (0, 2) or (1, 3) of four (SXTB16's order), and words of the three pixels alternate. Each row of a
+ * window, or the window where its rows are joined, is filled up to a multiple of four with what has weights of 0.
  *
  * Weights are a stream, for each pair of channels: two start values; words for each four inputs, two (`pair`) or four
  * (`wide`); (multiplier, offset, shift) of the lower channel and of the upper. sdk/variants/arm_dsp_conv.py makes it.
@@ -97,6 +97,22 @@ static uint32_t *widen_quads(const int8_t *x, const int8_t *y, const int8_t *z, 
                      : "r4", "r5", "r6", "r7", "r8", "r9", "cc", "memory");
     return to;
 }
+
+/* The same for `rows` rows, whose ends lie `skip` bytes before the next ones. */
+static void widen_rows(const int8_t *x, const int8_t *y, const int8_t *z, uint32_t quads, uint32_t skip, uint32_t rows,
+                       uint32_t *to) {
+    uint32_t left;
+    __asm__ volatile(
+        "1: ldr %[left], %[quads]\n"
+        "2: ldr r7, [%[x]], #4\n ldr r8, [%[y]], #4\n ldr r9, [%[z]], #4\n"
+        "sxtb16 r4, r7\n sxtb16 r5, r8\n sxtb16 r6, r9\n"
+        "sxtb16 r7, r7, ror #8\n sxtb16 r8, r8, ror #8\n sxtb16 r9, r9, ror #8\n"
+        "stmia %[to]!, {r4-r9}\n subs %[left], #1\n bne 2b\n"
+        "ldr %[left], %[skip]\n add %[x], %[left]\n add %[y], %[left]\n add %[z], %[left]\n subs %[rows], #1\n bne 1b"
+        : [x] "+r"(x), [y] "+r"(y), [z] "+r"(z), [rows] "+r"(rows), [to] "+r"(to), [left] "=&r"(left)
+        : [quads] "m"(quads), [skip] "m"(skip)
+        : "r4", "r5", "r6", "r7", "r8", "r9", "cc", "memory");
+}
 #else
 /* The output of the doubled sum x: with its sign, which only outputs below the zero point show (SMMLAR, SSAT). */
 static int8_t output_of(int32_t x, const int32_t *scale, bool has_sign) {
@@ -141,6 +157,13 @@ static uint32_t *widen_quads(const int8_t *x, const int8_t *y, const int8_t *z, 
     }
     return to;
 }
+
+static void widen_rows(const int8_t *x, const int8_t *y, const int8_t *z, uint32_t quads, uint32_t skip, uint32_t rows,
+                       uint32_t *to) {
+    for (skip += 4u * quads; rows != 0; rows--, x += skip, y += skip, z += skip) {
+        to = widen_quads(x, y, z, quads, to);
+    }
+}
 #endif
 
 /* The last 1 to 3 of `count` inputs at `from`, filled up. */
@@ -155,16 +178,14 @@ static uint32_t last_at(const int8_t *from, uint32_t count) {
     return word;
 }
 
-/* Widens `count` inputs of each of three pixels, filled up; returns the end of what it has written. */
-static uint32_t *widen(const int8_t *x, const int8_t *y, const int8_t *z, uint32_t count, uint32_t *to) {
+/* Widens `count` inputs of each of three pixels, filled up. */
+static void widen(const int8_t *x, const int8_t *y, const int8_t *z, uint32_t count, uint32_t *to) {
     if (count >= 4) {
         to = widen_quads(x, y, z, count / 4u, to);
     }
     if ((count & 3u) != 0) {
         widen_words(last_at(x, count), last_at(y, count), last_at(z, count), to);
-        to += 2u * PIXELS;
     }
-    return to;
 }
 
 /* The window of one pixel: its first row and column, and where its first input lies in the image; numbers that have
@@ -176,12 +197,28 @@ typedef struct place {
 typedef struct gather {
     const ml_window *window;
     const int8_t *image;
-    int8_t *bytes; /* for rows of windows that lie outside in part, or for whole windows whose rows are joined */
-    uint32_t row_bytes, image_row_bytes;
-    uint32_t inner, inner_rows; /* columns, rows before these begin rows, windows that lie inside */
-    bool joined; /* rows that are no multiple of four inputs are widened together */
+    uint32_t *patch;
+    int8_t *rows; /* of windows that lie outside in part, for each pixel, and one of padding; or joined windows */
+    uint32_t row_bytes, row_quads, quads, image_row_bytes;
+    uint32_t down_bytes; /* from a row of a window to the next */
+    uint32_t inner,
+        inner_rows; /* columns, rows before these begin windows that are read in place, whole quads of them */
+    bool joined;
     int8_t padding;
 } gather;
+
+/* Whether rows of windows are put together, which takes less quads. */
+static bool is_joined(const ml_window *w, uint32_t row_bytes) {
+    return w->kernel_height * row_bytes + 3u < ((row_bytes + 3u) & ~3u) * w->kernel_height;
+}
+
+static uint32_t quads_of(const ml_window *w, uint32_t row_bytes) {
+    bool joined = is_joined(w, row_bytes);
+    return joined ? (w->kernel_height * row_bytes + 3u) / 4u : (row_bytes + 3u) / 4u * w->kernel_height;
+}
+
+/* From one of three joined windows to the next: the last row is written in whole words. */
+static uint32_t joined_bytes(uint32_t quads) { return 4u * quads + 4u; }
 
 /* Set and copy `count` bytes, most often so few that a call would cost more. A hostile program's scratch may overlap
  * its input. */
@@ -205,81 +242,123 @@ static inline void copy(int8_t *to, const int8_t *from, uint32_t count) {
     }
 }
 
-/* Row `y` of the window that begins in column `left`, in `to`. */
-static void copy_padded(const gather *g, uint32_t y, uint32_t left, int8_t *to) {
+/* One pixel's window, some columns of which may lie outside. */
+typedef struct edge {
+    uint32_t top, offset; /* of the first input that lies inside */
+    uint32_t before, count; /* inputs of a row outside, inside */
+    int8_t *row; /* made there, if not null */
+} edge;
+
+static edge edge_of(const gather *g, const place *p, int8_t *row) {
     const ml_window *w = g->window;
-    uint32_t skipped = left < w->input_width ? 0 : ML_MIN(0u - left, w->kernel_width), first = left + skipped;
-    fill(to, g->padding, g->row_bytes);
-    if (y < w->input_height && first < w->input_width) {
-        uint32_t taps = ML_MIN(w->kernel_width - skipped, w->input_width - first);
-        const int8_t *from = g->image + y * g->image_row_bytes + first * w->input_channels;
-        copy(to + skipped * w->input_channels, from, taps * w->input_channels);
+    uint32_t skipped = p->left < w->input_width ? 0 : ML_MIN(0u - p->left, w->kernel_width), first = p->left + skipped;
+    uint32_t taps = first < w->input_width ? ML_MIN(w->kernel_width - skipped, w->input_width - first) : 0;
+    uint32_t before = skipped * w->input_channels;
+    return (edge){p->top, p->offset + before, before, taps * w->input_channels, row};
+}
+
+/* The row `down` below the window's first one, which lies at `offset` from that. */
+static inline const int8_t *row_at(const gather *g, const edge *e, uint32_t down, uint32_t offset) {
+    if (e->top + down >= g->window->input_height) {
+        return g->rows + PIXELS * 4u * g->row_quads;
+    }
+    const int8_t *from = g->image + (uint32_t)(e->offset + offset); /* what has wrapped wraps back */
+    if (e->row == NULL) {
+        return from;
+    }
+    copy(e->row + e->before, from, e->count);
+    return e->row;
+}
+
+/* Fills the patch with the windows at three places, some of which lie outside in part. */
+static void gather_padded(const gather *g, const place *at) {
+    uint32_t dilation = g->window->dilation_height, bytes = 4u * g->row_quads, *patch = g->patch;
+    edge edges[PIXELS];
+    for (uint32_t p = 0; p < PIXELS; p++) {
+        bool whole = at[p].left < g->inner && g->row_bytes == bytes;
+        edges[p] = edge_of(g, &at[p], whole ? NULL : g->rows + p * bytes);
+        if (!whole) {
+            fill(edges[p].row, g->padding, bytes); /* rows have the same columns outside */
+        }
+    }
+    for (uint32_t ky = g->window->kernel_height, down = 0, offset = 0; ky != 0; ky--) {
+        patch = widen_quads(row_at(g, &edges[0], down, offset), row_at(g, &edges[1], down, offset),
+                            row_at(g, &edges[2], down, offset), g->row_quads, patch);
+        down += dilation, offset += g->down_bytes;
     }
 }
 
-/* A row of the window at p, `down` rows below its first, which begins at `from` if it lies inside; else made in `to`.
- */
-static inline const int8_t *row_at(const gather *g, const place *p, uint32_t down, uint32_t from, int8_t *to) {
-    if (p->top + down < g->window->input_height && p->left < g->inner) {
-        return g->image + (uint32_t)(p->offset + from); /* what has wrapped wraps back */
+/* The same for windows whose rows are joined: these alone. */
+static void join_padded(const gather *g, const place *at) {
+    const ml_window *w = g->window;
+    int8_t *window = g->rows;
+    for (uint32_t p = 0; p < PIXELS; p++, window += joined_bytes(g->quads)) {
+        edge e = edge_of(g, &at[p], NULL);
+        int8_t *row = window + e.before;
+        fill(window, g->padding, w->kernel_height * g->row_bytes);
+        for (uint32_t ky = w->kernel_height; ky != 0; ky--, row += g->row_bytes) {
+            if (e.top < w->input_height) {
+                copy(row, g->image + e.offset, e.count);
+            }
+            e.top += w->dilation_height, e.offset += g->down_bytes;
+        }
     }
-    copy_padded(g, p->top + down, p->left, to);
-    return to;
 }
 
-/* The window at p, row by row in `to`. */
-static void join_rows(const gather *g, const place *p, int8_t *to) {
-    const ml_window *w = g->window;
-    uint32_t bytes = g->row_bytes, step = w->dilation_height * g->image_row_bytes, y = p->top;
-    bool inside = y < g->inner_rows && p->left < g->inner && bytes > 4;
-    const int8_t *from = g->image + (inside ? p->offset : 0u);
-    for (uint32_t ky = w->kernel_height; ky != 0; ky--, y += w->dilation_height, from += step, to += bytes) {
-        if (!inside) {
-            copy_padded(g, y, p->left, to);
-            continue;
+/* Joins the rows of three windows that lie inside. */
+static void join_inside(const gather *g, const int8_t *x, const int8_t *y, const int8_t *z) {
+    uint32_t bytes = joined_bytes(g->quads), skip = g->down_bytes - 4u * g->row_quads;
+    int8_t *to = g->rows, *next = to;
+    for (uint32_t ky = g->window->kernel_height; ky != 0; ky--, x += skip, y += skip, z += skip) {
+        to = next, next += g->row_bytes;
+        for (; to < next; to += 4, x += 4, y += 4, z += 4) {
+            ml_store_word(to, ml_load_word(x));
+            ml_store_word(to + bytes, ml_load_word(y));
+            ml_store_word(to + 2u * bytes, ml_load_word(z));
         }
-        for (uint32_t i = 0; i < bytes - 4; i += 4) {
-            ml_store_word(to + i, ml_load_word(from + i));
-        }
-        /* The last four, some of them once more. */
-        ml_store_word(to + bytes - 4, ml_load_word(from + bytes - 4));
     }
 }
 
 /* Fills the patch with the windows at three places. */
-static void gather_patch(const gather *g, const place places[PIXELS], uint32_t *patch) {
-    uint32_t dilation = g->window->dilation_height, height = g->window->kernel_height, down = 0, offset = 0;
-    uint32_t bytes = g->joined ? g->row_bytes * height : g->row_bytes;
-    int8_t *x = g->bytes, *y = x + bytes, *z = y + bytes;
-    if (g->joined) {
-        join_rows(g, &places[0], x);
-        join_rows(g, &places[1], y);
-        join_rows(g, &places[2], z);
-        widen(x, y, z, bytes, patch);
+static void gather_patch(const gather *g, const place *at) {
+    const int8_t *x = g->image + at[0].offset, *y = g->image + at[1].offset, *z = g->image + at[2].offset;
+    bool inside = at[0].top < g->inner_rows && at[1].top < g->inner_rows && at[2].top < g->inner_rows &&
+                  at[0].left < g->inner && at[1].left < g->inner && at[2].left < g->inner;
+    if (!g->joined) {
+        if (inside) {
+            widen_rows(x, y, z, g->row_quads, g->down_bytes - 4u * g->row_quads, g->window->kernel_height, g->patch);
+        } else {
+            gather_padded(g, at);
+        }
         return;
     }
-    for (uint32_t ky = height; ky != 0; ky--, down += dilation, offset += dilation * g->image_row_bytes) {
-        patch = widen(row_at(g, &places[0], down, offset, x), row_at(g, &places[1], down, offset, y),
-                      row_at(g, &places[2], down, offset, z), bytes, patch);
+    if (inside) {
+        join_inside(g, x, y, z);
+    } else {
+        join_padded(g, at);
     }
+    uint32_t bytes = joined_bytes(g->quads);
+    widen_quads(g->rows, g->rows + bytes, g->rows + 2u * bytes, g->quads, g->patch);
 }
 
-static bool is_joined(const ml_window *w) {
-    return w->kernel_height > 1 && ((w->kernel_width * w->input_channels) & 3u) != 0;
+/* Whether each window is the pixel at the output's own place: then an image is a run of them. */
+static bool is_pointwise(const ml_window *w) {
+    return w->kernel_height == 1 && w->kernel_width == 1 && w->stride_height == 1 && w->stride_width == 1 &&
+           ml_window_stays_inside(w) && w->output_width == w->input_width;
 }
 
 /* Operands: input, stream of weights, output, scratch for the patch and for rows of windows or all of them. */
 static ml_status check(const ml_conv_three_args *a, const ml_operand *operands, uint32_t quad_words) {
     const ml_window *w = &a->window;
-    uint32_t row_bytes, window_bytes;
+    uint32_t row_bytes, quads;
     if (__builtin_mul_overflow(w->kernel_width, w->input_channels, &row_bytes) || row_bytes >= 1u << 16 ||
-        (window_bytes = row_bytes * w->kernel_height) - 1u >= (1u << 24) - 1u) { /* what follows fits 32 bits */
+        (quads = quads_of(w, row_bytes)) - 1u >= (1u << 22) - 1u) { /* what follows fits 32 bits */
         return ML_ERR_OPERAND;
     }
-    uint32_t quads = (window_bytes + 3u) / 4u; /* no rows that are not joined have a rest, but a single one */
-    uint32_t scratch = quads * 8u + (is_joined(w) ? window_bytes : ml_window_stays_inside(w) ? 0 : row_bytes);
+    uint32_t rows = is_joined(w, row_bytes) ? joined_bytes(quads) * PIXELS : (row_bytes + 3u) / 4u * (PIXELS + 1u) * 4u;
+    bool in_place = is_pointwise(w) || ((row_bytes & 3u) == 0 && ml_window_stays_inside(w));
     bool sound = w->dilation_width == 1 && w->output_channels - 1u < (1u << 16) - 1u &&
-                 scratch * PIXELS <= operands[3].bytes &&
+                 quads * 8u * PIXELS + (in_place ? 0 : rows) <= operands[3].bytes &&
                  ml_holds(&operands[1], 4, (w->output_channels + 1u) / 2u, quads * quad_words + 8u, 1, 1) &&
                  ml_window_holds(w, &operands[0], 1, &operands[2], 1);
     return sound ? ML_OK : ML_ERR_OPERAND;
@@ -302,12 +381,6 @@ static inline void finish_block(const ml_conv_three_args *a, block *b, uint32_t 
         clamp_all(a, b->output, count * channels);
     }
     b->output += count * channels;
-}
-
-/* Whether each window is the pixel at the output's own place: then an image is a run of them. */
-static bool is_pointwise(const ml_window *w) {
-    return w->kernel_height == 1 && w->kernel_width == 1 && w->stride_height == 1 && w->stride_width == 1 &&
-           ml_window_stays_inside(w) && w->output_width == w->input_width;
 }
 
 /* Does what `convolve` does, where windows are single pixels. */
@@ -344,24 +417,40 @@ static void convolve(const ml_conv_three_args *a, const gather *g, block *b, voi
                 next = row;
             }
         }
-        gather_patch(g, places, b->scratch);
+        gather_patch(g, places);
         finish_block(a, b, count, run);
     }
 }
 
+/* How windows are read; `end`: of the patch. */
+static gather gather_of(const ml_conv_three_args *a, uint32_t quads, uint32_t *patch, uint32_t *end) {
+    const ml_window *w = &a->window;
+    gather g = {.window = w, .patch = patch, .rows = (int8_t *)(void *)end, .quads = quads};
+    g.padding = (int8_t)a->padding;
+    g.row_bytes = w->kernel_width * w->input_channels;
+    g.row_quads = (g.row_bytes + 3u) / 4u;
+    g.joined = is_joined(w, g.row_bytes);
+    g.image_row_bytes = w->input_width * w->input_channels;
+    g.down_bytes = w->dilation_height * g.image_row_bytes;
+    g.inner = w->input_width >= w->kernel_width ? w->input_width - w->kernel_width + 1u : 0u;
+    /* What the last quad of a row reads beyond it must lie in the image. */
+    uint32_t reach = (w->kernel_height - 1u) * w->dilation_height + ((g.row_bytes & 3u) != 0 ? 1u : 0u);
+    bool inside = w->input_height > reach && ((g.row_bytes & 3u) == 0 || g.image_row_bytes >= 3u);
+    g.inner_rows = inside ? w->input_height - reach : 0u;
+    return g;
+}
+
 static int32_t convolve_all(const ml_conv_three_args *a, void *const *operands, void (*run)(const block *)) {
     const ml_window *w = &a->window;
-    uint32_t row_bytes = w->kernel_width * w->input_channels, quads = (row_bytes * w->kernel_height + 3u) / 4u;
+    uint32_t quads = quads_of(w, w->kernel_width * w->input_channels);
     uint32_t *scratch = operands[3], *end = scratch + 2u * PIXELS * quads;
     block b = {scratch, end, operands[2], NULL, 0, 0, operands[1], quads, scratch};
-    gather g = {.window = w, .image = operands[0], .bytes = (int8_t *)(void *)end, .row_bytes = row_bytes};
-    g.image_row_bytes = w->input_width * w->input_channels;
-    g.inner = w->input_width >= w->kernel_width ? w->input_width - w->kernel_width + 1u : 0u;
-    uint32_t reach = (w->kernel_height - 1u) * w->dilation_height;
-    g.inner_rows = w->input_height > reach ? w->input_height - reach : 0u;
-    g.joined = is_joined(w);
-    g.padding = (int8_t)a->padding;
+    gather g = gather_of(a, quads, scratch, end);
+    g.image = operands[0];
     bool pointwise = is_pointwise(w);
+    if (!pointwise && !g.joined && !((g.row_bytes & 3u) == 0 && ml_window_stays_inside(w))) {
+        fill(g.rows + PIXELS * 4u * g.row_quads, g.padding, 4u * g.row_quads);
+    }
     for (uint32_t image = 0; image < w->batches; image++, g.image += w->input_height * g.image_row_bytes) {
         if (pointwise) {
             convolve_pointwise(a, g.image, &b, run);
