@@ -40,18 +40,20 @@ CONV_WINOGRAD_S8 = Kernel(
     ),
     Profile.arm_dsp,
 )
-DOUBLED_G = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]])
+ROWS_G = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]])
+COLUMNS_G = np.array([[1, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 1]])  # the kernel halves what 1 and 2 add up to
 ORDER = [1, 2, 0, 3]  # of transformed rows and columns; the last one is negated
 SIGNS = np.array([1, 1, 1, -1])
+STARTS = np.array([0, 0, 1, 1])  # of columns, in `ORDER`: the last two get start values
 POSITIONS = 16
 CHANNELS = 16  # inputs come in multiples of them
 TILES_WIDTH = 4  # of a block of outputs
-SUM_LIMIT = 1 << 29  # sums are four times as large
+SUM_LIMIT = 1 << 29  # some sums are four times as large, and fit 32 bits before they are halved
 
 
 def transformed(weights: Array) -> Array:
     """int64[outputs][3][3][inputs] -> [outputs][column][row][inputs] in `ORDER`."""
-    both = np.einsum("ya,xb,oabi->oxyi", DOUBLED_G, DOUBLED_G, weights.astype(np.int64))
+    both = np.einsum("ya,xb,oabi->oxyi", ROWS_G, COLUMNS_G, weights.astype(np.int64))
     ordered: Array = both[:, ORDER][:, :, ORDER] * SIGNS[:, None, None] * SIGNS[:, None]
     return ordered
 
@@ -73,7 +75,9 @@ class ConvWinograd(Variant):
         inputs, outputs = window["input_channels"], window["output_channels"]
         quads = transformed(layer.weights.reshape(outputs, 3, 3, inputs)).reshape(outputs, POSITIONS, inputs // 4, 4)
         words = words_of(pairs_of(quads[..., BYTE_ORDER].reshape(outputs, POSITIONS * inputs // 4, 2, 2)))
-        stream = stream_of(words.transpose(0, 2, 3, 1), 4 * pairs_of(layer.start), rounding_of_pairs(layer.rounding))
+        words = words.transpose(0, 2, 3, 1).reshape(len(words), 4, -1)  # [pairs][column][row, quad, word, channel]
+        starts = 2 * pairs_of(layer.start)[:, np.newaxis] * STARTS[:, np.newaxis]
+        stream = stream_of(np.dstack([starts, words]), rounding_of_pairs(layer.rounding))
         values = [layer.input, low.constant(stream), layer.output, low.scratch((4 * POSITIONS + 1) * inputs)]
         # A block writes up to a row and a block's width further than the pixel that is next.
         more = (window["output_width"] + TILES_WIDTH) * outputs
@@ -91,7 +95,9 @@ def _takes(layer: Layer) -> bool:
     )
     whole = window["input_channels"] % CHANNELS == 0 and window["output_channels"] % 2 == 0
     unclamped = (layer.quantized["low"], layer.quantized["high"]) == (-128, 127)
-    return square and whole and unclamped and packing.within(layer.bounds, SUM_LIMIT)
+    bounds = packing.sum_bounds(layer.weights.reshape(len(layer.weights), -1), np.zeros(1))
+    small = packing.within(bounds, SUM_LIMIT) and packing.within(layer.bounds, packing.SUM_LIMIT)
+    return square and whole and unclamped and small
 
 
 # The first that takes a step serves it: this before those of arm_dsp_conv.py, which take more.
