@@ -155,36 +155,73 @@ static void multiply(job *j, const int32_t *weights) {
 }
 #endif
 
-/* a B' of four: a0 - a2, a1 + a2, a2 - a1, a1 - a3; the second first, then the third, the first, the last. */
-#define TRANSFORM(a0, a1, a2, a3, to, stride)                                                                          \
-    (to)[0] = ml_add_halves(a1, a2), (to)[stride] = ml_sub_halves(a2, a1), (to)[2 * (stride)] = ml_sub_halves(a0, a2), \
-    (to)[3 * (stride)] = ml_sub_halves(a1, a3)
-
 typedef struct block {
-    const int8_t *pixels[ROWS][COLUMNS];
+    const int8_t *pixels[COLUMNS][ROWS];
     uint32_t *patch; /* [position][quad][word][tile] */
     uint32_t channels;
 } block;
 
-/* Transforms half of the inputs of four channels, from `channel` on. */
-ML_INLINE void transform_words(const block *b, uint32_t channel, uint32_t half) {
-    uint32_t columns[COLUMNS * ROWS], stride = ROWS * b->channels;
+/* B' d B of both tiles, for the inputs of four channels from `channel` on: first columns, then rows. Of four a it is
+ * a1 + a2, a2 - a1, a0 - a2, a1 - a3: the second first, then the third, the first, the last. */
+#ifdef __ARM_FEATURE_DSP
+/* clang-format off */
+#define HALF(rotation)                                                                                \
+    "sxtb16 r10, r4" rotation "\n sxtb16 r12, r5" rotation "\n sxtb16 lr, r6" rotation "\n"           \
+    "sxtb16 r11, r7" rotation "\n sadd16 r8, r12, lr\n ssub16 r9, lr, r12\n ssub16 r10, r10, lr\n"    \
+    "ssub16 r11, r12, r11\n stmia r2!, {r8, r9, r10, r11}\n"
+/* Words of one row of transformed columns; `at`: of the first column, and of the output. */
+#define ROW(at, to)                                                                                   \
+    "ldr r4, [r2, #" at "]\n ldr r5, [r2, #" at " + 32]\n ldr r6, [r2, #" at " + 64]\n"               \
+    "ldr r7, [r2, #" at " + 96]\n ldr r8, [r2, #" at " + 128]\n ldr r9, [r2, #" at " + 160]\n"        \
+    "sadd16 r10, r5, r6\n sadd16 r11, r7, r8\n strd r10, r11, [r0, #" to "]\n"                        \
+    "ssub16 r10, r6, r5\n ssub16 r11, r8, r7\n strd r10, r11, [r3, #" to "]\n"                        \
+    "ssub16 r10, r4, r6\n ssub16 r11, r6, r8\n strd r10, r11, [r12, #" to "]\n"                       \
+    "ssub16 r10, r5, r7\n ssub16 r11, r7, r9\n strd r10, r11, [lr, #" to "]\n"
+static void transform_four(const block *b, uint32_t channel) {
+    uint32_t columns[COLUMNS][2][ROWS], bytes = 4u * b->channels, *rows_end = columns[0][1], *to = b->patch + channel;
+    register const void *r0 __asm__("r0") = b->pixels;
+    register uint32_t r1 __asm__("r1") = channel;
+    register uint32_t *r2 __asm__("r2") = columns[0][0], *r3 __asm__("r3") = r2 + sizeof columns / 4u;
+    __asm__ volatile(
+        "1: ldmia r0!, {r4, r5, r6, r7}\n ldr r4, [r4, r1]\n ldr r5, [r5, r1]\n ldr r6, [r6, r1]\n"
+        "ldr r7, [r7, r1]\n" HALF("") HALF(", ror #8") "cmp r2, r3\n bne 1b\n"
+        "ldr r0, %[to]\n ldr r1, %[bytes]\n sub r2, r2, %[size]\n add r3, r0, r1, lsl #2\n"
+        "add r12, r0, r1, lsl #3\n add lr, r3, r1, lsl #3\n"
+        "2:" ROW("0", "0") ROW("16", "8")
+        "add r0, r0, r1\n add r3, r3, r1\n add r12, r12, r1\n add lr, lr, r1\n add r2, r2, #4\n"
+        "ldr r4, %[rows_end]\n cmp r2, r4\n bne 2b"
+        : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "=m"(columns)
+        : [to] "m"(to), [bytes] "m"(bytes), [rows_end] "m"(rows_end), [size] "i"(sizeof columns)
+        : "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");
+}
+/* clang-format on */
+#else
+#define TRANSFORM(a0, a1, a2, a3, to, stride)                                                                          \
+    (to)[0] = ml_add_halves(a1, a2), (to)[stride] = ml_sub_halves(a2, a1), (to)[2 * (stride)] = ml_sub_halves(a0, a2), \
+    (to)[3 * (stride)] = ml_sub_halves(a1, a3)
+
+static void transform_half(const block *b, uint32_t channel, uint32_t half) {
+    uint32_t columns[COLUMNS * ROWS], stride = ROWS * b->channels, *to = b->patch + channel + half * 2u;
     for (uint32_t x = 0; x < COLUMNS; x++) {
         uint32_t four[ROWS];
-#pragma GCC unroll 4
         for (uint32_t y = 0; y < ROWS; y++) {
-            uint32_t word = ml_load_word(b->pixels[y][x] + channel);
+            uint32_t word = ml_load_word(b->pixels[x][y] + channel);
             four[y] = half == 0 ? ml_even_bytes(word) : ml_odd_bytes(word);
         }
         TRANSFORM(four[0], four[1], four[2], four[3], columns + ROWS * x, 1);
     }
-    uint32_t *to = b->patch + channel + half * 2u;
     for (uint32_t y = 0; y < ROWS; y++, to += b->channels) {
         const uint32_t *row = columns + y;
         TRANSFORM(row[0], row[4], row[8], row[12], to, stride);
         TRANSFORM(row[8], row[12], row[16], row[20], to + 1, stride);
     }
 }
+
+static void transform_four(const block *b, uint32_t channel) {
+    transform_half(b, channel, 0);
+    transform_half(b, channel, 1);
+}
+#endif
 
 /* Fills the patch for the block whose first outputs are in row y and column x. */
 static void prepare(block *b, const ml_window *w, const int8_t *image, uint32_t y, uint32_t x, const int8_t *padding) {
@@ -193,12 +230,11 @@ static void prepare(block *b, const ml_window *w, const int8_t *image, uint32_t 
         const int8_t *from = image + row * w->input_width * b->channels;
         for (uint32_t k = 0, column = left; k < COLUMNS; k++, column++) {
             bool inside = row < w->input_height && column < w->input_width;
-            b->pixels[i][k] = inside ? from + column * b->channels : padding;
+            b->pixels[k][i] = inside ? from + column * b->channels : padding;
         }
     }
     for (uint32_t channel = 0; channel < b->channels; channel += 4) {
-        transform_words(b, channel, 0);
-        transform_words(b, channel, 1);
+        transform_four(b, channel);
     }
 }
 
