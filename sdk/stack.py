@@ -14,6 +14,7 @@ from pathlib import Path
 
 CALL_GRAPH_FLAG = "-fcallgraph-info=su"
 LIBRARY_BYTES = 128  # at the end of any path: functions of libgcc, of which no call graph tells, take less
+EXCEPTION_BYTES = 112  # what a Cortex-M stacks at an interrupt, at most: registers, those of floating point, a gap
 _FUNCTION = re.compile(r'node: \{ title: "([^"]+)" label: "[^"]*\\n(\d+) bytes \(([^)]+)\)')
 _CALL = re.compile(r'edge: \{ sourcename: "([^"]+)" targetname: "([^"]+)"')
 _POINTER = "__indirect_call"
@@ -43,7 +44,10 @@ def stack_bound(objects: Iterable[Path], symbols: Collection[str]) -> int | None
         calls[pointer] |= unnamed
         for source, target in edges:
             calls[source].add(pointer if target == _POINTER else target)
-    return _deepest("ml_start_core", calls, frames, {})
+    depth, interrupt = (_deepest(name, calls, frames, {}) for name in ("ml_start_core", "ml_on_systick"))
+    if depth is None or interrupt is None:
+        return None
+    return depth + (EXCEPTION_BYTES + interrupt if "ml_on_systick" in frames else 0)
 
 
 def _symbol(title: str) -> str:

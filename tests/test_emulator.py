@@ -26,14 +26,15 @@ from sdk.cases import RAM_SLACK_BYTES
 from sdk.deploy import connected
 from sdk.emit import emit_every_kernel
 from sdk.errors import LinkError, MissingToolError, ToolError, UsageError
-from sdk.flash import connect, flash
+from sdk.flash import choose, connect, flash
 from sdk.link.transport import Transport
 from sdk.lower import lower
 from sdk.ops import registry
 from sdk.target import Target
 
 FIRMWARE = Path(__file__).parent / "c" / "board.c"
-BOARDS = [board for board in all_boards() if board.flasher in ("emulator", "native")]
+LOCAL = ("emulator", "native")
+BOARDS = [choose(board, way)[0] for board in all_boards() for way in LOCAL if way in board.flashers]
 EMULATED = [board for board in BOARDS if board.emulator]
 
 on_each_board = pytest.mark.parametrize("local", BOARDS, ids=lambda board: board.id)
@@ -102,8 +103,21 @@ def test_counter_counts_instructions(local: Board, line: Transport) -> None:
     for loops in (1001, 11_000, 1_001_000, 10_001_000):
         instructions = 2 * (loops - 1000)
         ticks = ask(line, "t", loops) - short
-        assert abs(ticks - instructions * local.counter.ticks_per_unit) <= 2
-        assert abs(local.counter.units(ticks) - instructions) <= 1 + 2 / local.counter.ticks_per_unit
+        interrupts = 20 * (ticks >> 24) if local.port.name == "stm32f1" else 0  # SysTick has 24 bits
+        assert abs(ticks - instructions * local.counter.ticks_per_unit) <= 2 + interrupts
+        assert abs(local.counter.units(ticks) - instructions) <= 1 + (2 + interrupts) / local.counter.ticks_per_unit
+
+
+def test_clock_that_does_not_start(tmp_path: Path) -> None:
+    """QEMU has no PLL, as a board may have no crystal: the firmware waits for a while and goes on with what there is."""
+    manifest = json.loads(load_board("netduinoplus2").path.read_bytes())
+    manifest["build"]["f_cpu"] = "168000000L"
+    manifest["build"]["extra_flags"] += " -DML_HSE_HZ=25000000u -DML_HSE_BYPASS=0"
+    (tmp_path / "fast.json").write_text(json.dumps(manifest))
+    line = flashed(load_board(str(tmp_path / "fast.json")))
+    wake(line)
+    assert ask(line, "v") == 0x12345678
+    line.close()
 
 
 def test_native_counter_runs() -> None:
@@ -116,9 +130,9 @@ def test_native_counter_runs() -> None:
 def test_memory_functions(local: Board, line: Transport) -> None:
     assert ask(line, "m") == 0
     if local.emulator:
-        instructions = [local.counter.units(ask(line, "c", count)) for count in (1024, 5 * 1024)]
+        instructions = [local.counter.units(ask(line, "c", count)) for count in (1024, 2 * 1024)]
         per_burst = 4 if local.compiler.startswith("arm-") else 12  # elsewhere nothing moves more than a word
-        assert instructions[1] - instructions[0] <= 4096 * per_burst / 16 + 1
+        assert instructions[1] - instructions[0] <= 1024 * per_burst / 16 + 1
 
 
 @on_each_board

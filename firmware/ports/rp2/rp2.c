@@ -1,6 +1,7 @@
 /* Raspberry Pi RP2040 (datasheet of 2024-10) and RP2350 on its Arm cores (datasheet of 2024-10): the same peripherals
  * at other addresses. Crystal of 12 MHz; serial line: UART0 on GP0 (TX) and GP1 (RX). */
 #include "systick.h"
+#include "wait.h"
 
 #if defined(__ARM_ARCH_6M__)
 #define CLOCKS 0x40008000u
@@ -82,30 +83,21 @@ _Static_assert(ML_CLOCK_HZ == 125000000u || ML_CLOCK_HZ == 150000000u, "build.f_
 #define WATCHDOG_CTRL ML_REGISTER(WATCHDOG)
 #define WATCHDOG_TRIGGER (1u << 31)
 
-#define PATIENCE 100000u /* reads of a register: some 100 ms on the ring oscillator that runs after a reset */
-
-static uint32_t wait_for(volatile uint32_t *address, uint32_t bits) {
-    for (uint32_t i = 0; i < PATIENCE; i++) {
-        if ((*address & bits) == bits) return 1;
-    }
-    return 0;
-}
-
 /* A crystal or PLL that does not start leaves the core on the slow ring oscillator: no reason to hang. */
 static void clock_init(void) {
     XOSC_STARTUP = XOSC_HZ / 1000u / 256u + 1u; /* 1 ms, in 256 of its cycles */
     XOSC_CTRL = XOSC_ENABLE_1_15_MHZ;
-    if (!wait_for(&XOSC_STATUS, XOSC_STABLE)) return;
+    if (!ml_wait_for(&XOSC_STATUS, XOSC_STABLE)) return;
     CLK_REF_CTRL = CLK_REF_XOSC;
-    wait_for(&CLK_REF_SELECTED, 1u << CLK_REF_XOSC);
+    ml_wait_for(&CLK_REF_SELECTED, 1u << CLK_REF_XOSC);
     PLL_CS = 1; /* divider of the crystal's clock */
     PLL_FBDIV = PLL_VCO_HZ / XOSC_HZ;
     ML_REGISTER(PLL_SYS + 0x04u + CLEAR) = PLL_POWER_DOWN;
-    if (!wait_for(&PLL_CS, PLL_LOCK)) return;
+    if (!ml_wait_for(&PLL_CS, PLL_LOCK)) return;
     PLL_PRIM = PLL_POSTDIV1 << 16 | PLL_POSTDIV2 << 12;
     ML_REGISTER(PLL_SYS + 0x04u + CLEAR) = PLL_POSTDIV_DOWN;
     CLK_SYS_CTRL = CLK_SYS_PLL;
-    wait_for(&CLK_SYS_SELECTED, 1u << CLK_SYS_PLL);
+    ml_wait_for(&CLK_SYS_SELECTED, 1u << CLK_SYS_PLL);
 }
 
 static void serial_init(void) {
@@ -122,7 +114,7 @@ static void serial_init(void) {
 
 void ml_port_init(void) {
     ML_REGISTER(RESETS + CLEAR) = RESETS_USED;
-    wait_for(&RESETS_DONE, RESETS_USED);
+    ml_wait_for(&RESETS_DONE, RESETS_USED);
     clock_init();
     serial_init();
     systick_init();
