@@ -109,7 +109,7 @@ def test_counter_counts_instructions(local: Board, line: Transport) -> None:
 
 
 def test_clock_that_does_not_start(tmp_path: Path) -> None:
-    """QEMU has no PLL, as a board may have no crystal: the firmware waits for a while and goes on with what there is."""
+    """QEMU has no PLL, as a board may have no crystal: the firmware waits a while and goes on with what there is."""
     manifest = json.loads(load_board("netduinoplus2").path.read_bytes())
     manifest["build"]["f_cpu"] = "168000000L"
     manifest["build"]["extra_flags"] += " -DML_HSE_HZ=25000000u -DML_HSE_BYPASS=0"

@@ -52,7 +52,7 @@ def test_new_board_is_found_by_its_id(capsys: pytest.CaptureFixture[str]) -> Non
     assert mine.name == "My board"
     assert (mine.regions, mine.flags, mine.flashers, mine.port) == (like.regions, like.flags, like.flashers, like.port)
     assert main(["boards", "new", "other", "--from", "mine"]) == 0
-    assert main(["verify", str(MODEL), "--board", "mine", "--port", "/dev/ttyNONE"]) == 2
+    assert main(["verify", str(MODEL), "--board", "mine", "--port", "/dev/ttyNONE"]) == 9
 
 
 @pytest.mark.parametrize("id_", ["taken", "native", "No Id", "x" * 33, "../up"])

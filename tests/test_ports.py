@@ -17,7 +17,7 @@ import pytest
 from serial.tools import list_ports
 from serial.tools.list_ports_common import ListPortInfo
 
-from sdk.boards import Board, load_board
+from sdk.boards import Board, Counter, load_board
 from sdk.cli import main
 from sdk.doctor import examine
 from sdk.errors import LinkError
@@ -184,11 +184,11 @@ def test_boards_tells_of_connected_ones(plug: Plug, terminal: str, capsys: pytes
 
 def test_flasher_is_chosen(microbit: Board, plug: Plug) -> None:
     """By the port, or by what is connected where an emulator can stand in."""
-    assert choose(microbit, None) == choose(microbit, "emulator") == (microbit, None)
     real = replace(microbit, flasher="pyocd", flashers={"pyocd": {}, "emulator": {}})
-    assert choose(real, None) == (replace(real, flasher="emulator"), None)
+    emulated = replace(real, flasher="emulator", counter=Counter("instructions", 2.048))
+    assert choose(emulated, None) == choose(real, None) == choose(real, "emulator") == (emulated, None)
     assert choose(real, "pyocd:99") == (real, "99")
     assert choose(real, "/dev/ttyACM0") == (real, "/dev/ttyACM0")
     plug("/dev/ttyACM0")
     assert choose(real, None) == choose(real, "pyocd") == (real, None)
-    assert choose(real, "emulator") == (replace(real, flasher="emulator"), None)
+    assert choose(real, "emulator") == (emulated, None)
