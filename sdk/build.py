@@ -200,6 +200,7 @@ def compile_flags(board: Board, extra_includes: Sequence[Path]) -> str:
         "ML_FRAME_BYTES": f"{board.frame_bytes}u",
         "ML_CLOCK_HZ": f"{board.clock_hz}u",
         "ML_BAUD": f"{board.serial.baud}u",
+        "ML_FLASH_BYTES": f"{board.flash_bytes}u",
         "ML_RAM_BYTES": board.ram_bytes,
         "ML_STACK_BYTES": board.stack_bytes,
     }

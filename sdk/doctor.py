@@ -19,7 +19,7 @@ from pathlib import Path
 from sdk.boards import Board, all_boards
 from sdk.cache import cache_dir
 from sdk.errors import BoardError, LinkError, SdkError
-from sdk.tools import APT_PACKAGES, programs
+from sdk.tools import APT_PACKAGES, locate, programs
 
 VERSION_TIMEOUT_S = 10.0
 MEND = "Mend the file, or delete it."
@@ -30,6 +30,7 @@ PACKAGES = {
     "tflite-micro": "the oracle",
     "tflite-runtime": "the oracle's second half",
     "Pillow": "images as inputs",
+    "esptool": "ESP32 boards",
 }
 
 
@@ -74,7 +75,7 @@ def _python() -> Check:
 def _tools(boards: Sequence[Board]) -> Iterator[Check]:
     """The compilers and emulators that board files name."""
     for name, users in sorted(_users(boards).items()):
-        path = shutil.which(name)
+        path = locate(name)
         found = f"{_version(path)} ({path})" if path else "missing"
         package = APT_PACKAGES.get(name, "")
         remedy = "" if path or package else f"Install {name} and put it on PATH."

@@ -14,7 +14,7 @@ from elftools.elf.sections import SymbolTableSection
 from sdk.errors import ToolError
 
 PARTS = ("interpreter", "kernels", "program", "port")
-RESERVED = (".pool", ".stack")  # sections of RAM that hold no variables
+RESERVED = (".pool", ".stack", ".text_in_flash")  # sections that hold no variables
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -26,10 +27,24 @@ APT_PACKAGES = {
 # Compilers that are a script of the SDK: the programs that it calls.
 DRIVERS = {"xtensa_cc": ("clang-22", "llvm-mc-22", "xtensa-lx106-elf-ld")}
 
+# Compilers of a chip's vendor, and what serves where they are missing: apt has those.
+SUBSTITUTES = {
+    "xtensa-esp32-elf-gcc": "xtensa_cc",
+    "xtensa-esp32s3-elf-gcc": "xtensa_cc",
+    "riscv32-esp-elf-gcc": "riscv64-unknown-elf-gcc",
+}
+
+
+def locate(name: str) -> str | None:
+    """The path of the program `name`: on PATH, or among the packages of PlatformIO."""
+    core = Path(os.environ.get("PLATFORMIO_CORE_DIR") or "~/.platformio").expanduser()
+    folders = [os.environ.get("PATH", os.defpath), *map(str, sorted(core.glob("packages/*/bin")))]
+    return shutil.which(name, path=os.pathsep.join(folders))
+
 
 def find_tool(name: str) -> str:
     """The path of the program `name`. MissingToolError, with the command that installs it, if it is not there."""
-    path = shutil.which(name)
+    path = locate(name)
     if path is None:
         package = APT_PACKAGES.get(name)
         remedy = f"sudo apt-get install --no-install-recommends {package}" if package else "Install it."
@@ -37,15 +52,22 @@ def find_tool(name: str) -> str:
     return path
 
 
+def compiler_in_use(compiler: str) -> str:
+    """The compiler of a board file, or what serves for it on this machine."""
+    return compiler if compiler not in SUBSTITUTES or locate(compiler) else SUBSTITUTES[compiler]
+
+
 def programs(compiler: str) -> tuple[str, ...]:
     """The programs that the compiler of a board file consists of."""
-    return DRIVERS.get(compiler, (compiler,))
+    used = compiler_in_use(compiler)
+    return DRIVERS.get(used, (used,))
 
 
 def compiler_command(compiler: str) -> str:
     """How a shell calls the compiler of a board file. MissingToolError if a program of it is not there."""
     paths = [find_tool(name) for name in programs(compiler)]
-    if compiler not in DRIVERS:
+    if compiler not in DRIVERS and SUBSTITUTES.get(compiler) not in DRIVERS:
         return shlex.quote(paths[0])
-    script = Path(__file__).with_name(f"{compiler}.py")
-    return shlex.join([sys.executable, "-IS", str(script)])
+    driver = SUBSTITUTES.get(compiler, compiler)
+    vendor = [] if compiler_in_use(compiler) == driver else [f"--gcc={paths[0]}"]
+    return shlex.join([sys.executable, "-IS", str(Path(__file__).with_name(f"{driver}.py")), *vendor])

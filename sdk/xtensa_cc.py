@@ -1,7 +1,8 @@
 """A C compiler for Xtensa cores, called as gcc is: clang to assembly, llvm-mc to an object, GNU ld to an image.
 
 A script of its own, which imports nothing of the SDK: ninja runs it for each file. clang's own way to objects puts
-literals behind the code that reads them, and has no linker. `-mcpu=` chooses the core.
+literals behind the code that reads them, and has no linker. `-mcpu=` chooses the core. `--gcc=` names a gcc made for
+that core, which then does it all.
 """
 
 from __future__ import annotations
@@ -20,12 +21,16 @@ _COMMON = (
 CORES = {
     "de233_fpu": _COMMON,  # QEMU's
     "esp32": f"{_COMMON} mul32high div32",
+    "esp32s3": f"{_COMMON} mul32high div32",
 }
-UNKNOWN = ("-fcallgraph-info=su",)  # flags of gcc alone
+UNKNOWN = ("-fcallgraph-info=su", "-fno-merge-constants")  # flags of gcc alone
 
 
 def main(arguments: Sequence[str]) -> int:
     """Does what a C compiler does with these arguments; its exit status."""
+    gcc = [word.removeprefix("--gcc=") for word in arguments if word.startswith("--gcc=")]
+    if gcc:  # calls from internal RAM to flash are long
+        return _run(gcc[0], "-mlongcalls", *(word for word in arguments if not word.startswith(("--gcc=", "-mcpu="))))
     words = [word for word in arguments if word not in UNKNOWN and not word.startswith("-mcpu=")]
     if "-c" not in words:
         return _link(words)
@@ -84,7 +89,7 @@ def _link(words: Sequence[str]) -> int:
     for word in words:
         if word.startswith("-Wl,"):
             options += word.split(",")[1:]
-        elif word != "-lgcc":  # firmware/ports/common/xtensa.c has what the code needs of it
+        elif word != "-lgcc" and not word.startswith("-D"):  # firmware/ports/common has what the code needs of libgcc
             options.append(word)
     return _run(LINKER, *options)
 

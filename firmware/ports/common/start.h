@@ -8,8 +8,12 @@
 extern uint32_t ml_data_load[], ml_data_start[], ml_data_end[];
 extern uint32_t ml_bss_start[], ml_bss_end[];
 
-/* Where the core begins. */
+/* Where the core begins, with memory not yet prepared. */
 _Noreturn void ml_start_core(void);
+
+/* Where it begins on chips that must do something before they can run code from flash: that goes on with
+ * ml_start_core, and the linker scripts of all others make it the same. */
+_Noreturn void ml_start_chip(void);
 
 /* The empty asm keeps the compiler from making calls to memset and memcpy of these loops. */
 static inline void ml_fill_words(uint32_t *from, const uint32_t *to, uint32_t value) {

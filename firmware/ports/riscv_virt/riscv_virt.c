@@ -1,8 +1,9 @@
-/* QEMU's RISC-V machine `virt`: start-up, an NS16550A serial port, and a counter of instructions.
+/* QEMU's RISC-V machine `virt`: an NS16550A serial port, and a counter of instructions.
  * The machine has one memory. Its first part stands in for a microcontroller's flash: physical memory protection lets
  * nobody write there, so that a stack that overflows into it faults. */
+#include "port.h"
 #include "registers.h"
-#include "start.h"
+#include "riscv.h"
 
 #define UART_DATA (*(volatile uint8_t *)0x10000000u)
 #define UART_LINE_STATE (*(volatile uint8_t *)0x10000005u)
@@ -13,10 +14,6 @@
 #define PMP_LOCKED_NAPOT_RX 0x9Du /* a naturally aligned power of two; to be read and executed */
 
 extern uint8_t ml_flash_start[], ml_flash_end[];
-
-#define WITH_CSRS(instruction) ".option push\n.option arch, +zicsr\n" instruction "\n.option pop"
-#define READ_CSR(name, value) __asm__ volatile(WITH_CSRS("csrr %0, " name) : "=r"(value))
-#define WRITE_CSR(name, value) __asm__ volatile(WITH_CSRS("csrw " name ", %0")::"r"(value))
 
 int32_t ml_port_read(void) { return (UART_LINE_STATE & LINE_HAS_DATA) ? (int32_t)UART_DATA : -1; }
 
@@ -52,34 +49,3 @@ static void protect_flash(void) {
 }
 
 void ml_port_init(void) { protect_flash(); }
-
-__attribute__((used)) static _Noreturn void on_trap(const uint8_t *stack_pointer) {
-    uint32_t cause, address;
-    READ_CSR("mcause", cause);
-    READ_CSR("mepc", address);
-    ml_report_fault(cause, stack_pointer < ml_stack_start + 256 ? 0 : address); /* 0: the stack is what broke */
-}
-
-_Noreturn void ml_start_core(void) {
-    uint32_t *stack_pointer;
-    __asm__ volatile("mv %0, sp" : "=r"(stack_pointer));
-    ml_prepare_memory(stack_pointer);
-    ml_port_init();
-    ml_main();
-}
-
-/* A trap gets the whole stack anew: the old one may be what broke. */
-__attribute__((naked, aligned(4))) static void trap(void) {
-    __asm__ volatile("mv a0, sp\n"
-                     "la sp, ml_stack_end\n"
-                     "j on_trap");
-}
-
-_Noreturn void ml_start_machine(void);
-
-/* The first code in memory. */
-__attribute__((naked, section(".start"), used)) _Noreturn void ml_start_machine(void) {
-    WRITE_CSR("mtvec", trap);
-    __asm__ volatile("la sp, ml_stack_end\n"
-                     "j ml_start_core");
-}

@@ -1,0 +1,226 @@
+"""Chips of the ESP32 family, through Espressif's esptool: a program of its own, called as its users call it.
+
+The flash of such a chip can always be written again: its boot loader is in ROM. What the ROM starts lies first in the
+file, so that a chip whose cable was pulled half way starts nothing, or what fails and starts again.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from elftools.elf.constants import SH_FLAGS
+from elftools.elf.elffile import ELFFile
+
+from sdk.boards import Board
+from sdk.cache import Progress, put, silent
+from sdk.errors import LinkError, MissingToolError, SdkError, ToolError
+from sdk.link.ports import find_port
+from sdk.link.transport import SerialTransport
+
+if TYPE_CHECKING:
+    from sdk.build import Image
+
+# `chip`: as esptool calls it; `baud`: of the line while it is flashed; `frequency`: of the flash's clock
+OPTIONS: dict[str, type[str] | type[int]] = {"chip": str, "baud": int, "frequency": str}
+
+BOOT_OFFSETS = {"esp32": 0x1000}  # in flash, where the ROM looks for what it starts; 0 on the other chips
+MAPPED_OFFSET = 0x10000  # in flash, where the regions `code` and `flash` begin
+SHT_NOBITS = 8
+ATTEMPTS = 20  # to connect, while a hand may be on its way to the button
+HINT = "hold the board's BOOT button, press and release its EN (RST) button, then release BOOT"
+NO_ANSWER = "Failed to connect"
+NO_STUB = "flasher stub"
+
+# What esptool says, what that means (its own words at {}) and what to do about it.
+FAULTS: tuple[tuple[str, type[SdkError], str, str], ...] = (
+    (
+        r"This chip is (?:an? )?(\S+?),? not",
+        LinkError,
+        "the chip on {port} is an {0}, and {board} has another one",
+        "`sdk boards` lists the boards; a file of your own may name the chip.",
+    ),
+    (
+        r"((?i:secure boot|flash encryption|secure download|download mode is disabled)\b.*)",
+        LinkError,
+        "the chip on {port} is locked: {0}",
+        "Its eFuses were burnt to take signed or encrypted images only, for good: use another board.",
+    ),
+    (
+        NO_ANSWER,
+        LinkError,
+        "no chip answers on {port}",
+        f"Is it the right port, and a cable that carries data? Run it again and, while it connects, {HINT}.",
+    ),
+    (
+        r"[Cc]ould not open|busy or doesn't exist",
+        LinkError,
+        "cannot open {port}",
+        "Check the cable, and that no other program uses the port.",
+    ),
+    (
+        r"MD5|[Cc]hecksum|does not match",
+        LinkError,
+        "the flash of the chip on {port} does not hold what was written",
+        "Run it again; if that does not help, use another cable or a lower esptool.baud in the board's file.",
+    ),
+    (
+        r"(?i:serial|port|socket|disconnected|input/output|stopped|timed out|no more data|lost connection|packet)",
+        LinkError,
+        "the chip on {port} stopped answering while it was flashed",
+        "Check the cable and the board's power, then run it again: it can be flashed whatever it holds now.",
+    ),
+)
+
+
+def flash(board: Board, image: Image, port: str | None, progress: Progress) -> SerialTransport:
+    """See sdk.flash."""
+    url, chip = find_port(board, port), str(board.flasher_options["chip"])
+    file = package(board, image.elf)
+    with _faults(board, url):
+        _refuse_locked(url, chip, progress)
+        line = ["--port", url, "--chip", chip, "--baud", str(board.flasher_options["baud"])]
+        write = ["write-flash", "0x0", str(file)]
+        try:
+            _esptool([*line, *write], progress)
+        except _FailedError as failure:  # some adapters and chips do without the program that esptool puts into RAM
+            if NO_STUB not in str(failure):
+                raise
+            _esptool([*line, "--no-stub", *write], progress)
+    return SerialTransport(url, board.serial.baud)
+
+
+def connect(board: Board, port: str | None) -> SerialTransport:
+    """See sdk.flash."""
+    return SerialTransport(find_port(board, port), board.serial.baud)
+
+
+def package(board: Board, elf: Path) -> Path:
+    """See sdk.flash: one file for the flash, from its first byte on."""
+    offset = BOOT_OFFSETS.get(str(board.flashers["esptool"]["chip"]), 0)
+    start = b"\xff" * offset + _boot_image(board, elf)
+    if len(start) > MAPPED_OFFSET:
+        raise ToolError(f"the code of {elf} that the ROM starts is too large: {len(start):,} bytes")
+    file = elf.with_suffix(".bin")
+    put(file, start + b"\xff" * (MAPPED_OFFSET - len(start)) + _mapped(board, elf))
+    return file
+
+
+def _boot_image(board: Board, elf: Path) -> bytes:
+    """What the ROM loads into `iram` and starts, with header, checksum and hash."""
+    options, file, part = board.flashers["esptool"], elf.with_suffix(".boot"), elf.with_suffix(".boot.elf")
+    size = f"{(MAPPED_OFFSET + board.flash_bytes) >> 20}MB"
+    put(part, _without_flash(board, elf))
+    settings = ["--flash-mode", "dio", "--flash-freq", str(options["frequency"]), "--flash-size", size]
+    try:
+        _esptool(["--chip", str(options["chip"]), "elf2image", *settings, "-o", str(file), str(part)])
+        return file.read_bytes()
+    except _FailedError as failure:
+        raise ToolError(f"esptool makes no image of {elf}: {failure}") from failure
+    finally:
+        part.unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
+
+
+def _without_flash(board: Board, elf: Path) -> bytes:
+    """The ELF file with all sections declared empty that do not lie in `iram`: the ROM does not load them."""
+    data, iram = bytearray(elf.read_bytes()), board.regions["iram"]
+    with elf.open("rb") as stream:
+        file = ELFFile(stream)
+        for i, section in enumerate(file.iter_sections()):
+            elsewhere = not 0 <= section["sh_addr"] - iram.origin < iram.bytes
+            if elsewhere and section["sh_flags"] & SH_FLAGS.SHF_ALLOC:
+                kind = file["e_shoff"] + i * file["e_shentsize"] + 4
+                data[kind : kind + 4] = SHT_NOBITS.to_bytes(4, "little")
+    return bytes(data)
+
+
+def _mapped(board: Board, elf: Path) -> bytes:
+    """What lies in flash from MAPPED_OFFSET on: `code` and `flash` are two views of it."""
+    image = bytearray()
+    with elf.open("rb") as stream:
+        for segment in ELFFile(stream).iter_segments("PT_LOAD"):
+            for region in (board.regions["code"], board.regions["flash"]):
+                at, count = segment["p_paddr"] - region.origin, segment["p_filesz"]
+                if count and 0 <= at < region.bytes:
+                    image += b"\xff" * (at + count - len(image))
+                    image[at : at + count] = segment.data()
+    return bytes(image)
+
+
+class _FailedError(Exception):
+    """What esptool says when it fails."""
+
+
+def _refuse_locked(url: str, chip: str, progress: Progress) -> None:
+    """Fails where the chip would not start what is written. Also the first to talk to it: tells what to do by hand if
+    it does not answer, and waits for that."""
+    question = ["--port", url, "--chip", chip, "--no-stub", "--after", "no-reset"]
+    try:
+        answer = _esptool([*question, "get-security-info"], progress)
+    except _FailedError as failure:
+        if NO_ANSWER not in str(failure):
+            if re.search("(?i)not supported|unsupported|invalid command", str(failure)):
+                return  # an ESP32: esptool itself looks before it writes
+            raise
+        progress(f"no answer from {url} yet: {HINT}")
+        answer = _esptool([*question, "--connect-attempts", str(ATTEMPTS), "get-security-info"], progress)
+    for lock in re.findall(r"^(?:Secure Boot|Flash Encryption|Secure Download Mode): Enabled", answer, re.MULTILINE):
+        raise _FailedError(lock)
+
+
+@contextmanager
+def _faults(board: Board, url: str) -> Iterator[None]:
+    """Turns what esptool says into what a user may do."""
+    try:
+        yield
+    except _FailedError as failure:
+        text = str(failure)
+        for pattern, kind, message, remedy in FAULTS:
+            found = re.search(pattern, text)
+            if found:
+                raise kind(message.format(*found.groups(), port=url, board=board.id), remedy) from failure
+        raise ToolError(f"esptool fails on {url}: {text}", "Run it again; sdk -v shows more.") from failure
+
+
+def _esptool(arguments: list[str], progress: Progress = silent) -> str:
+    """Runs esptool and tells how far it is; what it printed. MissingToolError, _FailedError."""
+    if importlib.util.find_spec("esptool") is None:
+        raise MissingToolError("the Python package esptool is missing", f"{sys.executable} -m pip install esptool")
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"}
+    command = [sys.executable, "-m", "esptool", *arguments]
+    said: list[str] = []
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                said.append(line)
+                done = re.search(r"(\d+)\.\d%", line)
+                if done and "write-flash" in arguments:
+                    progress(f"flash {done[1]} %")
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise _FailedError(_reason("".join(said)))
+    return "".join(said)
+
+
+def _reason(said: str) -> str:
+    """The words that tell why esptool failed."""
+    return re.sub(r"\s+", " ", said.rpartition("fatal error occurred:")[2]).strip()[-500:]
