@@ -851,23 +851,29 @@ _Static_assert(sizeof(ml_depthwise_conv_2d_s8_mve_args) == 60u, "ml_depthwise_co
 typedef struct ml_thumb_conv_2d_args {
     ml_window window;
     ml_quantized quantized;
+    uint32_t has_sign;
 } ml_thumb_conv_2d_args;
-_Static_assert(sizeof(ml_thumb_conv_2d_args) == 60u, "ml_thumb_conv_2d_args");
+_Static_assert(sizeof(ml_thumb_conv_2d_args) == 64u, "ml_thumb_conv_2d_args");
 
 typedef struct ml_thumb_depthwise_conv_2d_args {
     ml_window window;
     ml_quantized quantized;
     uint32_t depth_multiplier;
     uint32_t half;
+    uint32_t has_sign;
 } ml_thumb_depthwise_conv_2d_args;
-_Static_assert(sizeof(ml_thumb_depthwise_conv_2d_args) == 68u, "ml_thumb_depthwise_conv_2d_args");
+_Static_assert(sizeof(ml_thumb_depthwise_conv_2d_args) == 72u, "ml_thumb_depthwise_conv_2d_args");
 
 typedef struct ml_thumb_fully_connected_args {
     uint32_t rows;
     uint32_t inputs;
     uint32_t outputs;
+    uint32_t chunk;
+    uint32_t pairs;
+    uint32_t distance;
+    uint32_t has_sign;
 } ml_thumb_fully_connected_args;
-_Static_assert(sizeof(ml_thumb_fully_connected_args) == 12u, "ml_thumb_fully_connected_args");
+_Static_assert(sizeof(ml_thumb_fully_connected_args) == 28u, "ml_thumb_fully_connected_args");
 
 typedef struct ml_add_s8_table_args {
     uint32_t count;
@@ -1579,22 +1585,22 @@ int32_t ml_depthwise_conv_2d_s8_mve(const void *args, void *const *operands);
 /* conv_2d_s8_channel_pairs: operands input, weights, channels, output, block */
 ml_status ml_conv_2d_s8_channel_pairs_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_2d_s8_channel_pairs(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_conv_2d_s8_channel_pairs {768u, 60u, 5u, 24u, 0u, 0u, 552u, 0u, ml_conv_2d_s8_channel_pairs_check, ml_conv_2d_s8_channel_pairs}
+#define ML_KERNEL_ENTRY_conv_2d_s8_channel_pairs {768u, 64u, 5u, 24u, 0u, 0u, 552u, 0u, ml_conv_2d_s8_channel_pairs_check, ml_conv_2d_s8_channel_pairs}
 
 /* conv_2d_s8_pixel_pairs: operands input, weights, channels, output, block */
 ml_status ml_conv_2d_s8_pixel_pairs_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_2d_s8_pixel_pairs(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_conv_2d_s8_pixel_pairs {769u, 60u, 5u, 24u, 0u, 0u, 548u, 0u, ml_conv_2d_s8_pixel_pairs_check, ml_conv_2d_s8_pixel_pairs}
+#define ML_KERNEL_ENTRY_conv_2d_s8_pixel_pairs {769u, 64u, 5u, 24u, 0u, 0u, 548u, 0u, ml_conv_2d_s8_pixel_pairs_check, ml_conv_2d_s8_pixel_pairs}
 
 /* depthwise_conv_2d_s8_bands: operands input, weights, channels, output, band */
 ml_status ml_depthwise_conv_2d_s8_bands_check(const void *args, const ml_operand *operands);
 int32_t ml_depthwise_conv_2d_s8_bands(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_depthwise_conv_2d_s8_bands {770u, 68u, 5u, 24u, 0u, 0u, 544u, 0u, ml_depthwise_conv_2d_s8_bands_check, ml_depthwise_conv_2d_s8_bands}
+#define ML_KERNEL_ENTRY_depthwise_conv_2d_s8_bands {770u, 72u, 5u, 24u, 0u, 0u, 544u, 0u, ml_depthwise_conv_2d_s8_bands_check, ml_depthwise_conv_2d_s8_bands}
 
-/* fully_connected_s8_output_pairs: operands input, weights, channels, output */
-ml_status ml_fully_connected_s8_output_pairs_check(const void *args, const ml_operand *operands);
-int32_t ml_fully_connected_s8_output_pairs(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_fully_connected_s8_output_pairs {771u, 12u, 4u, 8u, 0u, 0u, 40u, 0u, ml_fully_connected_s8_output_pairs_check, ml_fully_connected_s8_output_pairs}
+/* fully_connected_s8_bytes: operands input, weights, starts, scales, output, scratch */
+ml_status ml_fully_connected_s8_bytes_check(const void *args, const ml_operand *operands);
+int32_t ml_fully_connected_s8_bytes(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_fully_connected_s8_bytes {771u, 28u, 6u, 48u, 0u, 0u, 2216u, 0u, ml_fully_connected_s8_bytes_check, ml_fully_connected_s8_bytes}
 
 /* add_s8_table: operands a, b, table, output */
 ml_status ml_add_s8_table_check(const void *args, const ml_operand *operands);

@@ -1,4 +1,4 @@
-"""ADD and SUB of int8 as (table[a] + b * factor) >> shift, clamped, on cores that have no product's upper half.
+"""ADD and SUB of int8 as (table[a] + b * factor) >> shift, clamped, on cores without a rounding product's upper half.
 
 TensorFlow Lite rounds five times; the host tries all 65,536 pairs of inputs and uses the short form only where it is
 equal for every one. Each a has a start of its own, so that there is room for what the roundings do.
@@ -73,6 +73,12 @@ class ThumbAdd(_Add):
     profile = Profile.thumb
 
 
+class RiscvAdd(_Add):
+    """On RISC-V."""
+
+    profile = Profile.riscv
+
+
 class XtensaAdd(_Add):
     """On Xtensa."""
 
@@ -132,4 +138,4 @@ def _table(exact: Int64, products: Int64, shift: int, args: Mapping[str, Any]) -
     return fixed_point.wide((least + most) >> 1) if (least <= most).all() else None
 
 
-VARIANTS: list[Variant] = [ThumbAdd(), XtensaAdd()]
+VARIANTS: list[Variant] = [ThumbAdd(), RiscvAdd(), XtensaAdd()]

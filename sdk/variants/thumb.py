@@ -14,12 +14,12 @@ from sdk.ops.base import Kernel, read, write
 from sdk.ops.conv_2d import CONV_2D_S8
 from sdk.ops.depthwise_conv_2d import DEPTHWISE_CONV_2D_S8
 from sdk.ops.fully_connected import FULLY_CONNECTED_S8
-from sdk.overlap import Overlap, window_ahead_bytes
+from sdk.overlap import Overlap, items_ahead_bytes, window_ahead_bytes
 from sdk.program import Profile, Struct, embed, fields
 from sdk.target import Optimize
 from sdk.variants.base import PortableStep, Variant
 from sdk.variants.packing import fit_16_bits, sum_bounds
-from sdk.variants.thumb_scales import Outputs, channel_records
+from sdk.variants.thumb_scales import Outputs, Records, channel_records
 
 if TYPE_CHECKING:
     from sdk.lower import Lowering
@@ -27,11 +27,15 @@ if TYPE_CHECKING:
 GROUP_TAPS = 2
 SCRATCH_LIMIT = 8 * 1024  # of a block of pixels, in bytes
 BAND_BYTES = 1536  # of a band of a depthwise convolution, where one row is not more
-SET_OUTPUTS = 4  # of a fully connected layer, computed together
-WORTH_MACS = 512  # below, a kernel's code is more than it saves
+ROUND_INPUTS = 16  # of a fully connected layer
+FEW_OUTPUTS, FEW_MACS = 6, 2048  # spreading so many inputs out for so few outputs costs more than it saves
+CHUNK_INPUTS = 128  # of these, at most, are spread out at a time
 INT32 = np.iinfo(np.int32)
 
-CONV_ARGS = Struct("ml_thumb_conv_2d_args", (*embed("window", conv.WINDOW), *embed("quantized", conv.QUANTIZED)))
+CONV_ARGS = Struct(
+    "ml_thumb_conv_2d_args",
+    (*embed("window", conv.WINDOW), *embed("quantized", conv.QUANTIZED), *fields("I", "has_sign")),
+)
 
 
 def _conv_kernel(name: str, number: int, weights: DType) -> Kernel:
@@ -47,10 +51,16 @@ def _conv_kernel(name: str, number: int, weights: DType) -> Kernel:
 
 DEPTHWISE_ARGS = Struct(
     "ml_thumb_depthwise_conv_2d_args",
-    (*embed("window", conv.WINDOW), *embed("quantized", conv.QUANTIZED), *fields("I", "depth_multiplier", "half")),
+    (
+        *embed("window", conv.WINDOW),
+        *embed("quantized", conv.QUANTIZED),
+        *fields("I", "depth_multiplier", "half", "has_sign"),
+    ),
 )
 
-FULLY_CONNECTED_ARGS = Struct("ml_thumb_fully_connected_args", fields("I", "rows", "inputs", "outputs"))
+FULLY_CONNECTED_ARGS = Struct(
+    "ml_thumb_fully_connected_args", fields("I", "rows", "inputs", "outputs", "chunk", "pairs", "distance", "has_sign")
+)
 
 CHANNEL_PAIRS = _conv_kernel("conv_2d_s8_channel_pairs", 0x300, DType.INT32)  # weights take 4 times half their number
 PIXEL_PAIRS = _conv_kernel("conv_2d_s8_pixel_pairs", 0x301, DType.INT16)
@@ -70,28 +80,38 @@ DEPTHWISE_BANDS = Kernel(
     Profile.thumb,
 )
 
-OUTPUT_PAIRS = Kernel(
-    "fully_connected_s8_output_pairs",
+FULLY_CONNECTED_BYTES = Kernel(
+    "fully_connected_s8_bytes",
     0x303,
     "thumb/fully_connected.c",
     FULLY_CONNECTED_ARGS,
     (
         read("input", DType.INT8),
-        read("weights", DType.INT32),  # [sets of 4 outputs][pairs of inputs][pairs of outputs][inputs]
-        read("channels", DType.INT32),
+        read("weights", DType.INT32),  # see firmware/src/kernels/thumb/fully_connected.c
+        read("starts", DType.INT32),
+        read("scales", DType.INT32),  # records without their starts
         write("output", DType.INT8),
+        write("scratch", DType.INT32),  # spread inputs, sums
     ),
     Profile.thumb,
 )
 
 
-def records(weights: Array, start: Array, scales: Array, quantized: Mapping[str, Any]) -> Array | None:
-    """The record of each channel, or None where there is no exact one; `weights` are [channels][taps]."""
+def records(
+    weights: Array, start: Array, scales: Array, quantized: Mapping[str, Any], plain: bool = False
+) -> Records | None:
+    """The records of a layer's channels (`plain`: see `channel_records`), or None where there are no exact ones;
+    `weights` are [channels][taps]."""
     least, most = sum_bounds(weights, start.astype(np.int64))
     whole = (least >= INT32.min) & (most <= INT32.max)  # else sums wrap
     least, most = np.where(whole, least, INT32.min), np.where(whole, most, INT32.max)
     outputs = Outputs(quantized["output_offset"], quantized["low"], quantized["high"])
-    return channel_records(start, scales, least, most, outputs)
+    return channel_records(start, scales, (least, most), outputs, plain=plain)
+
+
+def padded_to(count: int, multiple: int) -> int:
+    """`count`, or the next multiple."""
+    return count + -count % multiple
 
 
 def padded(data: Array, columns: int) -> Array:
@@ -104,15 +124,22 @@ def even_rows(data: Array) -> Array:
     return data if len(data) % 2 == 0 else np.concatenate([data[:-1], data[-2:]])
 
 
-def _fits(taps: Array) -> bool:
+def _fits(taps: Array, group: int = GROUP_TAPS) -> bool:
     """Whether each group's products stay in 16 bits; `taps` are padded to whole groups."""
-    return fit_16_bits(taps.reshape(len(taps), -1, GROUP_TAPS))
+    return fit_16_bits(taps.reshape(len(taps), -1, group))
 
 
 def pairs(weights: Array) -> Array:
     """int32[rows / 2][columns]: two rows in one, the second in the upper half; a sum, not bits side by side."""
     wide = weights.astype(np.int32)
     return wide[0::2] + (wide[1::2] << 16)
+
+
+def _channel_pairs(channels: Array) -> Array:
+    """Records of two channels in turn, the first of which starts with both sums in one word."""
+    data = even_rows(channels).astype(np.int64)
+    data[0::2, 0] += data[1::2, 0] << 16
+    return wrap32(data).astype(np.int32)
 
 
 class Convolution(Variant):
@@ -140,13 +167,14 @@ class Convolution(Variant):
         values = [
             step.values[0],
             low.constant(pairs(even_rows(taps))) if wide else low.constant(taps, alignment=2),
-            low.constant(even_rows(channels) if wide else channels),
+            low.constant(_channel_pairs(channels.data) if wide else channels.data),
             step.values[3],
             low.scratch(block_bytes),
         ]
         ahead_bytes = window_ahead_bytes(window, window["input_channels"], window["output_channels"])
         kernel, overlap = CHANNEL_PAIRS if wide else PIXEL_PAIRS, Overlap(0, 3, ahead_bytes)
-        low.step(kernel, {"window": window, "quantized": quantized}, values, overlaps=[overlap])
+        args = {"window": window, "quantized": quantized, "has_sign": channels.has_sign}
+        low.step(kernel, args, values, overlaps=[overlap])
         return True
 
 
@@ -170,13 +198,17 @@ class Depthwise(Variant):
         values = [
             step.values[0],
             low.constant(weights),
-            low.constant(channels),
+            low.constant(channels.data),
             step.values[3],
             low.scratch(band_bytes),
         ]
-        multiplier = shape["depth_multiplier"]
-        args = {"window": window, "quantized": quantized, "depth_multiplier": multiplier, "half": half}
-        low.step(DEPTHWISE_BANDS, args, values, overlaps=[Overlap(0, 3, _bands_ahead_bytes(window, 2 * half))])
+        args = {"window": window, "quantized": quantized, "depth_multiplier": shape["depth_multiplier"], "half": half}
+        args |= {"has_sign": channels.has_sign}
+        # Of each channel all inputs are read before outputs are written over them, where the image is one band.
+        alike = all(window[f"input_{side}"] == window[f"output_{side}"] for side in ("height", "width", "channels"))
+        in_place = [(0, 3)] if alike and 2 * half >= window["output_height"] else []
+        overlap = Overlap(0, 3, _bands_ahead_bytes(window, 2 * half))
+        low.step(DEPTHWISE_BANDS, args, values, in_place=in_place, overlaps=[overlap])
         return True
 
 
@@ -209,32 +241,63 @@ def _bands_ahead_bytes(window: Mapping[str, int], rows: int) -> int:
 
 
 class FullyConnected(Variant):
-    """Two products a multiply: of two outputs, whose weights take twice their room."""
+    """Two products a multiply: of two outputs."""
 
     profile = Profile.thumb
-    kernels = (OUTPUT_PAIRS,)
+    kernels = (FULLY_CONNECTED_BYTES,)
     replaces = (FULLY_CONNECTED_S8,)
 
     def lower(self, step: PortableStep, low: Lowering) -> bool:
-        args, inputs, outputs = step.args, step.args["inputs"], step.args["outputs"]
+        args, rows, inputs, outputs = step.args, *(step.args[name] for name in ("rows", "inputs", "outputs"))
+        few = outputs < FEW_OUTPUTS and inputs * outputs > FEW_MACS
+        if args["weights_offset"] or few or low.target.optimize is Optimize.size:
+            return False
         weights = step.constant(1).reshape(outputs, inputs)
-        fits = low.target.optimize is Optimize.speed and args["weights_offset"] == 0
-        if not fits or inputs % GROUP_TAPS or outputs < SET_OUTPUTS or weights.size < WORTH_MACS:
-            return False
         channels = records(weights, step.constant(2), step.constant(3), args)
-        if channels is None or not _fits(weights):
+        taps = padded(weights, ROUND_INPUTS)
+        grouped = _groups(taps)
+        if channels is None or grouped is None:
             return False
-        order = np.arange(-(-outputs // SET_OUTPUTS) * SET_OUTPUTS)
-        order[-SET_OUTPUTS:] += outputs - len(order)  # the last set ends with the last output
-        words = pairs(weights[order]).reshape(-1, SET_OUTPUTS // 2, inputs // GROUP_TAPS, GROUP_TAPS)
+        group, distance, taps = grouped
+        chunk = padded_to(-(-taps.shape[1] // -(-taps.shape[1] // CHUNK_INPUTS)), max(ROUND_INPUTS, group * distance))
+        sums_bytes = 4 * (outputs + outputs % 2) if inputs > chunk else 0
+        starts = channels.data[:, :1].astype(np.int64)
+        starts = np.pad(starts, [(0, outputs % 2), (0, 0)]).reshape(-1, 2)
+        starts[:, 0] += (starts[:, 1] << 16) - (taps.shape[1] // group << 15)
         values = [
             step.values[0],
-            low.constant(words.transpose(0, 2, 1, 3)),
-            low.constant(channels[order]),
+            low.constant(_byte_words(taps, chunk)),
+            low.constant(wrap32(starts).astype(np.int32)),
+            low.constant(np.pad(channels.data[:, 1:], [(0, outputs % 2), (0, 0)])),
             step.values[4],
+            low.scratch(4 * chunk + 4 * chunk // group + sums_bytes),
         ]
-        low.step(OUTPUT_PAIRS, {name: args[name] for name in ("rows", "inputs", "outputs")}, values)
+        sizes = {"rows": rows, "inputs": inputs, "outputs": outputs, "chunk": chunk}
+        sizes |= {"pairs": group // 2, "distance": distance, "has_sign": channels.has_sign}
+        overlap = Overlap(0, 4, items_ahead_bytes(rows, inputs, outputs))
+        low.step(FULLY_CONNECTED_BYTES, sizes, values, overlaps=[overlap])
         return True
+
+
+def _groups(taps: Array) -> tuple[int, int, Array] | None:
+    """(inputs of a group, how far apart they lie, weights with those of a group side by side), for the largest groups
+    whose products stay in 16 bits."""
+    for group in (8, 4, 2):
+        for distance in (1, 2, 4, 8, 16):
+            if taps.shape[1] % (group * distance) == 0:
+                found = taps.reshape(len(taps), -1, group, distance).transpose(0, 1, 3, 2).reshape(len(taps), -1)
+                if _fits(found, group):
+                    return group, distance, found
+    return None
+
+
+def _byte_words(taps: Array, chunk: int) -> Array:
+    """int8[outputs][inputs], plus 128, as words of [2 outputs][2 inputs]: [chunks][pairs of outputs][of inputs]."""
+    pairs_of_outputs = np.pad(taps, [(0, len(taps) % 2), (0, 0)]).reshape(-1, 2, taps.shape[1])
+    chunks = [pairs_of_outputs[:, :, first : first + chunk] for first in range(0, taps.shape[1], chunk)]
+    words = [part.reshape(len(part), 2, -1, 2).transpose(0, 2, 1, 3).reshape(-1) for part in chunks]
+    biased: Array = np.concatenate(words).view(np.uint8) ^ 0x80
+    return biased.view("<i4")
 
 
 VARIANTS: list[Variant] = [Convolution(), Depthwise(), FullyConnected()]

@@ -1,4 +1,4 @@
-"""How sums become outputs on cores that have no 64-bit multiply: a record for each channel, `channel` in
+"""How sums become outputs on cores that have no 64-bit multiply: a record for each channel, `ml_channel` in
 firmware/src/kernels/thumb/rescale.h.
 
 TensorFlow Lite multiplies a sum by a Q0.31 multiplier and rounds twice. What comes out is a staircase of at most 255
@@ -7,8 +7,9 @@ steps, and any other function with the same steps is as exact:
     ((sum * low_part >> 13) + sum * high_part + offset - (sum < 0 ? 2^13 : 0)) >> shift
 
 over the sums that are not clamped anyway. low_part and high_part are 13 bits each of the multiplier, low_part with a
-sign, so that no product that is shifted exceeds 32 bits; `offset` is solved for here, over all steps. Where there is
-no solution, other kernels serve.
+sign, so that no product that is shifted exceeds 32 bits; `offset` is solved for here, over all steps. Where no output
+of a layer comes of a negative sum (ReLU), their term is left out, and sums may begin elsewhere, so that those between
+the first step and the last lie around 0. Where there is no solution, other kernels serve.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ PART_BITS = 13
 MAX_SHIFT = 24  # an output, shifted left by this, has 32 bits
 LIMIT = (1 << 32 - PART_BITS) - 1  # sums whose product with a low part, -2^12 to 2^12 - 1, has 32 bits
 NEGATIVE = 1 << PART_BITS  # how much less a negative sum gets: half of it rounds away from zero
-TRIED = (0, 1, -1, 2, -2, 3)  # what may be added to the multiplier's last place
+INT32 = np.iinfo(np.int32)
+TRIED = sorted(range(-64, 65), key=abs)  # what may be added to the multiplier's last place
 
 
 @dataclass(frozen=True)
@@ -39,62 +41,96 @@ class Outputs:
     high: int
 
 
+@dataclass(frozen=True)
+class Records:
+    """int32[channels, 5] `ml_channel`s, and whether negative sums have their term."""
+
+    data: Array
+    has_sign: bool
+
+
 def channel_records(
-    start: Array, scales: Array, least: Array, most: Array, outputs: Outputs, max_shift: int = MAX_SHIFT
-) -> Array | None:
-    """int32[channels, 5] `channel` records; None where a channel has no solution. `scales` are (multiplier, shift)
-    pairs, one or one a channel; sums, which begin with `start`, lie between `least` and `most`."""
+    start: Array,
+    scales: Array,
+    bounds: tuple[Array, Array],
+    outputs: Outputs,
+    *,
+    plain: bool = False,
+    max_shift: int = MAX_SHIFT,
+) -> Records | None:
+    """The records of a layer; None where a channel has no solution. `scales` are (multiplier, shift) pairs, one or one
+    a channel; sums, which begin with `start`, lie between `bounds`. `plain`: with the term of negative sums, and with
+    that very start."""
     pairs = channel_scales(scales, len(start)).astype(np.int64)
-    multiplier, shift = pairs[:, 0], -pairs[:, 1]
-    if shift.min() < 0 or multiplier.min() <= 0:
+    if pairs[:, 1].max() > 0 or pairs[:, 0].min() <= 0:
         return None
-    sums = least.astype(np.int64), most.astype(np.int64)
-    records, solved = _records(start.astype(np.int64), multiplier, shift, sums, outputs, max_shift)
-    return fixed_point.wrap32(records).astype(np.int32) if solved.all() else None
+    sums = bounds[0].astype(np.int64), bounds[1].astype(np.int64)
+    shows = outputs.zero_point > outputs.low
+    for has_sign in (True,) if plain else (shows, not shows):
+        solver = _Solver(start.astype(np.int64), pairs, sums, outputs, has_sign, max_shift)
+        records, solved = solver.solve()
+        if solved.all():
+            return Records(fixed_point.wrap32(records).astype(np.int32), has_sign)
+    return None
 
 
-def _records(
-    start: Int64, multiplier: Int64, shift: Int64, sums: tuple[Int64, Int64], outputs: Outputs, max_shift: int
-) -> tuple[Int64, npt.NDArray[np.bool_]]:
-    """(records, whether there is one) of each channel."""
-    exact = _Staircase(multiplier[:, None], shift[:, None], outputs)
-    first = exact.first_sums()  # of the outputs above the least, [channels, steps]
-    low = np.maximum(sums[0], np.minimum(first[:, 0] - 1, sums[1]))
-    high = np.maximum(low, np.minimum(sums[1], first[:, -1]))
-    places = np.minimum(PART_BITS + shift, max_shift)
-    # Where sums never leave a step, nothing is multiplied.
-    only = exact.outputs_of(low[:, None])[:, 0] << places
-    records = np.stack([start, only, 0 * start, places, 0 * start], axis=1)
-    solved = low == high
-    for extra in TRIED:
-        m = (multiplier >> (31 - PART_BITS + shift - places)) + extra
-        high_part = (m + NEGATIVE // 2) >> PART_BITS
-        low_part = m - (high_part << PART_BITS)
-        least_offset, most_offset = _offsets(
-            exact, first, low, high, (low_part[:, None], high_part[:, None]), places[:, None]
-        )
-        fits = (least_offset <= most_offset) & (np.maximum(-low, high) <= LIMIT)
-        offset = (least_offset + most_offset) >> 1
-        found = np.stack([start, offset, low_part & 0xFFFF | high_part << 16, low << 8 | places, high], axis=1)
-        records[fits & ~solved] = found[fits & ~solved]
-        solved |= fits
-    return records, solved
+class _Solver:
+    """Solves for the records of channels."""
 
+    def __init__(
+        self, start: Int64, scales: Int64, sums: tuple[Int64, Int64], outputs: Outputs, has_sign: bool, max_shift: int
+    ) -> None:
+        multiplier, shift = scales[:, 0], -scales[:, 1]
+        self.exact = _Staircase(multiplier[:, None], shift[:, None], outputs)
+        self.first = self.exact.first_sums()  # of the outputs above the least, [channels, steps]
+        self.low = np.maximum(sums[0], np.minimum(self.first[:, 0] - 1, sums[1]))
+        self.high = np.maximum(self.low, np.minimum(sums[1], self.first[:, -1]))
+        self.places = np.minimum(PART_BITS + shift, max_shift)
+        self.multiplier = multiplier >> (31 - PART_BITS + shift - self.places)
+        self.sums, self.has_sign = sums, has_sign
+        # What sums are less by than they are.
+        self.base = 0 * start if has_sign else (self.low + self.high) >> 1
+        self.start = start - self.base
 
-def _offsets(
-    exact: _Staircase, first: Int64, low: Int64, high: Int64, parts: tuple[Int64, Int64], places: Int64
-) -> tuple[Int64, Int64]:
-    """The least and the greatest offset with which all steps between `low` and `high` lie where they should."""
+    def solve(self) -> tuple[Int64, npt.NDArray[np.bool_]]:
+        """(records, whether there is one) of each channel."""
+        # Where sums never leave a step, nothing is multiplied.
+        only = self.exact.outputs_of(self.low[:, None])[:, 0] << self.places
+        records = np.stack([self.start, only, 0 * only, self.places, 0 * only], axis=1)
+        solved = self.low == self.high
+        low, high = self.low - self.base, self.high - self.base
+        # Sums may wrap where they are as large as that, but not because they begin elsewhere.
+        whole = (self.sums[0] - self.base >= INT32.min) & (self.sums[1] - self.base <= INT32.max)
+        small = (np.maximum(-low, high) <= LIMIT) & whole
+        for extra in TRIED:
+            if (solved | ~small).all():
+                break
+            m = self.multiplier + extra
+            high_part = (m + NEGATIVE // 2) >> PART_BITS
+            low_part = m - (high_part << PART_BITS)
+            least, most = self._offsets(low_part[:, None], high_part[:, None])
+            fits = (least <= most) & small & ~solved
+            parts = low_part & 0xFFFF | high_part << 16
+            found = np.stack([self.start, (least + most) >> 1, parts, low << 8 | self.places, high], axis=1)
+            records[fits] = found[fits]
+            solved |= fits
+        return records, solved
 
-    def product(sums: Int64) -> Int64:
-        return fixed_point.wide((sums * parts[0] >> PART_BITS) + sums * parts[1] - (sums < 0) * NEGATIVE)
+    def _offsets(self, low_part: Int64, high_part: Int64) -> tuple[Int64, Int64]:
+        """The least and the greatest offset with which all steps lie where they should."""
+        low, high, places = self.low[:, None], self.high[:, None], self.places[:, None]
 
-    steps = np.concatenate([np.clip(first, low[:, None], high[:, None]), low[:, None], high[:, None]], axis=1)
-    before = np.maximum(steps - 1, low[:, None])
-    least = (exact.outputs_of(steps) << places) - product(steps)
-    most = (exact.outputs_of(before) + 1 << places) - 1 - product(before)
-    most = np.minimum(most, (exact.outputs_of(steps) + 1 << places) - 1 - product(steps))
-    return least.max(axis=1), most.min(axis=1)
+        def product(sums: Int64) -> Int64:
+            kept = sums - self.base[:, None]
+            sign = (kept < 0) * NEGATIVE if self.has_sign else 0
+            return fixed_point.wide((kept * low_part >> PART_BITS) + kept * high_part - sign)
+
+        steps = np.concatenate([np.clip(self.first, low, high), low, high], axis=1)
+        before = np.maximum(steps - 1, low)
+        least = (self.exact.outputs_of(steps) << places) - product(steps)
+        most = (self.exact.outputs_of(before) + 1 << places) - 1 - product(before)
+        most = np.minimum(most, (self.exact.outputs_of(steps) + 1 << places) - 1 - product(steps))
+        return least.max(axis=1), most.min(axis=1)
 
 
 @dataclass(frozen=True)

@@ -94,9 +94,10 @@ class Convolution(Variant):
         if layer is None:
             return False
         taps = layer.weights.reshape(len(layer.start), -1)
-        channels = records(taps, layer.start, layer.scales, layer.quantized)
-        if channels is None:
+        found = records(taps, layer.start, layer.scales, layer.quantized, plain=True)
+        if found is None:
             return False
+        channels = found.data
         channels[:, 0] = without_offset(layer.start, taps)
         rows = np.pad(layer.weights, [(0, 0), (0, 0), (0, -layer.weights.shape[2] % 4)])
         words = words_of(inputs_in_quads(rows)).reshape(len(taps), -1)
@@ -165,10 +166,10 @@ def _depthwise_records(weights: Array, start: Array, scales: Array, quantized: M
     """The `record` of each channel in firmware/src/kernels/xtensa/depthwise.c; None where there is no exact one."""
     bounds = packing.sum_bounds(weights, start)
     outputs = Outputs(quantized["output_offset"], quantized["low"], quantized["high"])
-    found = channel_records(wrap32(start), scales, *bounds, outputs, MAX_SHIFT)
+    found = channel_records(wrap32(start), scales, bounds, outputs, plain=True, max_shift=MAX_SHIFT)
     if found is None:
         return None
-    offset, parts, shift = (found[:, i].astype(np.int64) for i in (1, 2, 3))
+    offset, parts, shift = (found.data[:, i].astype(np.int64) for i in (1, 2, 3))
     low_part, high_part = (parts & 0xFFFF ^ 0x8000) - 0x8000, parts >> 16 & 0xFFFF
     for sums in bounds:  # of what rises with the sum, both ends
         products = sums * low_part, sums * high_part

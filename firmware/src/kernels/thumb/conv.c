@@ -1,8 +1,15 @@
-/* CONV_2D, two products a multiply: sums.h. With weights at their own size words hold the inputs of two pixels; where
- * weights may take twice that, weights of two output channels. Some pixels at a time are spread out to words, taps in
- * pairs: [pairs of taps][2][2 taps]. */
-#include "../window.h"
-#include "sums.h"
+/* CONV_2D, two products a multiply. A word holds two signed numbers, (high << 16) + low, and so does what comes of
+ * multiplying it. With weights at their own size words hold the inputs of two pixels; where weights may take twice
+ * that, weights of two output channels. Some pixels at a time are spread out to words, taps in pairs: [pairs of
+ * taps][2][2 taps].
+ *
+ * Products are added up in twos before the halves are told apart: the host has seen to it that no low half of a group
+ * leaves 16 bits. A sum has a word of everything, modulo 2^32, and a sum of the high halves; what is left of the first
+ * without the second is the sum of the low halves. Two such sums, of two words, are computed together. */
+#include "rescale.h"
+#include "spread.h"
+
+#define GROUP_TAPS 2u
 
 /* Some pixels, spread out, and their outputs. The assembly code knows where its members lie. */
 typedef struct block {
@@ -11,277 +18,223 @@ typedef struct block {
     const ml_channel *channels;
     int8_t *to; /* of the first pixel, channel after channel */
     uint32_t next[3]; /* how far behind lie the outputs of the others; as those before where there is none */
-    uint32_t left; /* channels that are not computed */
+    const ml_channel *end; /* of the channels */
     uint32_t groups;
     uint32_t back; /* bytes of weights that code is skipped for */
 } block;
 
+/* Groups that the first of the rounds of 4 does without. */
+static uint32_t spare(uint32_t groups) { return (0u - groups) & 3u; }
+
 #if defined(__thumb__) && !defined(__thumb2__)
 /* clang-format off */
-#define WIDE_GROUP "ldmia r1!, {r4, r5}\n" ADD_GROUP("r4", "r5")
-/* r8, r9: sums of words; r6, r7: of high halves; r10: end of inputs; r11: code to skip at first, so that a whole number
- * of rounds is left; r12: the block; lr: channels. */
-#define START_SUMS                   \
-    "lsls r3, r6, #16\n"             \
-    "adds r3, r3, r4\n"              \
+/* r0: inputs; r1: weights; r8, r9: sums of words; r6, r7: of their high halves; r10: the end of inputs; r11: code to
+ * skip at first, so that a whole number of rounds is left; r12: the block; lr: channels.
+ *
+ * Adds the products of two words of inputs and of the weights in `w0` and `w1`. The shift leaves in the carry whether
+ * the low half is negative. */
+#define ADD_TWO(w0, w1, all, high)   \
+    "ldmia r0!, {r2, r3}\n"          \
+    "muls r2, " w0 ", r2\n"          \
+    "muls r3, " w1 ", r3\n"          \
+    "adds r2, r2, r3\n"              \
+    "add " all ", r2\n"              \
+    "asrs r2, r2, #16\n"             \
+    "adcs " high ", " high ", r2\n"
+#define ADD_GROUP ADD_TWO("r4", "r5", "r8", "r6") ADD_TWO("r4", "r5", "r9", "r7")
+#define WIDE_GROUP "ldmia r1!, {r4, r5}\n" ADD_GROUP
+#define NARROW_GROUP(at0, at1)   \
+    "ldrb r4, [r1, #" at0 "]\n"  \
+    "sxtb r4, r4\n"              \
+    "ldrb r5, [r1, #" at1 "]\n"  \
+    "sxtb r5, r5\n"              \
+    ADD_GROUP
+#define WIDE_ROUND WIDE_GROUP WIDE_GROUP WIDE_GROUP WIDE_GROUP
+#define NARROW_ROUND                                    \
+    NARROW_GROUP("0", "1") NARROW_GROUP("2", "3")       \
+    NARROW_GROUP("4", "5") NARROW_GROUP("6", "7")       \
+    "adds r1, r1, #8\n"
+#define WIDE_GROUP_CODE 30u /* bytes */
+#define NARROW_GROUP_CODE 36u
+
+/* r3: what all words add up to at first; r6: high halves. Leaves sums of high halves in r6 and r7, of low ones in r8
+ * and r9; r2: the block; r1: behind the weights. */
+#define ADD_UP(round)                \
     "mov r8, r3\n"                   \
     "mov r9, r3\n"                   \
     "movs r7, r6\n"                  \
     "mov r2, r12\n"                  \
-    "ldmia r2!, {r0, r1}\n"
-/* r6 and r7 to outputs; r1: the channel. */
-#define RESCALE                                                                   \
+    "ldmia r2!, {r0, r1}\n"          \
+    "add pc, r11\n"                  \
+    "nop\n"                          \
+    "4:\n" round                     \
+    "cmp r0, r10\n"                  \
+    "bne 4b\n"                       \
+    "lsls r3, r6, #16\n"             \
+    "mov r0, r8\n"                   \
+    "subs r0, r0, r3\n"              \
+    "mov r8, r0\n"                   \
+    "lsls r3, r7, #16\n"             \
+    "mov r0, r9\n"                   \
+    "subs r0, r0, r3\n"              \
+    "mov r9, r0\n"                   \
+    "mov r2, r12\n"
+/* r6 and r7 to outputs, with the scale that lies `at` behind the channel. */
+#define RESCALE(at, SIGN)                                                         \
+    "mov r1, lr\n"                                                                \
+    "adds r1, r1, #" at "\n"                                                      \
     "ldmia r1!, {r0, r2, r3, r4}\n"                                               \
     "uxtb r5, r3\n"                                                               \
     "asrs r3, r3, #8\n"                                                           \
     ML_CLAMP("r6", "r3", "r4") ML_CLAMP("r7", "r3", "r4")                         \
     "sxth r3, r2\n"                                                               \
     "lsrs r2, r2, #16\n"                                                          \
-    ML_SCALE("r6", "r0", "r2", "r3", "r5", "r4", "r1")                            \
-    ML_SCALE("r7", "r0", "r2", "r3", "r5", "r4", "r1")
-#define CHANNEL(at) "mov r1, lr\nadds r1, r1, #" at "\n"
+    ML_SCALE("r6", "r0", "r2", "r3", "r5", "r4", SIGN("r6", "r4", "r1"))          \
+    ML_SCALE("r7", "r0", "r2", "r3", "r5", "r4", SIGN("r7", "r4", "r1"))          \
+    "mov r0, r12\n"                                                               \
+    "ldr r1, [r0, #12]\n"
 #define LOW_SUMS "mov r6, r8\nmov r7, r9\n"
-#define PREPARE                      \
-    "mov r12, r0\n"                  \
-    "mov r11, r1\n"                  \
-    "ldr r2, [r0, #8]\n"             \
-    "mov lr, r2\n"                   \
-    "ldr r2, [r0, #32]\n"            \
-    "lsls r2, r2, #4\n"              \
-    "ldr r3, [r0]\n"                 \
-    "adds r2, r2, r3\n"              \
-    "mov r10, r2\n"
+/* To the channels that lie `bytes` bytes further, whose outputs begin at r1. */
+#define NEXT_CHANNELS(bytes)         \
+    "str r1, [r0, #12]\n"            \
+    "movs r3, #" bytes "\n"          \
+    "add lr, r3\n"                   \
+    "ldr r2, [r0, #28]\n"            \
+    "cmp lr, r2\n"                   \
+    "beq 6f\n"                       \
+    "b 1b\n"                         \
+    "6:"
+#define RUN(code)                                                                                                    \
+    register const void *b __asm__("r0") = job;                                                                     \
+    register uint32_t skip __asm__("r1") = skipped;                                                                  \
+    __asm__ volatile(".syntax unified\n"                                                                             \
+                     "mov r12, r0\n"                                                                                 \
+                     "mov r11, r1\n"                                                                                 \
+                     "ldr r2, [r0, #8]\n"                                                                            \
+                     "mov lr, r2\n"                                                                                  \
+                     "ldr r2, [r0, #32]\n"                                                                           \
+                     "lsls r2, r2, #4\n"                                                                             \
+                     "ldr r3, [r0]\n"                                                                                \
+                     "adds r2, r2, r3\n"                                                                             \
+                     "mov r10, r2\n" code                                                                            \
+                     : "+l"(b), "+l"(skip)                                                                           \
+                     :                                                                                               \
+                     : "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory")
 
-static void run_wide(block *job) {
-    uint32_t skipped = ml_spare(job->groups) * 30u;
-    RUN(PREPARE
-        "1: mov r2, lr\n"
-        "ldr r4, [r2]\n"
-        "ldr r6, [r2, #20]\n"
-        START_SUMS
-        "add pc, r11\n"
-        "nop\n"
-        "4:\n" WIDE_GROUP WIDE_GROUP WIDE_GROUP WIDE_GROUP
-        "cmp r0, r10\n"
-        "bne 4b\n"
-        "mov r2, r12\n"
-        END_SUMS
-        "str r1, [r2, #4]\n"
-        CHANNEL("24") RESCALE
-        "mov r0, r12\n"
-        "ldr r1, [r0, #12]\n"
-        "ldr r2, [r0, #16]\n"
-        "adds r1, r1, #1\n"
-        "strb r7, [r1, r2]\n"
-        "strb r6, [r1]\n"
-        LOW_SUMS CHANNEL("4") RESCALE
-        "mov r0, r12\n"
-        "ldr r1, [r0, #12]\n"
-        "ldr r2, [r0, #16]\n"
-        "strb r7, [r1, r2]\n"
-        "strb r6, [r1]\n"
-        "ldr r2, [r0, #28]\n"
-        "subs r2, r2, #2\n"
-        "beq 6f\n"
-        "movs r3, #40\n"
-        "add lr, r3\n"
-        "adds r1, r1, #2\n"
-        "cmp r2, #1\n" /* the last channel of an odd number comes with the one before again */
-        "bne 5f\n"
-        "movs r2, #2\n"
-        "subs r1, r1, #1\n"
-        "5: str r1, [r0, #12]\n"
-        "str r2, [r0, #28]\n"
-        "b 1b\n"
-        "6:");
-}
+#define WIDE(SIGN)                                                   \
+    RUN("1: mov r2, lr\n"                                            \
+        "ldr r3, [r2]\n"                                             \
+        "ldr r6, [r2, #20]\n"                                        \
+        ADD_UP(WIDE_ROUND)                                           \
+        "str r1, [r2, #4]\n"                                         \
+        RESCALE("24", SIGN)                                          \
+        "ldr r2, [r0, #16]\n"                                        \
+        "adds r2, r2, r1\n"                                          \
+        "strb r7, [r2, #1]\n"                                        \
+        "strb r6, [r1, #1]\n"                                        \
+        LOW_SUMS RESCALE("4", SIGN)                                  \
+        "ldr r2, [r0, #16]\n"                                        \
+        "strb r7, [r1, r2]\n"                                        \
+        "strb r6, [r1]\n"                                            \
+        "adds r1, r1, #2\n"                                          \
+        NEXT_CHANNELS("40"))
 
-static void run_narrow(block *job) {
-    uint32_t skipped = ml_spare(job->groups) * BYTES_GROUP_CODE;
-    RUN(PREPARE
-        "1: mov r2, lr\n"
-        "ldr r4, [r2]\n"
-        "movs r6, r4\n"
-        START_SUMS
-                BYTES_GROUPS
-        "mov r2, r12\n"
-        END_SUMS
-        "ldr r3, [r2, #36]\n"
-        "subs r1, r1, r3\n"
-        "str r1, [r2, #4]\n"
-        CHANNEL("4") RESCALE
-        "mov r0, r12\n"
-        "ldr r1, [r0, #12]\n"
-        "ldr r2, [r0, #24]\n"
-        "strb r7, [r1, r2]\n"
-        "ldr r2, [r0, #16]\n"
-        "strb r6, [r1, r2]\n"
-        LOW_SUMS CHANNEL("4") RESCALE
-        "mov r0, r12\n"
-        "ldr r1, [r0, #12]\n"
-        "ldr r2, [r0, #20]\n"
-        "strb r7, [r1, r2]\n"
-        "strb r6, [r1]\n"
-        "movs r3, #20\n"
-        "add lr, r3\n"
-        "adds r1, r1, #1\n"
-        "str r1, [r0, #12]\n"
-        "ldr r2, [r0, #28]\n"
-        "subs r2, r2, #1\n"
-        "str r2, [r0, #28]\n"
-        "beq 6f\n"
-        "b 1b\n"
-        "6:");
-}
+#define NARROW(SIGN)                                                 \
+    RUN("1: mov r2, lr\n"                                            \
+        "ldr r6, [r2]\n"                                             \
+        "lsls r3, r6, #16\n"                                         \
+        "adds r3, r3, r6\n"                                          \
+        ADD_UP(NARROW_ROUND)                                         \
+        "ldr r3, [r2, #36]\n"                                        \
+        "subs r1, r1, r3\n"                                          \
+        "str r1, [r2, #4]\n"                                         \
+        RESCALE("4", SIGN)                                           \
+        "ldr r2, [r0, #24]\n"                                        \
+        "strb r7, [r1, r2]\n"                                        \
+        "ldr r2, [r0, #16]\n"                                        \
+        "strb r6, [r1, r2]\n"                                        \
+        LOW_SUMS RESCALE("4", SIGN)                                  \
+        "ldr r2, [r0, #20]\n"                                        \
+        "strb r7, [r1, r2]\n"                                        \
+        "strb r6, [r1]\n"                                            \
+        "adds r1, r1, #1\n"                                          \
+        NEXT_CHANNELS("20"))
 /* clang-format on */
+
+ML_INLINE void run_wide(block *job, bool has_sign) {
+    uint32_t skipped = spare(job->groups) * WIDE_GROUP_CODE;
+    if (has_sign) {
+        WIDE(ML_SIGN);
+    } else {
+        WIDE(ML_NO_SIGN);
+    }
+}
+
+ML_INLINE void run_narrow(block *job, bool has_sign) {
+    uint32_t skipped = spare(job->groups) * NARROW_GROUP_CODE;
+    if (has_sign) {
+        NARROW(ML_SIGN);
+    } else {
+        NARROW(ML_NO_SIGN);
+    }
+}
 #else
-static void run_wide(block *b) {
+/* Two pairs of sums: of words, and of high halves. */
+typedef struct sums {
+    uint32_t all[2], high[2];
+} sums;
+
+static void add_group(sums *s, const uint32_t *inputs, uint32_t weight0, uint32_t weight1) {
+    for (uint32_t i = 0; i < 2; i++) {
+        uint32_t group = inputs[2u * i] * weight0 + inputs[2u * i + 1u] * weight1;
+        s->all[i] += group;
+        s->high[i] += (uint32_t)((int32_t)group >> 16) + ((group >> 15) & 1u);
+    }
+}
+
+/* Of the low halves (0) and the high ones (1) of both pairs. */
+static int8_t output_of(const sums *s, uint32_t half, uint32_t pair, const ml_scale *scale, bool has_sign) {
+    return ml_rescaled(scale, (int32_t)(half ? s->high[pair] : s->all[pair] - (s->high[pair] << 16)), has_sign);
+}
+
+static void run_wide(block *b, bool has_sign) {
     const uint32_t *weights = b->weights;
     const ml_channel *c = b->channels;
-    for (int8_t *to = b->to; b->left != 0; b->left -= 2, c += 2, to += 2) {
-        if (b->left == 1) { /* the last channel of an odd number comes with the one before again */
-            to--;
-            b->left++;
-        }
-        sums s = started((uint32_t)c[0].start, (uint32_t)c[1].start);
+    for (; c != b->end; c += 2, b->to += 2) {
+        uint32_t all = (uint32_t)c[0].start, high = (uint32_t)c[1].start;
+        sums s = {{all, all}, {high, high}};
         for (uint32_t i = 0; i < b->groups; i++, weights += 2) {
             add_group(&s, b->inputs + 4u * i, weights[0], weights[1]);
         }
         for (uint32_t half = 0; half < 2; half++) {
-            to[b->next[0] + half] = output_of(&s, half, 1, &c[half]);
-            to[half] = output_of(&s, half, 0, &c[half]);
+            b->to[b->next[0] + half] = output_of(&s, half, 1, &c[half].scale, has_sign);
+            b->to[half] = output_of(&s, half, 0, &c[half].scale, has_sign);
         }
     }
+    b->weights = weights;
 }
 
-static void run_narrow(block *b) {
-    const int8_t *weights = b->weights;
+static void run_narrow(block *b, bool has_sign) {
+    const int8_t *weights = (const int8_t *)b->weights + b->back;
     const ml_channel *c = b->channels;
-    weights += b->back;
-    for (int8_t *to = b->to; b->left != 0; b->left--, c++, to++) {
-        sums s = started((uint32_t)c->start, (uint32_t)c->start);
+    for (; c != b->end; c++, b->to++) {
+        uint32_t high = (uint32_t)c->start, all = high + (high << 16);
+        sums s = {{all, all}, {high, high}};
         for (uint32_t i = 0; i < b->groups; i++, weights += 2) {
             int32_t weight0 = weights[0], weight1 = weights[1];
             add_group(&s, b->inputs + 4u * i, (uint32_t)weight0, (uint32_t)weight1);
         }
-        to[b->next[2]] = output_of(&s, 1, 1, c);
-        to[b->next[0]] = output_of(&s, 1, 0, c);
-        to[b->next[1]] = output_of(&s, 0, 1, c);
-        to[0] = output_of(&s, 0, 0, c);
+        b->to[b->next[2]] = output_of(&s, 1, 1, &c->scale, has_sign);
+        b->to[b->next[0]] = output_of(&s, 1, 0, &c->scale, has_sign);
+        b->to[b->next[1]] = output_of(&s, 0, 1, &c->scale, has_sign);
+        b->to[0] = output_of(&s, 0, 0, &c->scale, has_sign);
     }
 }
 #endif
 
-/* Pairs of taps of one row of a window; where its taps are odd, the last one meets a weight of 0. */
-static uint32_t row_groups(const ml_window *w) {
-    return (w->kernel_width * w->input_channels + GROUP_TAPS - 1u) / GROUP_TAPS;
-}
-
-static uint32_t groups_of(const ml_window *w) { return w->kernel_height * row_groups(w); }
-
-/* Spreads `rows` runs of inputs, `bytes` each, an even number, whose starts lie `apart` bytes apart. */
-static void spread_rows(uint32_t *to, const int8_t *from, uint32_t bytes, uint32_t rows, uint32_t apart) {
-#if defined(__thumb__) && !defined(__thumb2__)
-    uint32_t zero = 0, one = 1, gap = apart - bytes;
-    __asm__ volatile(".syntax unified\n"
-                     "1: movs r4, %[from]\n"
-                     "add r4, %[bytes]\n"
-                     "2: ldrsb r2, [%[from], %[zero]]\n"
-                     "ldrsb r3, [%[from], %[one]]\n"
-                     "stmia %[to]!, {r2, r3}\n"
-                     "adds %[to], %[to], #8\n"
-                     "adds %[from], %[from], #2\n"
-                     "cmp %[from], r4\n"
-                     "bne 2b\n"
-                     "add %[from], %[gap]\n"
-                     "subs %[rows], %[rows], #1\n"
-                     "bne 1b"
-                     : [to] "+l"(to), [from] "+l"(from), [rows] "+l"(rows)
-                     : [bytes] "h"(bytes), [gap] "h"(gap), [zero] "l"(zero), [one] "l"(one)
-                     : "r2", "r3", "r4", "cc", "memory");
-#else
-    for (; rows != 0; rows--, from += rows != 0 ? apart : 0) {
-        for (uint32_t i = 0; i < bytes; i += GROUP_TAPS, to += 4) {
-            to[0] = (uint32_t)from[i];
-            to[1] = (uint32_t)from[i + 1u];
-        }
-    }
-#endif
-}
-
-/* The same to the upper halves of words. */
-static void spread_rows_upper(uint32_t *to, const int8_t *from, uint32_t bytes, uint32_t rows, uint32_t apart) {
-    for (; rows != 0; rows--, from += rows != 0 ? apart : 0) {
-        for (uint32_t i = 0; i < bytes; i += GROUP_TAPS, to += 4) {
-            to[0] += (uint32_t)from[i] << 16;
-            to[1] += (uint32_t)from[i + 1u] << 16;
-        }
-    }
-}
-
-/* Where the inputs of one pixel go: to words, or to the upper halves of words. */
-typedef struct place {
-    uint32_t *word;
-    bool upper;
-} place;
-
-/* Spreads one row of a window whose first column is `left`; `row` is NULL where the image has none. */
-static void spread_row(const ml_window *w, const int8_t *row, uint32_t left, int8_t zero_point, place to) {
-    uint32_t odd = 0;
-    for (uint32_t kx = 0, column = left; kx < w->kernel_width; kx++, column += w->dilation_width) {
-        bool inside = row != NULL && column < w->input_width;
-        const int8_t *from = inside ? row + column * w->input_channels : &zero_point;
-        for (uint32_t c = w->input_channels; c != 0; c--, from += inside) {
-            *to.word = to.upper ? *to.word + ((uint32_t)*from << 16) : (uint32_t)*from;
-            to.word += odd ? 3 : 1;
-            odd ^= 1u;
-        }
-    }
-    if (odd && !to.upper) {
-        *to.word = 0;
-    }
-}
-
-/* Spreads the inputs under the window whose top left tap is (top, left). */
-static void spread_window(const ml_window *w, const int8_t *image, uint32_t top, uint32_t left, int8_t zero_point,
-                          place to) {
-    uint32_t row_bytes = w->input_width * w->input_channels, image_bytes = w->input_height * row_bytes;
-    uint32_t start = left * w->input_channels, bytes = GROUP_TAPS * row_groups(w);
-    bool joined = left < w->input_width && w->input_width - left >= w->kernel_width &&
-                  (w->dilation_width == 1 || w->kernel_width == 1);
-    uint32_t rows = top < w->input_height && w->input_height - top > (w->kernel_height - 1u) * w->dilation_height
-                        ? w->kernel_height
-                        : 1u;
-    for (uint32_t ky = 0; ky < w->kernel_height; ky += rows, to.word += rows * 2u * bytes) {
-        uint32_t y = top + ky * w->dilation_height, at = y * row_bytes + start;
-        /* Of an odd row one more is read. */
-        uint32_t end = at + (rows - 1u) * w->dilation_height * row_bytes + bytes;
-        if (joined && y < w->input_height && end <= image_bytes) {
-            (to.upper ? spread_rows_upper : spread_rows)(to.word, image + at, bytes, rows,
-                                                         w->dilation_height * row_bytes);
-        } else {
-            rows = 1;
-            spread_row(w, y < w->input_height ? image + y * row_bytes : NULL, left, zero_point, to);
-        }
-    }
-}
-
-/* The pixel that is computed next. */
-typedef struct cursor {
-    const int8_t *image;
-    uint32_t y, x;
-} cursor;
-
-static void spread_next(const ml_window *w, cursor *c, int8_t zero_point, place to) {
-    spread_window(w, c->image, c->y * w->stride_height - w->pad_top, c->x * w->stride_width - w->pad_left, zero_point,
-                  to);
-    if (++c->x == w->output_width) {
-        c->x = 0;
-        if (++c->y == w->output_height) {
-            c->y = 0;
-            c->image += w->input_height * w->input_width * w->input_channels;
-        }
-    }
+/* Pairs of taps; each row of a window has whole ones. */
+static uint32_t groups_of(const ml_window *w) {
+    return w->kernel_height * ((w->kernel_width * w->input_channels + GROUP_TAPS - 1u) / GROUP_TAPS);
 }
 
 static ml_status check(const ml_thumb_conv_2d_args *a, const ml_operand *operands, uint32_t together,
@@ -298,27 +251,45 @@ static ml_status check(const ml_thumb_conv_2d_args *a, const ml_operand *operand
     return sound ? ML_OK : ML_ERR_OPERAND;
 }
 
-/* Computes the outputs `together` pixels at a time; the inputs of the pixels of a block lie 2 words apart, and where
- * `halves` two share words. */
-static int32_t convolve(const ml_thumb_conv_2d_args *a, void *const *operands, uint32_t together, bool halves) {
+/* All channels of a block of `count` pixels: of two where not `halves`, of four. */
+ML_INLINE void run_block(block *b, uint32_t channels, bool halves, bool has_sign) {
+    if (halves) {
+        b->end = b->channels + channels;
+        run_narrow(b, has_sign);
+        return;
+    }
+    const ml_channel *all = b->channels;
+    b->end = all + (channels & ~1u);
+    run_wide(b, has_sign);
+    if ((channels & 1u) != 0) { /* the last channel comes with the one before again */
+        b->channels = b->end;
+        b->end += 2;
+        b->to--;
+        run_wide(b, has_sign);
+        b->channels = all;
+    }
+}
+
+/* The inputs of the pixels of a block lie 2 words apart; where `halves` two share words. */
+ML_INLINE int32_t convolve(const ml_thumb_conv_2d_args *a, void *const *operands, bool halves, bool has_sign) {
     const ml_window *w = &a->window;
+    const view v = view_of(w, a->quantized.input_zero_point);
+    uint32_t *words = operands[4], channels = w->output_channels, together = halves ? 4 : 2;
     cursor at = {operands[0], 0, 0};
-    block b = {.inputs = operands[4], .groups = groups_of(w), .channels = operands[2], .to = operands[3]};
-    uint32_t channels = w->output_channels;
-    b.back = halves ? ml_spare(b.groups) * GROUP_TAPS : 0;
+    block b = {.inputs = words, .groups = groups_of(w), .channels = operands[2], .to = operands[3]};
+    b.back = halves ? spare(b.groups) * GROUP_TAPS : 0;
     for (uint32_t left = w->batches * w->output_height * w->output_width, count; left != 0; left -= count) {
         int8_t *output = b.to;
         count = ML_MIN(left, together);
-        for (uint32_t i = 0; i < count; i++) {
-            place to = {(uint32_t *)operands[4] + 2u * (halves ? i / 2u : i), halves && i % 2u != 0};
-            spread_next(w, &at, (int8_t)a->quantized.input_zero_point, to);
+        spread_two(&v, &at, count, words, halves);
+        if (count > 2) {
+            spread_two(&v, &at, count - 2u, words + 2, halves);
         }
         b.weights = (const int8_t *)operands[1] - b.back;
-        b.left = channels;
         b.next[0] = count > 1 ? channels : 0;
         b.next[1] = count > 2 ? 2u * channels : 0;
         b.next[2] = count > 3 ? 3u * channels : b.next[0];
-        (halves ? run_narrow : run_wide)(&b);
+        run_block(&b, channels, halves, has_sign);
         b.to = output + count * channels;
     }
     return 0;
@@ -330,7 +301,8 @@ ml_status ml_conv_2d_s8_channel_pairs_check(const void *args, const ml_operand *
 }
 
 int32_t ml_conv_2d_s8_channel_pairs(const void *args, void *const *operands) {
-    return convolve(args, operands, 2, false);
+    const ml_thumb_conv_2d_args *a = args;
+    return convolve(a, operands, false, a->has_sign != 0);
 }
 
 ml_status ml_conv_2d_s8_pixel_pairs_check(const void *args, const ml_operand *operands) {
@@ -338,4 +310,7 @@ ml_status ml_conv_2d_s8_pixel_pairs_check(const void *args, const ml_operand *op
     return a->window.output_channels < 1 ? ML_ERR_ARGUMENT : check(a, operands, 1, 1);
 }
 
-int32_t ml_conv_2d_s8_pixel_pairs(const void *args, void *const *operands) { return convolve(args, operands, 4, true); }
+int32_t ml_conv_2d_s8_pixel_pairs(const void *args, void *const *operands) {
+    const ml_thumb_conv_2d_args *a = args;
+    return convolve(a, operands, true, a->has_sign != 0);
+}

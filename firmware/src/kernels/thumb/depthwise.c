@@ -59,6 +59,7 @@ typedef struct outputs {
     uint32_t step, row_bytes; /* from pixel to pixel, and from row to row */
     uint32_t lower; /* how far behind the upper half's outputs lie those of the lower half */
     bool odd; /* the last row of the upper half has none below */
+    bool has_sign;
 } outputs;
 
 static void any_row(const ml_window *w, const band *b, const outputs *o, const uint32_t *words, int8_t *to,
@@ -75,8 +76,8 @@ static void any_row(const ml_window *w, const band *b, const outputs *o, const u
                 high += (uint32_t)((int32_t)products >> 16) + ((products >> 15) & 1u);
             }
         }
-        to[lower] = ml_rescaled(o->channel, (int32_t)high);
-        *to = ml_rescaled(o->channel, (int32_t)(all - (high << 16)));
+        to[lower] = ml_rescaled(&o->channel->scale, (int32_t)high, o->has_sign);
+        *to = ml_rescaled(&o->channel->scale, (int32_t)(all - (high << 16)), o->has_sign);
     }
 }
 
@@ -93,10 +94,9 @@ static void any_rows(const ml_window *w, const band *b, const outputs *o) {
 typedef struct constants {
     uint32_t all, high;
     int32_t weights[9];
-    int32_t offset;
-    uint32_t parts;
     int32_t low, high_end;
     uint32_t step; /* between windows, in bytes */
+    int32_t offset, high_part, low_part, shift;
     const uint32_t *end;
     uint32_t lower, pixel; /* where the output of the lower half, and that of the next window, lie */
 } constants;
@@ -114,52 +114,61 @@ typedef struct constants {
 #define LOAD_TWO "ldmia r0!, {r2, r3}\n"
 #define LOAD_ACROSS "ldmia r0!, {r2}\nadd r0, %[next_row]\nldmia r0!, {r3}\n"
 
-static void row_3x3(const constants *k, const uint32_t *words, int8_t *to, uint32_t next_row) {
-    __asm__ volatile(
-        ".syntax unified\n"
-        "1: mov r0, %[words]\n"
-        "mov r1, %[constants]\n"
-        "ldmia r1!, {r6, r7}\n"
-        ADD_TWO(LOAD_TWO) ADD_TWO(LOAD_ACROSS) ADD_TWO(LOAD_TWO)
-        "add r0, %[next_row]\n"
-        ADD_TWO(LOAD_TWO)
-        "ldmia r0!, {r2}\n"
-        "ldmia r1!, {r4}\n"
-        "muls r2, r4, r2\n"
-        "adds r6, r6, r2\n"
-        "asrs r2, r2, #16\n"
-        "adcs r7, r7, r2\n"
-        "lsls r2, r7, #16\n"
-        "subs r6, r6, r2\n"
-        "ldmia r1!, {r0, r2, r3, r4, r5}\n"
-        "add %[words], r5\n"
-        "uxtb r5, r3\n"
-        "asrs r3, r3, #8\n"
-        ML_CLAMP("r6", "r3", "r4") ML_CLAMP("r7", "r3", "r4")
-        "sxth r3, r2\n"
-        "lsrs r2, r2, #16\n"
-        ML_SCALE("r6", "r0", "r2", "r3", "r5", "r4", "r1") ML_SCALE("r7", "r0", "r2", "r3", "r5", "r4", "r1")
-        "mov r1, %[constants]\n"
-        "adds r1, r1, #64\n"
-        "ldmia r1!, {r2, r3, r4}\n"
-        "mov r0, %[to]\n"
-        "strb r7, [r0, r3]\n"
-        "strb r6, [r0]\n"
-        "add %[to], r4\n"
-        "cmp %[words], r2\n"
-        "bne 1b"
-        : [words] "+h"(words), [to] "+h"(to)
-        : [constants] "h"(k), [next_row] "h"(next_row)
-        : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "cc", "memory");
-}
+#define ROW_3X3(SIGN, constants_again)                                                            \
+    __asm__ volatile(                                                                             \
+        ".syntax unified\n"                                                                       \
+        "1: mov r0, %[words]\n"                                                                   \
+        "mov r1, %[constants]\n"                                                                  \
+        "ldmia r1!, {r6, r7}\n"                                                                   \
+        ADD_TWO(LOAD_TWO) ADD_TWO(LOAD_ACROSS) ADD_TWO(LOAD_TWO)                                  \
+        "add r0, %[next_row]\n"                                                                   \
+        ADD_TWO(LOAD_TWO)                                                                         \
+        "ldmia r0!, {r2}\n"                                                                       \
+        "ldmia r1!, {r4}\n"                                                                       \
+        "muls r2, r4, r2\n"                                                                       \
+        "adds r6, r6, r2\n"                                                                       \
+        "asrs r2, r2, #16\n"                                                                      \
+        "adcs r7, r7, r2\n"                                                                       \
+        "lsls r2, r7, #16\n"                                                                      \
+        "subs r6, r6, r2\n"                                                                       \
+        "ldmia r1!, {r3, r4, r5}\n"                                                               \
+        "add %[words], r5\n"                                                                      \
+        ML_CLAMP("r6", "r3", "r4") ML_CLAMP("r7", "r3", "r4")                                     \
+        "ldmia r1!, {r0, r2, r3, r5}\n"                                                           \
+        ML_SCALE("r6", "r0", "r2", "r3", "r5", "r4", SIGN("r6", "r4", "r1"))                      \
+        ML_SCALE("r7", "r0", "r2", "r3", "r5", "r4", SIGN("r7", "r4", "r1"))                      \
+        constants_again                                                                           \
+        "ldmia r1!, {r2, r3, r4}\n"                                                               \
+        "mov r0, %[to]\n"                                                                         \
+        "strb r7, [r0, r3]\n"                                                                     \
+        "strb r6, [r0]\n"                                                                         \
+        "add %[to], r4\n"                                                                         \
+        "cmp %[words], r2\n"                                                                      \
+        "bne 1b"                                                                                  \
+        : [words] "+h"(words), [to] "+h"(to)                                                      \
+        : [constants] "h"(k), [next_row] "h"(next_row)                                            \
+        : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "cc", "memory")
 /* clang-format on */
+
+static void row_3x3(const constants *k, const uint32_t *words, int8_t *to, uint32_t next_row, bool has_sign) {
+    if (has_sign) {
+        ROW_3X3(ML_SIGN, "mov r1, %[constants]\nadds r1, r1, #72\n");
+    } else {
+        ROW_3X3(ML_NO_SIGN, "");
+    }
+}
 
 /* Windows of 3x3 neighbours. */
 static void rows_3x3(const ml_window *w, const band *b, const outputs *o) {
-    const ml_channel *c = o->channel;
-    uint32_t high = (uint32_t)c->start;
-    constants k = {high + (high << 16),  high, {0},      c->offset, c->parts, c->low, c->high,
-                   4u * w->stride_width, NULL, o->lower, o->step};
+    const ml_scale *s = &o->channel->scale;
+    uint32_t high = (uint32_t)o->channel->start;
+    constants k = {.all = high + (high << 16), .high = high, .low = s->low >> 8, .high_end = s->high};
+    k.offset = s->offset;
+    k.high_part = (int32_t)(s->parts >> 16);
+    k.low_part = (int16_t)(uint16_t)s->parts;
+    k.shift = s->low & 0xFF;
+    k.step = 4u * w->stride_width;
+    k.pixel = o->step;
     for (uint32_t i = 0; i < 9; i++) {
         k.weights[i] = o->weights[i];
     }
@@ -168,7 +177,7 @@ static void rows_3x3(const ml_window *w, const band *b, const outputs *o) {
     for (uint32_t left = b->half; left != 0; left--, words += w->stride_height * b->pitch, to += o->row_bytes) {
         k.end = words + w->output_width * w->stride_width;
         k.lower = left == 1 && o->odd ? 0 : o->lower;
-        row_3x3(&k, words, to, 4u * (w->dilation_height * b->pitch - 3u));
+        row_3x3(&k, words, to, 4u * (w->dilation_height * b->pitch - 3u), o->has_sign);
     }
 }
 
@@ -185,7 +194,8 @@ static void run_band(const ml_thumb_depthwise_conv_2d_args *a, const band *b, co
                      uint32_t rows, void *const *operands) {
     const ml_window *w = &a->window;
     uint32_t row_bytes = w->output_width * w->output_channels;
-    outputs o = {operands[2], operands[1], output, w->output_channels, row_bytes, b->half * row_bytes, rows % 2u != 0};
+    outputs o = {operands[2], operands[1],         output,         w->output_channels,
+                 row_bytes,   b->half * row_bytes, rows % 2u != 0, a->has_sign != 0};
     uint32_t zero_point = (uint32_t)(int32_t)a->quantized.input_zero_point;
     for (uint32_t i = 0; i < b->rows * b->pitch; i++) {
         b->words[i] = zero_point + (zero_point << 16);

@@ -5,12 +5,16 @@
 
 #include "../dot.h"
 
-typedef struct ml_channel {
-    int32_t start; /* what the sum begins with */
+typedef struct ml_scale {
     int32_t offset;
     uint32_t parts; /* of the multiplier: the low one, and the high one shifted left by 16 */
     int32_t low; /* sums below are taken for this one; shifted left by 8, with the shift below it */
     int32_t high; /* sums above are taken for this one */
+} ml_scale;
+
+typedef struct ml_channel {
+    int32_t start; /* what the sum begins with */
+    ml_scale scale;
 } ml_channel;
 
 #if defined(__thumb__) && !defined(__thumb2__)
@@ -24,27 +28,31 @@ typedef struct ml_channel {
     "movs " sum ", " high "\n"   \
     "3:\n"
 
-#define ML_SCALE(sum, offset, high_part, low_part, shift, product, sign) \
-    "movs " product ", " sum "\n"                                        \
-    "muls " product ", " low_part ", " product "\n"                      \
-    "asrs " product ", " product ", #13\n"                               \
-    "adds " product ", " product ", " offset "\n"                        \
-    "asrs " sign ", " sum ", #31\n"                                      \
-    "lsls " sign ", " sign ", #13\n"                                     \
-    "adds " product ", " product ", " sign "\n"                          \
-    "muls " sum ", " high_part ", " sum "\n"                             \
-    "adds " sum ", " sum ", " product "\n"                               \
+#define ML_SCALE(sum, offset, high_part, low_part, shift, product, sign_term)                        \
+    "movs " product ", " sum "\n"                                                                    \
+    "muls " product ", " low_part ", " product "\n"                                                  \
+    "asrs " product ", " product ", #13\n"                                                           \
+    "adds " product ", " product ", " offset "\n" sign_term "muls " sum ", " high_part ", " sum "\n" \
+    "adds " sum ", " sum ", " product "\n"                                                           \
     "asrs " sum ", " sum ", " shift "\n"
+
+/* What negative sums get less, where that shows; `spare` is a register. */
+#define ML_SIGN(sum, product, spare)   \
+    "asrs " spare ", " sum ", #31\n"   \
+    "lsls " spare ", " spare ", #13\n" \
+    "adds " product ", " product ", " spare "\n"
+#define ML_NO_SIGN(sum, product, spare) ""
 #endif
 
-/* A sum may be any; where it is one that the host took for impossible, so is the output. */
-static inline int8_t ml_rescaled(const ml_channel *c, int32_t sum) {
-    int32_t low_part = (int16_t)(uint16_t)c->parts;
-    uint32_t kept = (uint32_t)ml_clamp(sum, c->low >> 8, c->high);
+/* A sum may be any; where it is one that the host took for impossible, so is the output. `has_sign`: whether negative
+ * sums get ML_SIGN. */
+ML_INLINE int8_t ml_rescaled(const ml_scale *s, int32_t sum, bool has_sign) {
+    int32_t low_part = (int16_t)(uint16_t)s->parts;
+    uint32_t kept = (uint32_t)ml_clamp(sum, s->low >> 8, s->high);
     uint32_t low_product = (uint32_t)((int32_t)(kept * (uint32_t)low_part) >> 13);
-    uint32_t sign = (uint32_t)((int32_t)kept >> 31) << 13;
-    kept = kept * (c->parts >> 16) + low_product + sign + (uint32_t)c->offset;
-    return (int8_t)((int32_t)kept >> (c->low & 31));
+    uint32_t sign = has_sign ? (uint32_t)((int32_t)kept >> 31) << 13 : 0;
+    kept = kept * (s->parts >> 16) + low_product + sign + (uint32_t)s->offset;
+    return (int8_t)((int32_t)kept >> (s->low & 31));
 }
 
 #endif

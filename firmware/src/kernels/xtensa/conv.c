@@ -80,7 +80,7 @@ static void run_block(block *b, bool has_sign) {
             for (uint32_t i = 0; i < 2u * b->quads; i++) {
                 sum += product(*inputs++, weights[i]);
             }
-            output[at] = ml_rescaled(c, sum);
+            output[at] = ml_rescaled(&c->scale, sum, true);
         }
     }
 }
