@@ -289,7 +289,9 @@ def _board(top: _Section) -> Board:
         counter=_counter(own.section("counter")),
     )
     own.done()
-    _check_sizes(board, top.section("upload"), own)
+    if "upload" in top.values or board.linker_script is not None:  # PlatformIO knows no Linux boards
+        _check_upload(board, top.section("upload"))
+    _check_sizes(board, own)
     return board
 
 
@@ -391,12 +393,16 @@ def _counter(section: _Section) -> Counter:
     return Counter(unit, float(ratio))
 
 
-def _check_sizes(board: Board, upload: _Section, own: _Section) -> None:
-    """PlatformIO's sizes and the regions are two places for the same figures, and everything must fit into the RAM."""
+def _check_upload(board: Board, upload: _Section) -> None:
+    """PlatformIO's sizes and the regions are two places for the same figures."""
     for key, name in (("maximum_size", "flash"), ("maximum_ram_size", "ram")):
         size = upload.number(key, "a size in bytes", 1)
         if size != board.regions[name].bytes:
             raise upload.fault(key, f"is {size}, but microlith.regions.{name}.bytes is {board.regions[name].bytes}")
+
+
+def _check_sizes(board: Board, own: _Section) -> None:
+    """Everything must fit into the RAM."""
     if board.stack_bytes % 16:
         raise own.fault("stack_bytes", f"must be a multiple of 16, not {board.stack_bytes}")
     if board.frame_bytes not in FRAME_BYTES:

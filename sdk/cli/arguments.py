@@ -67,9 +67,11 @@ def _optimize(text: str) -> Optimize:
 def add_port(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port",
+        "--host",
         metavar="P",
         help="the port or USB serial number of a real board, if it is not the only one (/dev/ttyACM0, socket://...); "
-        "or a way of the board to be flashed: emulator, pyocd, pyocd:SERIAL",
+        "or a way of the board to be flashed: emulator, pyocd, pyocd:SERIAL; of a Linux board, where ssh finds it: "
+        "pi@name",
     )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sdk.build import Image
     from sdk.link.transport import Transport
 
-FLASHERS = ("emulator", "native", "esptool", "uf2", "pyocd")
+FLASHERS = ("emulator", "native", "esptool", "uf2", "pyocd", "ssh")
 Options = Mapping[str, type[str] | type[int]]
 
 

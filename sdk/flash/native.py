@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,19 +35,19 @@ def package(_board: Board, elf: Path) -> Path:
     return elf
 
 
-class NativeTransport:
-    """The serial line of an image that runs as a process: its stdin and stdout."""
+class ProcessTransport:
+    """The serial line of firmware that runs as a process: the stdin and stdout of `command`."""
 
     quick_s = VIRTUAL_QUICK_S
 
-    def __init__(self, board: Board, elf: Path) -> None:
-        self.name = f"{board.id} (process)"
-        self._elf = elf
+    def __init__(self, name: str, command: Sequence[str]) -> None:
+        self.name = name
+        self._command = command
         self._start()
 
     def _start(self) -> None:
         self._line = Line()
-        self._child = Child([str(self._elf)], [self._line.there], stdio=self._line.there.fileno())
+        self._child = Child(self._command, [self._line.there], stdio=self._line.there.fileno())
 
     def read(self, timeout_s: float) -> bytes:
         """See sdk.link.transport."""
@@ -72,3 +73,10 @@ class NativeTransport:
 
     def _gone(self) -> LinkError:
         return LinkError(f"{self.name} has ended: {self._child.epitaph()}", "Connect again: that starts a new one.")
+
+
+class NativeTransport(ProcessTransport):
+    """The same of an image that runs here."""
+
+    def __init__(self, board: Board, elf: Path) -> None:
+        super().__init__(f"{board.id} (process)", [str(elf)])

@@ -18,14 +18,14 @@
 #define TEXT_OF(number) #number
 #define TEXT(number) TEXT_OF(number)
 #define GUARD_BYTES 65536 /* whole pages on every host, whatever its page size */
-__asm__(".pushsection .pool, \"aw\", @nobits\n"
+__asm__(".pushsection .pool, \"aw\", %nobits\n"
         ".globl ml_pool_start, ml_pool_end\n"
         ".balign 16\n"
         "ml_pool_start: .skip " TEXT(ML_RAM_BYTES) " - " TEXT(
             ML_STACK_BYTES) "\n"
                             "ml_pool_end:\n"
                             ".popsection\n"
-                            ".pushsection .stack, \"aw\", @nobits\n"
+                            ".pushsection .stack, \"aw\", %nobits\n"
                             ".globl ml_stack_start, ml_stack_end\n"
                             ".balign " TEXT(GUARD_BYTES) "\n"
                                                          "ml_guard: .skip " TEXT(

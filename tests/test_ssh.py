@@ -1,0 +1,220 @@
+"""Linux boards over SSH: a real sshd on this computer stands for one, with keys and a home of its own."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdk.boards import Board, load_board
+from sdk.cache import silent
+from sdk.cli import main
+from sdk.deploy import deployed, make_image, prepare
+from sdk.errors import FitError, LinkError, ToolError, UsageError
+from sdk.flash import connect, flash
+from sdk.flash.native import ProcessTransport
+from sdk.flash.ssh import Host
+from sdk.link.device import Device
+from sdk.load import load
+from sdk.oracle import Oracle
+from sdk.paths import BOARDS
+from sdk.verify import verify
+
+DIGITS = Path("examples/digits/digits_int8.tflite")
+USER = getpass.getuser()
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a host's key and a user's."""
+    folder = tmp_path_factory.mktemp("keys")
+    for name in ("host", "user", "other"):
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
+        subprocess.run(command, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the board takes for the home of its user."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def port(keys: Path, home: Path) -> Iterator[int]:
+    """That of a running sshd."""
+    server = shutil.which("sshd") or "/usr/sbin/sshd"
+    if not Path(server).exists():
+        pytest.skip("sshd is not on this machine: apt-get install openssh-server")
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)  # what sshd wants of root
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        number = free.getsockname()[1]
+    (keys / "authorized").write_text((keys / "user.pub").read_text())
+    (keys / "sshd_config").write_text(
+        f"ListenAddress 127.0.0.1:{number}\nHostKey {keys}/host\nAuthorizedKeysFile {keys}/authorized\n"
+        f"PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nPermitRootLogin yes\n"
+        f'ForceCommand export HOME={home}; cd {home} && eval "$SSH_ORIGINAL_COMMAND"\n'
+    )
+    with subprocess.Popen([server, "-D", "-q", "-f", str(keys / "sshd_config")]) as daemon:
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", number)) == 0:
+                    break
+            time.sleep(0.02)
+        yield number
+        daemon.terminate()
+
+
+@pytest.fixture
+def client(keys: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's configuration of ssh, which knows the board as `pi`."""
+    key = (keys / "host.pub").read_text()
+    (keys / "known_hosts").write_text(f"[127.0.0.1]:{port} {key}")
+    config = keys / "ssh_config"
+    config.write_text(
+        f"Host pi\n HostName 127.0.0.1\n Port {port}\n User {USER}\n IdentityFile {keys}/user\n IdentitiesOnly yes\n"
+        f" UserKnownHostsFile {keys}/known_hosts\n GlobalKnownHostsFile none\n"
+    )
+    monkeypatch.setenv("MICROLITH_SSH", f"ssh -F {config}")
+    return config
+
+
+@pytest.fixture(scope="module")
+def linux(tmp_path_factory: pytest.TempPathFactory) -> Board:
+    """A Raspberry Pi's file, but for the machine."""
+    manifest: dict[str, Any] = json.loads((BOARDS / "rpi5.json").read_text())
+    manifest["build"]["extra_flags"] = "-static"
+    manifest["microlith"] |= {"compiler": "gcc"}
+    machine = os.uname().machine
+    manifest["microlith"]["ssh"] |= {"machine": machine, "library": machine}
+    path = tmp_path_factory.mktemp("boards") / "linux.json"
+    path.write_text(json.dumps(manifest))
+    return load_board(str(path))
+
+
+@pytest.mark.usefixtures("client")
+def test_exact_over_ssh(linux: Board, home: Path) -> None:
+    """Every tensor of the model, by the same protocol as of any board."""
+    lowered = prepare(load(DIGITS), linux)
+    from sdk.inputs import random_samples
+
+    samples = [sample.arrays for sample in random_samples(lowered.inputs, 3, 0)]
+    with deployed(lowered, linux, port="pi") as target, Oracle(DIGITS.read_bytes()) as oracle:
+        verdict = verify(target.device, lowered, oracle, samples, layers=True)
+        assert verdict.ok
+        assert verdict.compared > 1000
+        assert target.device.transport.name == "linux (pi)"
+    with Device(connect(linux, port="pi"), board_id="linux") as device:
+        assert device.info.holds(lowered.block)
+    assert (home / ".microlith/images/current/image").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.usefixtures("client")
+def test_commands(linux: Board, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["--board", str(linux.path), "--host", "pi"]
+    assert main(["verify", str(DIGITS), *where, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ok"]
+    assert main(["bench", str(DIGITS), *where, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ns"] > 0
+    assert main(["monitor", *where, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["board_id"] == "linux"
+
+
+@pytest.mark.usefixtures("client")
+def test_old_image_stays_until_the_new_one_answers(linux: Board, home: Path, tmp_path: Path) -> None:
+    image = make_image(prepare(load(DIGITS), linux), linux)
+    flash(linux, image, port="pi").close()
+    current = (home / ".microlith/images/current").resolve()
+    for content in (b"#!/bin/sh\nexit 3\n", b"no program"):
+        (tmp_path / "bad.elf").write_bytes(content)
+        with pytest.raises(LinkError):
+            flash(linux, replace(image, elf=tmp_path / "bad.elf"), port="pi")
+        assert (home / ".microlith/images/current").resolve() == current
+    transport = connect(linux, port="pi")
+    Device(transport, board_id="linux").close()
+
+
+def test_what_cannot_be_reached(linux: Board, client: Path, keys: Path, port: int) -> None:
+    def told(text: str) -> None:
+        with pytest.raises(LinkError, match=text) as caught:
+            connect(linux, port="pi")
+        assert caught.value.remedy
+
+    good = client.read_text()
+    (keys / "known_hosts").write_text("")
+    told("host key is not known")
+    (keys / "known_hosts").write_text(f"[127.0.0.1]:{port} {(keys / 'other.pub').read_text()}")
+    told("host key is not the one that is known")
+    (keys / "known_hosts").write_text(f"[127.0.0.1]:{port} {(keys / 'host.pub').read_text()}")
+    client.write_text(good.replace(f"{keys}/user\n", f"{keys}/other\n"))
+    told("Permission denied")
+    client.write_text(good.replace(f"Port {port}", "Port 1"))
+    told("refused")
+    with pytest.raises(UsageError, match="is reached over SSH"):
+        connect(linux)
+    with pytest.raises(UsageError, match="not the name of a host"):
+        connect(linux, port="-oProxyCommand=touch /tmp/x")
+
+
+@pytest.mark.usefixtures("client")
+def test_wrong_machine() -> None:
+    with pytest.raises(LinkError, match=f"no rpi5: its machine is {os.uname().machine}"):
+        Host(load_board("rpi5"), "pi").check_machine()
+
+
+@pytest.mark.usefixtures("client")
+def test_files_are_whole_or_not_there(linux: Board, home: Path) -> None:
+    host = Host(linux, "pi")
+    host.put(b"one", "some folder/it's a file")
+    path = home / "some folder" / "it's a file"
+    assert path.read_bytes() == b"one"
+    (home / "some folder" / "full.part").symlink_to("/dev/full")
+    with pytest.raises(ToolError, match="No space left"):
+        host.put(b"two", "some folder/full")
+    with pytest.raises(FitError, match="KiB left for big"):
+        host.put(Huge(), "big")
+    assert not (home / "big").exists()
+
+
+class Huge(bytes):
+    """More than any disk holds."""
+
+    def __len__(self) -> int:
+        return 1 << 60
+
+
+EMULATORS = {
+    "rpi5": ("qemu-aarch64-static", "-cpu", "cortex-a76"),
+    "rpi-zero": ("qemu-arm-static", "-cpu", "arm1176"),
+}
+
+
+@pytest.mark.parametrize("board_id", EMULATORS)
+def test_exact_on_arm(board_id: str) -> None:
+    """The image that a Raspberry Pi gets, on an emulated core of its kind."""
+    board, emulator = load_board(board_id), EMULATORS[board_id]
+    for program in (emulator[0], board.compiler):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not on this machine")
+    from sdk.inputs import random_samples
+
+    lowered = prepare(load(DIGITS), board)
+    samples = [sample.arrays for sample in random_samples(lowered.inputs, 2, 0)]
+    transport = ProcessTransport(board_id, [*emulator, str(make_image(lowered, board, silent).elf)])
+    with Device(transport, board_id=board_id) as device, Oracle(DIGITS.read_bytes()) as oracle:
+        device.open_resident()
+        verdict = verify(device, lowered, oracle, samples, layers=True)
+    assert verdict.ok
+    assert verdict.compared > 1000
