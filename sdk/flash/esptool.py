@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from elftools.elf.elffile import ELFFile
 
 from sdk.boards import Board
 from sdk.cache import Progress, put, silent
-from sdk.errors import LinkError, MissingToolError, SdkError, ToolError
+from sdk.errors import LinkError, MissingToolError, ToolError
 from sdk.link.ports import find_port
 from sdk.link.transport import SerialTransport
 
@@ -34,46 +35,48 @@ OPTIONS: dict[str, type[str] | type[int]] = {"chip": str, "baud": int, "frequenc
 BOOT_OFFSETS = {"esp32": 0x1000}  # in flash, where the ROM looks for what it starts; 0 on the other chips
 MAPPED_OFFSET = 0x10000  # in flash, where the regions `code` and `flash` begin
 SHT_NOBITS = 8
-ATTEMPTS = 20  # to connect, while a hand may be on its way to the button
+SILENCE_S = 150.0  # without a stub the chip erases up to 4 MB first, and says nothing
+ATTEMPTS, PATIENT_ATTEMPTS = 4, 20  # to connect, a second each; and while a hand is on its way to the button
 HINT = "hold the board's BOOT button, press and release its EN (RST) button, then release BOOT"
 NO_ANSWER = "Failed to connect"
-NO_STUB = "flasher stub"
+NO_STUB = "stub flasher|flasher stub|RAM download mode|target RAM"
 
-# What esptool says, what that means (its own words at {}) and what to do about it.
-FAULTS: tuple[tuple[str, type[SdkError], str, str], ...] = (
+# What esptool says, what that means (its own words at {0}) and what to do about it.
+Fault = tuple[str, str, str]
+ALWAYS: tuple[Fault, ...] = (
     (
         r"This chip is (?:an? )?(\S+?),? not",
-        LinkError,
         "the chip on {port} is an {0}, and {board} has another one",
         "`sdk boards` lists the boards; a file of your own may name the chip.",
     ),
     (
-        r"((?i:secure boot|flash encryption|secure download|download mode is disabled)\b.*)",
-        LinkError,
+        r"((?i:secure boot|flash encryption|download mode is disabled)\b.*)",
         "the chip on {port} is locked: {0}",
         "Its eFuses were burnt to take signed or encrypted images only, for good: use another board.",
     ),
+)
+AT_FIRST: tuple[Fault, ...] = (
+    *ALWAYS,
     (
         NO_ANSWER,
-        LinkError,
         "no chip answers on {port}",
         f"Is it the right port, and a cable that carries data? Run it again and, while it connects, {HINT}.",
     ),
     (
-        r"[Cc]ould not open|busy or doesn't exist",
-        LinkError,
+        "(?i)could not open|busy or doesn't exist",
         "cannot open {port}",
         "Check the cable, and that no other program uses the port.",
     ),
+)
+WHILE_WRITING: tuple[Fault, ...] = (
+    *ALWAYS,
     (
-        r"MD5|[Cc]hecksum|does not match",
-        LinkError,
-        "the flash of the chip on {port} does not hold what was written",
+        "(?i)md5|checksum|crc|does not match",
+        "what arrives at the chip on {port} is not what was sent",
         "Run it again; if that does not help, use another cable or a lower esptool.baud in the board's file.",
     ),
     (
-        r"(?i:serial|port|socket|disconnected|input/output|stopped|timed out|no more data|lost connection|packet)",
-        LinkError,
+        f"(?i){NO_ANSWER}|serial|open|port|disconnected|input/output|stopped|timed out|no more data|connection|packet",
         "the chip on {port} stopped answering while it was flashed",
         "Check the cable and the board's power, then run it again: it can be flashed whatever it holds now.",
     ),
@@ -84,16 +87,11 @@ def flash(board: Board, image: Image, port: str | None, progress: Progress) -> S
     """See sdk.flash."""
     url, chip = find_port(board, port), str(board.flasher_options["chip"])
     file = package(board, image.elf)
-    with _faults(board, url):
+    with _faults(AT_FIRST, board, url):
         _refuse_locked(url, chip, progress)
-        line = ["--port", url, "--chip", chip, "--baud", str(board.flasher_options["baud"])]
-        write = ["write-flash", "0x0", str(file)]
-        try:
-            _esptool([*line, *write], progress)
-        except _FailedError as failure:  # some adapters and chips do without the program that esptool puts into RAM
-            if NO_STUB not in str(failure):
-                raise
-            _esptool([*line, "--no-stub", *write], progress)
+    line = ["--port", url, "--chip", chip, "--baud", str(board.flasher_options["baud"])]
+    with _faults(WHILE_WRITING, board, url):
+        _write(line, file, progress)
     return SerialTransport(url, board.serial.baud)
 
 
@@ -162,31 +160,45 @@ class _FailedError(Exception):
 def _refuse_locked(url: str, chip: str, progress: Progress) -> None:
     """Fails where the chip would not start what is written. Also the first to talk to it: tells what to do by hand if
     it does not answer, and waits for that."""
-    question = ["--port", url, "--chip", chip, "--no-stub", "--after", "no-reset"]
+    question = ["--port", url, "--chip", chip, "--no-stub", "--after", "no-reset", "--connect-attempts"]
     try:
-        answer = _esptool([*question, "get-security-info"], progress)
+        try:
+            answer = _esptool([*question, str(ATTEMPTS), "get-security-info"])
+        except _FailedError as failure:
+            if NO_ANSWER not in str(failure):
+                raise
+            progress(f"no answer from {url} yet: {HINT}")
+            answer = _esptool([*question, str(PATIENT_ATTEMPTS), "get-security-info"])
     except _FailedError as failure:
-        if NO_ANSWER not in str(failure):
-            if re.search("(?i)not supported|unsupported|invalid command", str(failure)):
-                return  # an ESP32: esptool itself looks before it writes
-            raise
-        progress(f"no answer from {url} yet: {HINT}")
-        answer = _esptool([*question, "--connect-attempts", str(ATTEMPTS), "get-security-info"], progress)
-    for lock in re.findall(r"^(?:Secure Boot|Flash Encryption|Secure Download Mode): Enabled", answer, re.MULTILINE):
+        if "get security info" in str(failure):
+            return  # an ESP32 tells nothing: esptool looks before it writes
+        raise
+    for lock in re.findall(r"^(?:Secure Boot|Flash Encryption): Enabled", answer, re.MULTILINE):
         raise _FailedError(lock)
 
 
+def _write(line: list[str], file: Path, progress: Progress) -> None:
+    """Writes and verifies the whole file."""
+    write = ["write-flash", "0x0", str(file)]
+    try:
+        _esptool([*line, *write], progress)
+    except _FailedError as failure:  # some chips do without the program that esptool puts into RAM
+        if not re.search(NO_STUB, str(failure)):
+            raise
+        _esptool([*line, "--no-stub", *write], progress)
+
+
 @contextmanager
-def _faults(board: Board, url: str) -> Iterator[None]:
+def _faults(faults: tuple[Fault, ...], board: Board, url: str) -> Iterator[None]:
     """Turns what esptool says into what a user may do."""
     try:
         yield
     except _FailedError as failure:
         text = str(failure)
-        for pattern, kind, message, remedy in FAULTS:
+        for pattern, message, remedy in faults:
             found = re.search(pattern, text)
             if found:
-                raise kind(message.format(*found.groups(), port=url, board=board.id), remedy) from failure
+                raise LinkError(message.format(*found.groups(), port=url, board=board.id), remedy) from failure
         raise ToolError(f"esptool fails on {url}: {text}", "Run it again; sdk -v shows more.") from failure
 
 
@@ -196,31 +208,37 @@ def _esptool(arguments: list[str], progress: Progress = silent) -> str:
         raise MissingToolError("the Python package esptool is missing", f"{sys.executable} -m pip install esptool")
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"}
     command = [sys.executable, "-m", "esptool", *arguments]
-    said: list[str] = []
+    said = ""
     with subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
-        assert process.stdout is not None
         try:
-            for line in process.stdout:
-                said.append(line)
-                done = re.search(r"(\d+)\.\d%", line)
+            for text in _output(process):
+                said += text
+                done = re.findall(r"(\d+)\.\d%", text)
                 if done and "write-flash" in arguments:
-                    progress(f"flash {done[1]} %")
+                    progress(f"flash {done[-1]} %")
         except BaseException:
             process.kill()
             raise
     if process.returncode:
-        raise _FailedError(_reason("".join(said)))
-    return "".join(said)
+        raise _FailedError(_reason(said))
+    return said
+
+
+def _output(process: subprocess.Popen[bytes]) -> Iterator[str]:
+    """What it prints, as it comes. Ends the process if nothing comes for long: some faults make it wait for ever."""
+    assert process.stdout is not None
+    while select.select([process.stdout], [], [], SILENCE_S)[0]:
+        data = os.read(process.stdout.fileno(), 65536)
+        if not data:
+            return
+        yield data.decode(errors="replace")
+    process.kill()
+    yield "\ntimed out"
 
 
 def _reason(said: str) -> str:
-    """The words that tell why esptool failed."""
-    return re.sub(r"\s+", " ", said.rpartition("fatal error occurred:")[2]).strip()[-500:]
+    """The words that tell why esptool failed: those that it calls its error, else the last."""
+    words = said.rpartition("fatal error occurred:")[2] if "fatal error occurred:" in said else said[-200:]
+    return re.sub(r"\s+", " ", words).strip()[-500:]

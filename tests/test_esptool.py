@@ -1,0 +1,150 @@
+"""The real esptool flashes images of the ESP32 family into a boot loader on a pseudo-terminal; and says that they are
+sound."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from esp_rom import Rom
+
+from sdk.boards import Board, load_board
+from sdk.build import Image
+from sdk.deploy import make_image, prepare
+from sdk.errors import LinkError, MissingToolError
+from sdk.load import load
+from sdk.tools import compiler_command
+
+esptool = importlib.import_module("sdk.flash.esptool")
+MODEL = Path(__file__).parents[1] / "examples" / "digits" / "digits_int8.tflite"
+EFUSE_ABS_DONE = 0x3FF5A018
+
+
+def image_of(board: Board) -> Image:
+    try:
+        compiler_command(board.compiler)
+    except MissingToolError as error:
+        pytest.skip(str(error))
+    return make_image(prepare(load(MODEL), board), board)
+
+
+@pytest.fixture(scope="module")
+def esp32() -> Image:
+    return image_of(load_board("esp32"))
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(esptool, "ATTEMPTS", 1)
+    monkeypatch.setattr(esptool, "PATIENT_ATTEMPTS", 1)
+
+
+def flash(image: Image, rom: Rom) -> list[str]:
+    """Flashes `image` into `rom`, plugged in for that; what was told of the progress."""
+    told: list[str] = []
+    with rom.plugged():
+        esptool.flash(image.board, image, rom.port, told.append).close()
+    return told
+
+
+def holds(rom: Rom, image: Image) -> bool:
+    data = image.file.read_bytes()
+    return rom.flash[: len(data)] == data
+
+
+def changed(*blocks: int) -> object:
+    """Damage to these blocks: a bit of their data."""
+    return lambda block, frame: frame[:-1] + bytes([frame[-1] ^ 1]) if block in blocks else frame
+
+
+@pytest.mark.parametrize("name", ["esp32", "esp32s3", "esp32c3"])
+def test_image_is_sound(name: str, tmp_path: Path) -> None:
+    """Header, segments, checksum and hash of what the ROM starts, as esptool reads them, and where they lie."""
+    board = load_board(name)
+    image = image_of(board)
+    boot = tmp_path / "boot.bin"
+    boot.write_bytes(image.file.read_bytes()[0x1000 if name == "esp32" else 0 :])
+    done = subprocess.run(
+        [sys.executable, "-m", "esptool", "image-info", str(boot)], capture_output=True, text=True, check=True
+    )
+    said = {line.partition(":")[0]: line.partition(":")[2].strip() for line in done.stdout.splitlines()}
+    assert said["Detected image type"].replace("-", "").lower() == name
+    assert said["Entry point"] == f"{board.regions['iram'].origin:#x}"
+    assert (said["Segments"], said["Flash size"], said["Flash mode"]) == ("1", "4MB", "DIO")
+    assert said["Checksum"].endswith("(valid)")
+    assert said["Validation hash"].endswith("(valid)")
+
+
+def test_compressed(esp32: Image) -> None:
+    rom = Rom()
+    told = flash(esp32, rom)
+    assert holds(rom, esp32)
+    assert 0x11 in rom.commands
+    assert told[-1] == "flash 100 %"
+
+
+def test_without_a_stub(esp32: Image) -> None:
+    """A chip that does not run what is put into its RAM."""
+    rom = Rom(stub=False)
+    flash(esp32, rom)
+    assert holds(rom, esp32)
+    assert 0x03 in rom.commands
+
+
+@pytest.mark.parametrize("damage", [changed(2), lambda block, frame: frame[:-1] if block == 2 else frame])
+def test_damaged_block_is_sent_again(esp32: Image, damage: object) -> None:
+    """A bit that is wrong; a byte that is lost."""
+    rom = Rom(damage=damage)
+    flash(esp32, rom)
+    assert holds(rom, esp32)
+
+
+def test_line_that_damages_all_blocks(esp32: Image) -> None:
+    with pytest.raises(LinkError, match=r"esptool\.baud"):
+        flash(esp32, Rom(damage=changed(*range(99))))
+
+
+def test_cable_pulled_half_way(esp32: Image) -> None:
+    rom = Rom(damage=lambda block, frame: frame if block < 2 else None)
+    with pytest.raises(LinkError, match="stopped answering while it was flashed"):
+        flash(esp32, rom)
+    assert not holds(rom, esp32)
+    again = Rom(flash=rom.flash)
+    flash(esp32, again)
+    assert holds(again, esp32)
+
+
+def test_wrong_chip(esp32: Image) -> None:
+    rom = Rom("esp32c3")
+    with pytest.raises(LinkError, match="is an ESP32-C3, and esp32 has another"):
+        flash(esp32, rom)
+    assert not {0x02, 0x10} & set(rom.commands)
+
+
+@pytest.mark.parametrize(
+    ("lock", "name"), [({"security_flags": 1}, "Secure Boot"), ({"encryptions": 1}, "Flash Encry")]
+)
+def test_locked_chip(lock: dict[str, int], name: str) -> None:
+    rom = Rom("esp32c3", **lock)
+    with pytest.raises(LinkError, match=f"locked: {name}"):
+        flash(image_of(load_board("esp32c3")), rom)
+    assert not {0x02, 0x10} & set(rom.commands)
+
+
+def test_locked_esp32(esp32: Image) -> None:
+    rom = Rom(registers={EFUSE_ABS_DONE: 1 << 4})
+    with pytest.raises(LinkError, match="locked: Secure Boot"):
+        flash(esp32, rom)
+    assert not {0x02, 0x10} & set(rom.commands)
+
+
+def test_no_answer(esp32: Image) -> None:
+    told: list[str] = []
+    with Rom().plugged() as rom, Rom("esp32c3").plugged():
+        rom._ended.set()  # nobody reads any more
+        with pytest.raises(LinkError, match="BOOT button"):
+            esptool.flash(esp32.board, esp32, rom.port, told.append)
+    assert "BOOT button" in told[0]
