@@ -20,7 +20,7 @@ def library_files(emitted: Emitted, name: str, profile: Profile) -> Mapping[Path
     """The library's files by their paths in its folder. `src` is the one folder that users include from."""
     source, files = FIRMWARE / "src", {Path("src") / key: text.encode() for key, text in emitted.files.items()}
     kernels = [each.path for each in kernel_sources(profile, listed(emitted))]
-    for path in (*(source / each for each in INTERPRETER), *kernels, *_headers(source, profile)):
+    for path in (*(source / each for each in INTERPRETER), *kernels, *source.rglob("*.h")):
         files[Path("src") / path.relative_to(source)] = path.read_bytes()
     for path in (*(FIRMWARE / "include").glob("*.h"), *(FIRMWARE / "gen").glob("*.h")):
         files[Path("src") / path.name] = path.read_bytes()
@@ -28,11 +28,6 @@ def library_files(emitted: Emitted, name: str, profile: Profile) -> Mapping[Path
         files[Path("src") / path.name] = path.read_bytes()
     files[Path("library.json")] = json.dumps(_manifest(name), indent=2).encode() + b"\n"
     return {path: data for path, data in files.items() if path.name not in NOT_THEIRS}
-
-
-def _headers(source: Path, profile: Profile) -> list[Path]:
-    folders = [source, source / "kernels", *(source / "kernels" / each.name for each in profile.runs)]
-    return [path for folder in folders for path in sorted(folder.glob("*.h"))]
 
 
 def _manifest(name: str) -> dict[str, object]:

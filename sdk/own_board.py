@@ -40,6 +40,7 @@ def board_with_chip(chip: str) -> Board:
     chips: dict[str, Board] = {}
     for board in all_boards(lambda _fault: None):
         chips.setdefault(_chip(board), board)
+    chips.pop("", None)  # computers
     wanted = re.sub("[^a-z0-9]", "", chip.lower())
     family = [known for known in chips if wanted and (known.startswith(wanted) or wanted.startswith(known))]
     if not family:
