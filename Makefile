@@ -5,10 +5,10 @@ c_files = $(shell find firmware examples -name gen -prune -o -name '*.[ch]' -pri
 
 FUZZ_RUNS := 200000
 
-.PHONY: help test-tools setup demo test lint format fuzz bench clean tools
+.PHONY: help test-arm64 test-tools setup demo test lint format fuzz bench clean tools
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 setup: tools ## install what is needed and leave .venv/bin/sdk
 	@echo "Ready: .venv/bin/sdk --help"
@@ -18,6 +18,10 @@ demo: tools ## classify handwritten digits on an emulated Cortex-M4 and check ev
 
 test: test-tools lint ## run linters and all tests
 	@$(python) -m pytest -q -n 2 --dist loadgroup
+
+test-arm64: tools ## run the Linux runtime on an emulated 64-bit Arm core (MODELS="a.tflite b.tflite")
+	@./setup.sh --arm64
+	@$(python) tests/arm64.py $(MODELS)
 
 lint: tools ## check style, types and generated files
 	@.venv/bin/ruff check --quiet

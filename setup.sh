@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Gives this checkout what it needs: compilers and an emulator from apt, Python packages in .venv.
 # Ends at once, without the network, when nothing is missing. `make` calls it; it may also be called by hand.
-# --tests also brings the compilers and emulators of the cores that only the tests use.
+# --tests also brings the compilers and emulators of the cores that only the tests use, --arm64 what test-arm64 does.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -25,8 +25,18 @@ if [[ $tests == --tests ]]; then
         "llvm-mc-22               llvm-22"
         "xtensa-lx106-elf-ld      binutils-xtensa-lx106"
         "g++                      g++"
+        "arm-linux-gnueabi-gcc    gcc-arm-linux-gnueabi"
+        "/usr/arm-linux-gnueabi/include/stdlib.h  libc6-dev-armel-cross"
     )
 fi
+if [[ $tests == --tests || $tests == --arm64 ]]; then
+    needs+=(
+        "qemu-aarch64-static      qemu-user-static"
+        "aarch64-linux-gnu-gcc    gcc-aarch64-linux-gnu"
+        "/usr/aarch64-linux-gnu/include/stdlib.h  libc6-dev-arm64-cross"
+    )
+fi
+if [[ $tests == --arm64 ]]; then needs+=("debootstrap  debootstrap"); fi
 
 fail() {
     printf '%s\n' "$@" >&2
