@@ -170,8 +170,8 @@ def _refuse_locked(url: str, chip: str, progress: Progress) -> None:
             progress(f"no answer from {url} yet: {HINT}")
             answer = _esptool([*question, str(PATIENT_ATTEMPTS), "get-security-info"])
     except _FailedError as failure:
-        if "get security info" in str(failure):
-            return  # an ESP32 tells nothing: esptool looks before it writes
+        if re.search(r"get security info|\(0x14\)", str(failure)):
+            return  # an ESP32 does not know the question: esptool looks into its eFuses before it writes
         raise
     for lock in re.findall(r"^(?:Secure Boot|Flash Encryption): Enabled", answer, re.MULTILINE):
         raise _FailedError(lock)
