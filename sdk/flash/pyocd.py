@@ -138,7 +138,7 @@ def _probe(board: Board, serial_number: str) -> Any:
     if len(found) == 1:
         return found[0]
     if found:
-        names = ", ".join(f"{probe.unique_id} ({probe.description})" for probe in found)
+        names = ", ".join(sorted(f"{probe.unique_id} ({probe.description})" for probe in found))
         raise LinkError(f"{len(found)} debug probes are connected: {names}", "Unplug those that are not the board's.")
     raise _no_probe(board)
 
