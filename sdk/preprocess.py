@@ -22,7 +22,6 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from sdk import metadata
 from sdk.errors import InputError, ModelError, UsageError
 
 ENTRY = "microlith"  # the name of the metadata entry
@@ -206,11 +205,15 @@ def _wrong(name: str, wanted: str) -> UsageError:
 
 def attach(model: bytes, declared: Preprocessing) -> bytes:
     """The .tflite file `model` with this declaration, in place of an older one."""
+    from sdk import metadata  # needs what a board does not have
+
     return metadata.add(model, ENTRY, declared.to_json().encode())
 
 
 def attached(model: bytes) -> Preprocessing | None:
     """What a .tflite file declares; None if nothing. ModelError if that is damaged."""
+    from sdk import metadata
+
     note = metadata.read(model, ENTRY)
     if note is None:
         return None

@@ -32,7 +32,12 @@ from sdk.program import Profile
 from sdk.tools import compiler_command
 
 PACKAGE = Path(__file__).parent
-WHEEL_PARTS = ("__init__.py", "errors.py", "runtime")  # of the package sdk: nothing in them needs more than numpy
+WHEEL_PARTS = (
+    "__init__.py",
+    "errors.py",
+    "preprocess.py",
+    "runtime",
+)  # of the package sdk: nothing in them needs more than numpy
 TIMESTAMP = (2020, 1, 1, 0, 0, 0)  # the same sources make the same wheel
 
 

@@ -8,12 +8,14 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sdk.boards import Board, load_board
@@ -25,6 +27,7 @@ from sdk.flash import connect, flash
 from sdk.flash.native import ProcessTransport
 from sdk.flash.ssh import Host
 from sdk.link.device import Device
+from sdk.linux import RemoteRuntime, install_model
 from sdk.load import load
 from sdk.oracle import Oracle
 from sdk.paths import BOARDS
@@ -61,11 +64,14 @@ def port(keys: Path, home: Path) -> Iterator[int]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         number = free.getsockname()[1]
+    tools, packages = Path(sys.executable).parent, Path(np.__file__).parents[1]
     (keys / "authorized").write_text((keys / "user.pub").read_text())
     (keys / "sshd_config").write_text(
         f"ListenAddress 127.0.0.1:{number}\nHostKey {keys}/host\nAuthorizedKeysFile {keys}/authorized\n"
         f"PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nPermitRootLogin yes\n"
-        f'ForceCommand export HOME={home}; cd {home} && eval "$SSH_ORIGINAL_COMMAND"\n'
+        # Its system's Python has numpy and the engines, as apt would bring them.
+        f"ForceCommand export HOME={home} PATH={tools}:$PATH PYTHONPATH={packages}; "
+        f'cd {home} && eval "$SSH_ORIGINAL_COMMAND"\n'
     )
     with subprocess.Popen([server, "-D", "-q", "-f", str(keys / "sshd_config")]) as daemon:
         for _ in range(200):
@@ -193,6 +199,35 @@ class Huge(bytes):
 
     def __len__(self) -> int:
         return 1 << 60
+
+
+@pytest.mark.usefixtures("client")
+def test_runtime_is_installed_used_and_removed(linux: Board, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["--board", str(linux.path), "--host", "pi", "--json"]
+    assert main(["flash", str(DIGITS), *where]) == 0
+    runtime = json.loads(capsys.readouterr().out)["runtime"]
+    assert runtime["engine"] in ("ai-edge-litert", "tflite-runtime")
+    assert runtime["ms"] > 0
+    current = home / runtime["path"]
+    assert current.read_bytes() == DIGITS.read_bytes()
+
+    words = ["verify", str(DIGITS), *where, "--engine", "microlith"]
+    assert main(words) == 0
+    verdict = json.loads(capsys.readouterr().out)
+    assert verdict["ok"]
+    assert verdict["compared"] == 50
+
+    host = Host(linux, "pi")
+    own = Host(replace(linux, flashers={"ssh": {**linux.flashers["ssh"], "engine": "microlith"}}), "pi")
+    with pytest.raises(ToolError, match="Lower the model again"):
+        install_model(own, DIGITS, prepare(load(DIGITS), linux).block[:-16] + bytes(16))
+    assert current.read_bytes() == DIGITS.read_bytes()
+
+    with pytest.raises(LinkError, match="cannot read"), RemoteRuntime(host, "none", "microlith") as remote:
+        remote.reset_state()
+
+    assert main(["uninstall", *where]) == 0
+    assert not (home / ".microlith").exists()
 
 
 EMULATORS = {

@@ -32,6 +32,7 @@ from sdk.cli import (
     monitor,
     ops,
     run,
+    uninstall,
     verify,
 )
 from sdk.cli.console import Console
@@ -39,7 +40,21 @@ from sdk.errors import OutputError, SdkError, UsageError
 
 COMMANDS = {
     module.__name__.rpartition(".")[2]: module
-    for module in (inspect, lower, build, flash, run, verify, bench, boards, ops, doctor, monitor, completion)
+    for module in (
+        inspect,
+        lower,
+        build,
+        flash,
+        run,
+        verify,
+        bench,
+        boards,
+        ops,
+        doctor,
+        monitor,
+        uninstall,
+        completion,
+    )
 }
 BROKEN_PIPE = 141  # what a shell reports of a program that ends by SIGPIPE
 

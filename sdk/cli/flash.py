@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sdk.cli.arguments import add_board, add_json, add_model, add_optimize, add_port, board_of, model_of
 from sdk.cli.build import image_json, say_image
@@ -20,6 +20,7 @@ holds the model. An emulated board keeps its flash until the next time; `sdk mon
 EXAMPLES = (
     "sdk flash model.tflite --board mps2-an386",
     "sdk flash build/model-microbit/model.elf --board microbit",
+    "sdk flash model.tflite --board rpi5 --host pi@raspberrypi.local --service",
 )
 
 
@@ -28,6 +29,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_board(parser)
     add_optimize(parser)
     add_port(parser)
+    linux = parser.add_argument_group("Linux boards")
+    linux.add_argument("--service", action="store_true", help="start the model's camera loop now and at each start")
+    linux.add_argument("--wheels", type=Path, metavar="DIR", help="wheels to send along: the board needs no Internet")
     add_json(parser)
 
 
@@ -42,9 +46,31 @@ def run(args: argparse.Namespace, console: Console) -> int:
     with deployed(lowered, board, port=port, progress=console.progress) as target:
         say_image(target.image, console)
         where = target.device.transport.name
+    linux = _install(args, board, port, lowered.block, console) if board.flasher == "ssh" else {}
     console.say(f"{where} runs {Path(args.model).name}. Check it: sdk verify {args.model} --board {args.board}")
-    console.result({**lowered_json(lowered), **image_json(target.image), "device": where, "emulated": board.emulated})
+    console.result(
+        {**lowered_json(lowered), **image_json(target.image), "device": where, "emulated": board.emulated} | linux
+    )
     return 0
+
+
+def _install(
+    args: argparse.Namespace, board: Board, port: str | None, program: bytes, console: Console
+) -> dict[str, Any]:
+    """Brings the Python runtime and the model to a Linux board, and starts the service if one is asked for."""
+    from sdk.flash.ssh import Host
+    from sdk.linux import install_model, install_runtime, start_service
+
+    host = Host(board, port)
+    install_runtime(host, args.wheels, console.progress)
+    installed = install_model(host, Path(args.model), program, console.progress)
+    threads = "1 thread" if installed.threads == 1 else f"{installed.threads} threads"
+    console.say(f"runtime  {installed.engine}, {threads} (measured), {installed.ms:.2f} ms an inference")
+    console.say(f"model    ~/{installed.path}")
+    if args.service:
+        note = start_service(host, installed)
+        console.say(f"service  microlith-{installed.name}{f': {note}' if note else ''}")
+    return {"runtime": vars(installed)}
 
 
 def _is_elf(path: Path) -> bool:

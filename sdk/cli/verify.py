@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sdk.cli.arguments import (
     add_board,
@@ -23,7 +25,9 @@ from sdk.cli.samples import declared_by, samples_of
 from sdk.errors import UsageError, VerifyError
 
 if TYPE_CHECKING:
+    from sdk.boards import Board
     from sdk.dataset import Scores
+    from sdk.link.device import Device
     from sdk.lower import Lowered
     from sdk.verify import Difference, Verdict
 
@@ -64,11 +68,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="the reference: tflite-runtime or tflite-micro (default: the first that takes the model)",
     )
+    parser.add_argument(
+        "--engine",
+        choices=("litert", "tflite", "microlith"),
+        help="on a Linux board: let this engine of its Python runtime compute, instead of the image",
+    )
+    parser.add_argument("--reference-kernels", action="store_true", help="with --engine: its exact, slow kernels")
     add_json(parser)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from sdk.deploy import deployed, prepare
+    from sdk.deploy import prepare
     from sdk.piecewise import reference_for
     from sdk.verify import verify
     from sdk.write import write
@@ -86,10 +96,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
         reference_for(
             write(graph) if args.shape or args.signature else Path(args.model).read_bytes(), args.oracle
         ) as oracle,
-        deployed(lowered, board, port=port, progress=console.progress) as target,
+        _device(args, lowered, board, port, console) as device,
     ):
         verdict = verify(
-            target.device,
+            device,
             lowered,
             oracle,
             [sample.arrays for sample in samples],
@@ -111,6 +121,29 @@ def run(args: argparse.Namespace, console: Console) -> int:
     }
     console.result({**_json(verdict, ok), **(_scores_json(scores) if scores is not None else {}), **about})
     return 0 if ok else VerifyError.exit_code
+
+
+@contextmanager
+def _device(
+    args: argparse.Namespace, lowered: Lowered, board: Board, port: str | None, console: Console
+) -> Iterator[Device]:
+    """The board with the model flashed; with --engine a Linux board on which that engine runs it."""
+    from sdk.deploy import deployed
+
+    if args.engine is None:
+        with deployed(lowered, board, port=port, progress=console.progress) as target:
+            yield target.device
+        return
+    if board.flasher != "ssh" or args.layers:
+        raise UsageError("--engine is for the outputs of Linux boards", "Leave it out, or leave out --layers.")
+    from sdk.flash.ssh import Host
+    from sdk.linux import RemoteRuntime, install_model, install_runtime
+
+    host = Host(board, port)
+    install_runtime(host, progress=console.progress)
+    installed = install_model(host, Path(args.model), lowered.block, console.progress)
+    with RemoteRuntime(host, installed.path, args.engine, reference=args.reference_kernels) as remote:
+        yield cast("Device", remote)  # all of it that is asked for without layers
 
 
 def _labelled(args: argparse.Namespace, lowered: Lowered, console: Console) -> Scores:

@@ -98,8 +98,8 @@ class Host:
         if done.returncode == 255:
             raise self.unreachable(told)
         if done.returncode:
-            last = (told.splitlines() or [f"exit status {done.returncode}"])[-1]
-            raise ToolError(f"{self.name}: {last}", "Log in there and look.")
+            said = "; ".join(told.splitlines()[-2:]) or f"exit status {done.returncode}"
+            raise ToolError(f"{self.name}: {said}", f"Log in and look: ssh {self.name}")
         return done.stdout.decode(errors="replace").strip()
 
     def unreachable(self, told: str) -> LinkError:

@@ -1,0 +1,230 @@
+"""What a Linux board gets beside an image: the Python runtime in an environment of its own, models, and services.
+
+    host = Host(load_board("rpi5"), "pi@raspberrypi.local")
+    install_runtime(host)
+    install_model(host, Path("model.tflite"), lowered.block)
+    uninstall(host)
+
+All of it lies in `~/.microlith` there: env, wheels, images, models/NAME/VERSION, and models/NAME/current.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sdk.cache import Progress, silent
+from sdk.errors import LinkError, OutputError, ToolError, UsageError
+from sdk.flash.ssh import FOLDER, SWITCH, Host
+from sdk.graph import Array
+from sdk.preprocess import attached
+from sdk.runtime.__main__ import receive, send
+from sdk.shared_library import make_wheel
+
+PYTHON = f"{FOLDER}/env/bin/python"
+OLDEST_PYTHON = (3, 11)
+PACKAGES = {"litert": "ai-edge-litert", "tflite": "tflite-runtime"}
+MODULES = {"litert": "ai_edge_litert", "tflite": "tflite_runtime"}
+
+PROBE = "import sys, venv, ensurepip; print(*sys.version_info[:2])"
+# The board's own packages are seen: libcamera is nowhere else, and numpy of 32-bit systems comes from apt.
+MAKE_ENVIRONMENT = f"""cd {FOLDER} && {{ test -x env/bin/pip || \
+python3 -m venv --clear --system-site-packages env; }} && \
+env/bin/pip install --quiet --disable-pip-version-check --no-index --no-deps --force-reinstall "$1" """
+# $1: a module, $2: its package; then pip's options.
+BRING = f"""cd {FOLDER} && module=$1 package=$2 && shift 2 && {{ env/bin/python -c "import $module" 2>/dev/null || \
+env/bin/pip install --quiet --disable-pip-version-check "$@" "$package"; }}"""
+UNITS = ".config/systemd/user"
+UNIT = """[Unit]
+Description=Microlith: {name}
+
+[Service]
+ExecStart=%h/{python} -m sdk.camera %h/{model} --source {camera} --json
+Restart=on-failure
+RestartSec=5
+
+[Install]
+WantedBy=default.target
+"""
+START_SERVICE = "systemctl --user daemon-reload && systemctl --user enable --quiet --now $1 && \
+{ loginctl enable-linger 2>/dev/null || echo 'it ends when you log out: sudo loginctl enable-linger'; }"
+UNINSTALL = f"""for unit in {UNITS}/microlith-*.service; do test -e "$unit" || continue; \
+systemctl --user disable --quiet --now "$(basename "$unit")" 2>/dev/null; rm -f "$unit"; done; rm -rf {FOLDER}"""
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A model on a board: what runs it there, with how many threads, and the milliseconds of an inference."""
+
+    name: str
+    path: str  # in the home there
+    engine: str
+    threads: int
+    ms: float
+
+
+def install_runtime(host: Host, wheels: Path | None = None, progress: Progress = silent) -> None:
+    """Brings the runtime and its engine there, if they are not. `wheels`: a folder of wheels to send along, for a board
+    without the Internet. A board for which there is no wheel of its engine does with the C interpreter."""
+    _check_python(host)
+    own, digest = _wheel(host)
+    if host.run(f"cat {FOLDER}/env/ready 2>/dev/null || true") == digest:
+        return
+    progress(f"install the runtime on {host.name}")
+    host.put(own[1], f"{FOLDER}/wheels/{own[0]}")
+    options = []
+    if wheels is not None:
+        for path in sorted(wheels.glob("*.whl")):
+            host.put(path.read_bytes(), f"{FOLDER}/wheels/{path.name}")
+        options = ["--no-index", "--find-links", "wheels"]
+    host.run(MAKE_ENVIRONMENT, f"wheels/{own[0]}")
+    host.run(BRING, "numpy", "numpy", *options)
+    engine = str(host.board.flashers["ssh"]["engine"])
+    for name in dict.fromkeys((engine, "tflite")) if engine in PACKAGES else ():
+        try:
+            host.run(BRING, MODULES[name], PACKAGES[name], *options)
+            break
+        except ToolError as error:
+            progress(f"{PACKAGES[name]} does not go there: {error.message}")
+    host.run(f"echo {digest} > {FOLDER}/env/ready")
+
+
+def _check_python(host: Host) -> None:
+    try:
+        version = tuple(map(int, host.run('exec python3 -c "$1"', PROBE).split()))
+    except (ToolError, ValueError) as error:
+        remedy = "On the board: sudo apt-get install python3-venv"
+        raise ToolError(f"{host.name} has no Python 3 that makes environments", remedy) from error
+    if version < OLDEST_PYTHON:
+        raise ToolError(
+            f"{host.name} has Python {'.'.join(map(str, version))}; the runtime needs 3.11",
+            "Bring its system to Debian 12 (bookworm) or newer. `sdk verify` works without Python.",
+        )
+
+
+def _wheel(host: Host) -> tuple[tuple[str, bytes], str]:
+    """The name and content of the wheel of the runtime for this board, and what tells it from others."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = make_wheel(Path(folder), [str(host.board.flashers["ssh"]["library"])])
+        data = path.read_bytes()
+    return (path.name, data), hashlib.sha256(data).hexdigest()
+
+
+def install_model(host: Host, model: Path, program: bytes, progress: Progress = silent) -> Installed:
+    """Brings a model there, beside its program and what it declares of its input, tries it, and puts it into the place
+    of the one of the same name. That stays as it is if the new one does not run."""
+    name = model_name(model)
+    data = model.read_bytes()
+    files = {"model.tflite": data, "model.mlith": program}
+    declared = attached(data)
+    if declared is not None:
+        files["model.json"] = declared.to_json().encode()
+    version = hashlib.sha256(b"".join(files.values())).hexdigest()[:16]
+    folder = f"{FOLDER}/models/{name}/{version}"
+    for file, content in files.items():
+        progress(f"copy {file} of {name} to {host.name}")
+        host.put(content, f"{folder}/{file}")
+    progress(f"try {name} on {host.name}")
+    words = [f"{folder}/model.tflite", *_engine(host)]
+    about = json.loads(host.run('exec "$@"', PYTHON, "-m", "sdk.runtime", *words).splitlines()[-1])
+    host.run(SWITCH, f"{FOLDER}/models/{name}", version)
+    return Installed(name, f"{FOLDER}/models/{name}/current/model.tflite", **about)
+
+
+def _engine(host: Host) -> list[str]:
+    """The engine as an option; none where the runtime is to choose among those that are there."""
+    engine = str(host.board.flashers["ssh"]["engine"])
+    return [] if engine in PACKAGES else ["--engine", engine]
+
+
+def model_name(model: Path) -> str:
+    """What a model is called on a board: its file's name, as far as a path and a service can be called so."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", model.stem).strip("-") or "model"
+
+
+def start_service(host: Host, installed: Installed) -> str:
+    """Starts the camera loop of a model now and at each start of the board; returns what else there is to say."""
+    if host.run("command -v systemctl >/dev/null && echo there || true") != "there":
+        raise ToolError(f"{host.name} has no systemd", f"Start it by hand: {PYTHON} -m sdk.camera {installed.path}")
+    camera = str(host.board.flashers["ssh"]["camera"])
+    unit = UNIT.format(name=installed.name, python=PYTHON, model=installed.path, camera=camera)
+    service = f"microlith-{installed.name}.service"
+    host.put(unit.encode(), f"{UNITS}/{service}")
+    return host.run(START_SERVICE, service)
+
+
+def uninstall(host: Host) -> None:
+    """Removes all that was ever put there, services included."""
+    host.run(UNINSTALL)
+
+
+class RemoteRuntime:
+    """A model that an engine of the runtime runs on the board: what `sdk.verify.verify` needs of a device, but for
+    intermediate tensors."""
+
+    def __init__(self, host: Host, installed: str, engine: str, *, reference: bool = False) -> None:
+        words = [PYTHON, "-m", "sdk.runtime", installed, "--serve", "--engine", engine]
+        words += ["--reference"] if reference else []
+        self.name = host.name
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        try:
+            self._process = subprocess.Popen(
+                host.command('exec "$@"', *words),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+            )
+        except OSError as error:
+            raise OutputError(f"cannot start ssh: {error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def reset_state(self) -> None:
+        """Puts the model's variables back to their initial values."""
+        self._exchange({})
+
+    def run(self, inputs: Sequence[Array], *, timeout_s: float | None = None) -> list[Array]:  # noqa: ARG002 - a Device's
+        """The outputs of one inference on stored values."""
+        return list(self._exchange({f"input_{i}": array for i, array in enumerate(inputs)}).values())
+
+    def _exchange(self, arrays: dict[str, Array]) -> dict[str, Array]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            send(self._process.stdin, arrays)
+            answer = receive(self._process.stdout)
+        except BrokenPipeError:
+            answer = None
+        if answer is None:
+            raise self._ended()
+        return answer
+
+    def _ended(self) -> LinkError | UsageError:
+        self._process.wait()
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        said = [line for line in lines if not line.startswith(("INFO", "W0000", "WARNING"))]
+        told = said[0] if said else "it has ended"
+        return LinkError(f"the runtime on {self.name}: {told}", said[1] if len(said) > 1 else "Flash the model again.")
+
+    def close(self) -> None:
+        """Ends the process there."""
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            stream.close()
+        self._process.wait()
+        self._errors.close()
