@@ -911,19 +911,21 @@ _Static_assert(sizeof(ml_fully_connected_four_args) == 16u, "ml_fully_connected_
 
 typedef struct ml_conv_block_args {
     ml_window window;
+    int16_t low;
+    int16_t high;
     int16_t padding;
     uint16_t pixels;
-    uint16_t has_sign;
+    uint16_t form;
     uint16_t reserved;
 } ml_conv_block_args;
-_Static_assert(sizeof(ml_conv_block_args) == 52u, "ml_conv_block_args");
+_Static_assert(sizeof(ml_conv_block_args) == 56u, "ml_conv_block_args");
 
 typedef struct ml_depthwise_pairs_args {
     ml_window window;
     int16_t padding;
     uint16_t has_sign;
     uint16_t along_height;
-    uint16_t reserved;
+    uint16_t band;
 } ml_depthwise_pairs_args;
 _Static_assert(sizeof(ml_depthwise_pairs_args) == 52u, "ml_depthwise_pairs_args");
 
@@ -1625,7 +1627,7 @@ int32_t ml_fully_connected_four_s8(const void *args, void *const *operands);
 /* conv_block_s8: operands input, weights, channels, output, scratch */
 ml_status ml_conv_block_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_block_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_conv_block_s8 {1280u, 52u, 5u, 24u, 0u, 0u, 552u, 0u, ml_conv_block_s8_check, ml_conv_block_s8}
+#define ML_KERNEL_ENTRY_conv_block_s8 {1280u, 56u, 5u, 24u, 0u, 0u, 552u, 0u, ml_conv_block_s8_check, ml_conv_block_s8}
 
 /* depthwise_pairs_s8: operands input, channels, output, pairs */
 ml_status ml_depthwise_pairs_s8_check(const void *args, const ml_operand *operands);

@@ -207,7 +207,7 @@ class Depthwise(Variant):
         # Of each channel all inputs are read before outputs are written over them, where the image is one band.
         alike = all(window[f"input_{side}"] == window[f"output_{side}"] for side in ("height", "width", "channels"))
         in_place = [(0, 3)] if alike and 2 * half >= window["output_height"] else []
-        overlap = Overlap(0, 3, _bands_ahead_bytes(window, 2 * half))
+        overlap = Overlap(0, 3, bands_ahead_bytes(window, 2 * half))
         low.step(DEPTHWISE_BANDS, args, values, in_place=in_place, overlaps=[overlap])
         return True
 
@@ -227,7 +227,7 @@ def _band(window: Mapping[str, int]) -> tuple[int, int]:
     return half, row_bytes * reach("height", half)
 
 
-def _bands_ahead_bytes(window: Mapping[str, int], rows: int) -> int:
+def bands_ahead_bytes(window: Mapping[str, int], rows: int) -> int:
     """The `Overlap.ahead_bytes` of bands of `rows` output rows: all of one is written while its first input is read."""
     outputs = window["output_width"] * window["output_channels"]
     inputs = window["input_width"] * window["input_channels"]

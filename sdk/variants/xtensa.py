@@ -22,8 +22,8 @@ from sdk.variants import packing
 from sdk.variants.arm_dsp_conv import inputs_in_quads, words_of
 from sdk.variants.base import PortableStep, Variant
 from sdk.variants.layer import Layer
-from sdk.variants.thumb import records
-from sdk.variants.thumb_scales import PART_BITS, Outputs, channel_records
+from sdk.variants.thumb import bands_ahead_bytes, records
+from sdk.variants.thumb_scales import PART_BITS, Outputs, Records, channel_records
 
 if TYPE_CHECKING:
     from sdk.lower import Lowering
@@ -31,8 +31,13 @@ if TYPE_CHECKING:
 PIXELS = 8  # at a time, where their windows have room
 BLOCK_BYTES = 2304  # of these windows
 INPUT_OFFSET = 128  # inputs are widened as unsigned numbers
+EXACT_FACTOR = 4  # by which sums are multiplied, as part of weights and start
+EXACT_LIMIT = 1 << 27  # sums below it, times 4, have products in parts of 32 bits
+FORM_EXACT = 2  # 0, 1: staircases, without and with negative sums
 TAPS_3X3 = 9
-MAX_SHIFT = 22  # an output, shifted left by this, leaves room for sums that are not clamped
+BAND_ROWS = 8  # of a depthwise convolution
+LAST_ROW = 0xFFFE
+FREE_MAX_SHIFT = 22  # an output, shifted left by this, leaves room for sums that are not clamped
 INT32_LIMIT = 1 << 31
 
 CONV_BLOCK_S8 = Kernel(
@@ -43,8 +48,8 @@ CONV_BLOCK_S8 = Kernel(
         "ml_conv_block_args",
         (
             *embed("window", conv.WINDOW),
-            *fields("h", "padding"),
-            *fields("H", "pixels", "has_sign"),  # whether outputs below the zero point show
+            *fields("h", "low", "high", "padding"),
+            *fields("H", "pixels", "form"),  # how sums become outputs
             *fields("H", "reserved"),
         ),
     ),
@@ -69,7 +74,7 @@ DEPTHWISE_PAIRS_S8 = Kernel(
             *fields("h", "padding"),
             *fields("H", "has_sign"),  # whether outputs below the zero point show
             *fields("H", "along_height"),  # whether rows of outputs are columns of the image
-            *fields("H", "reserved"),
+            *fields("H", "band"),  # how many rows of outputs of all channels are computed before the next
         ),
     ),
     (
@@ -94,25 +99,29 @@ class Convolution(Variant):
         if layer is None:
             return False
         taps = layer.weights.reshape(len(layer.start), -1)
-        found = records(taps, layer.start, layer.scales, layer.quantized, plain=True)
-        if found is None:
-            return False
-        channels = found.data
-        channels[:, 0] = without_offset(layer.start, taps)
+        found, factor = records(taps, layer.start, layer.scales, layer.quantized), 1
+        if found is not None:
+            channels, form = found.data, int(found.has_sign)
+        else:
+            exact, factor, form = exact_records(layer), EXACT_FACTOR, FORM_EXACT
+            if exact is None:
+                return False
+            channels = exact
+        channels[:, 0] = without_offset(channels[:, 0], factor * taps.astype(np.int64))
         rows = np.pad(layer.weights, [(0, 0), (0, 0), (0, -layer.weights.shape[2] % 4)])
-        words = words_of(inputs_in_quads(rows)).reshape(len(taps), -1)
+        words = words_of(factor * inputs_in_quads(rows).astype(np.int16)).reshape(len(taps), -1)
         words = np.hstack([words, words[:, :1]])  # what the last products load is what the next pixel begins with
         pixels = max(1, min(PIXELS, layer.pixels * layer.window["batches"], BLOCK_BYTES // (4 * (words.shape[1] - 1))))
-        args = {
+        args = {name: layer.quantized[name] for name in ("low", "high")} | {
             "window": layer.window,
             "padding": layer.quantized.get("input_zero_point", 0),
             "pixels": pixels,
-            "has_sign": packing.sign_matters(layer.quantized),
+            "form": form,
             "reserved": 0,
         }
         scratch_bytes = 4 * (pixels * (words.shape[1] - 1) + 2)
-        if not conv.stays_inside(layer.window):
-            scratch_bytes += layer.weights.shape[2]
+        if layer.weights.shape[2] % 4 or not conv.stays_inside(layer.window):
+            scratch_bytes += rows.shape[2]
         values = [
             layer.input,
             low.constant(words),
@@ -140,45 +149,49 @@ class Depthwise(Variant):
             return False
         # [channels][9], column by column, from [3][3][channels].
         weights = step.constant(1).reshape(3, 3, -1).astype(np.int64)
-        along_height = window["output_height"] > window["output_width"]
+        same = all(window[f"input_{axis}"] == window[f"output_{axis}"] for axis in ("height", "width"))
+        in_place = same and window["pad_top"] == window["pad_left"] == window["stride_width"] == 1
+        along_height = in_place and window["output_height"] > window["output_width"]
         weights = weights.transpose((2, 0, 1) if along_height else (2, 1, 0)).reshape(-1, TAPS_3X3)
         start = step.constant(2) - zero_point * weights.sum(axis=1)
         channels = _depthwise_records(weights, start, step.constant(4), quantized)
         if channels is None:
             return False
         outputs = window["output_height" if along_height else "output_width"]
-        columns = (outputs - 1) * window["stride_width"] + 3
-        values = [step.values[0], low.constant(channels), step.values[3], low.scratch(8 * columns)]
+        columns = outputs * window["stride_width"] + 2
+        values = [step.values[0], low.constant(channels.data), step.values[3], low.scratch(8 * columns)]
+        band = LAST_ROW if in_place else BAND_ROWS
         args = {
             "window": window,
             "padding": zero_point,
-            "has_sign": packing.sign_matters(quantized),
+            "has_sign": channels.has_sign,
             "along_height": along_height,
-            "reserved": 0,
+            "band": band,
         }
-        same = all(window[f"input_{axis}"] == window[f"output_{axis}"] for axis in ("height", "width"))
-        one = window["pad_top"] == window["pad_left"] == window["stride_width"] == 1
-        low.step(DEPTHWISE_PAIRS_S8, args, values, in_place=[(0, 2)] if same and one else [])
+        # In place, a channel after the other; else a band after the other, which lies below what is still to be read.
+        overlap = Overlap(0, 2, None if in_place else bands_ahead_bytes(window, band))
+        low.step(DEPTHWISE_PAIRS_S8, args, values, overlaps=[overlap])
         return True
 
 
-def _depthwise_records(weights: Array, start: Array, scales: Array, quantized: Mapping[str, Any]) -> Array | None:
+def _depthwise_records(weights: Array, start: Array, scales: Array, quantized: Mapping[str, Any]) -> Records | None:
     """The `record` of each channel in firmware/src/kernels/xtensa/depthwise.c; None where there is no exact one."""
     bounds = packing.sum_bounds(weights, start)
     outputs = Outputs(quantized["output_offset"], quantized["low"], quantized["high"])
-    found = channel_records(wrap32(start), scales, bounds, outputs, plain=True, max_shift=MAX_SHIFT)
+    found = channel_records(wrap32(start), scales, bounds, outputs, max_shift=FREE_MAX_SHIFT)
     if found is None:
         return None
-    offset, parts, shift = (found.data[:, i].astype(np.int64) for i in (1, 2, 3))
+    begin, offset, parts, shift = (found.data[:, i].astype(np.int64) for i in range(4))
     low_part, high_part = (parts & 0xFFFF ^ 0x8000) - 0x8000, parts >> 16 & 0xFFFF
     for sums in bounds:  # of what rises with the sum, both ends
-        products = sums * low_part, sums * high_part
-        total = (products[0] >> PART_BITS) + products[1] + offset
-        if not all(packing.within((values, values), INT32_LIMIT) for values in (*products, total)):
+        kept = sums - (start - begin)
+        product = kept * low_part
+        total = (product >> PART_BITS) + kept * high_part + offset
+        if not all(packing.within((values, values), INT32_LIMIT) for values in (kept, product, total)):
             return None
     words = words_of(np.pad(weights, [(0, 0), (0, 1)]).reshape(len(weights), -1, 2))
-    columns = [without_offset(start, weights), offset, low_part, high_part, shift & 0xFF]
-    return np.hstack([words, np.stack(columns, axis=1)]).astype(np.int32)
+    columns = [without_offset(begin, weights), offset, low_part, high_part, shift & 0xFF]
+    return Records(np.hstack([words, np.stack(columns, axis=1)]).astype(np.int32), found.has_sign)
 
 
 def _is_3x3(window: Mapping[str, int]) -> bool:
@@ -189,6 +202,25 @@ def _is_3x3(window: Mapping[str, int]) -> bool:
         and sizes[2] in ([1, 1], [2, 2])
         and max(window["pad_top"], window["pad_left"]) < 2
     )
+
+
+def exact_records(layer: Layer) -> Array | None:
+    """`ml_channel` records for sums that are EXACT_FACTOR times what they are; None where sums or scales are too large.
+
+    y = (floor(4 * x * multiplier / 2^32) + offset - 2 * [x < 0]) >> shift: of `packing.rounding`, doubled.
+    """
+    rounding = layer.rounding
+    if rounding is None or not packing.within(layer.bounds, EXACT_LIMIT):
+        return None
+    offsets = 2 * rounding.offsets.astype(np.int64) + 1
+    columns = [
+        EXACT_FACTOR * layer.start.astype(np.int64),
+        offsets,
+        rounding.multipliers,
+        rounding.shifts + 1,
+        0 * rounding.shifts,
+    ]
+    return wrap32(np.stack(columns, axis=1)).astype(np.int32)
 
 
 def without_offset(start: Array, weights: Array) -> Array:

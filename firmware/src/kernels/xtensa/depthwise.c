@@ -29,7 +29,7 @@ typedef struct strip {
 /* clang-format off */
 /* a2: strip, then output; a3, a4: pairs of rows; a5 to a9: weights; a10: start; a11, a12: parts of the multiplier; a13:
  * offset; a14, a15: sums; a0: step. m0 and m1 hold inputs, m2 and m3 what a2 and a0 were. */
-#define SIGN "srai a14, a14, 31\n slli a14, a14, 13\n add a15, a15, a14\n"
+#define SIGN "bgez a14, 5f\n addmi a15, a15, -8192\n 5:\n"
 #define LOAD_PAIRS "l32i a3, a2, 4\n l32i a4, a2, 8\n"
 #define BEGIN                                                                                             \
     "wsr a2, m2\n wsr a0, m3\n"                                                                            \
@@ -45,8 +45,8 @@ typedef struct strip {
 /* What loops begin with lies in one word. */
 #define LOOP(label) "j " label "0f\n .balign 4\n " label "0: nop.n\n loop a14, " label "1f\n wsr a10, acclo\n"
 #define FINISH(label, sign)                                                                               \
-    "rsr a14, acclo\n mull a15, a14, a11\n srai a15, a15, 13\n add a15, a15, a13\n mull a14, a14, a12\n"   \
-    "add a15, a15, a14\n" sign "sra a15, a15\n clamps a15, a15, 7\n s8i a15, a2, 0\n add a2, a2, a0\n"     \
+    "rsr a14, acclo\n mull a15, a14, a11\n srai a15, a15, 13\n add a15, a15, a13\n" sign                        \
+    "mull a14, a14, a12\n add a15, a15, a14\n sra a15, a15\n clamps a15, a15, 7\n s8i a15, a2, 0\n add a2, a2, a0\n"     \
     label "1:\n"
 /* The first row of outputs has both rows of the first pair. With stride 1 the last loads bring back what the next
  * output begins with. */
@@ -74,8 +74,10 @@ typedef struct strip {
 
 static void run_strip(const strip *job, uint32_t stride, bool has_sign) {
     register const strip *s __asm__("a2") = job;
-    if (stride == 2) {
+    if (stride == 2 && has_sign) {
         RUN(BEGIN UPPER_2("1", SIGN) END);
+    } else if (stride == 2) {
+        RUN(BEGIN UPPER_2("1", "") END);
     } else if (has_sign) {
         RUN(BEGIN UPPER_1("1", SIGN) NEXT LOWER_1("2", SIGN) END);
     } else {
@@ -85,16 +87,14 @@ static void run_strip(const strip *job, uint32_t stride, bool has_sign) {
 #else
 static int32_t half(const int32_t *words, uint32_t index) { return (int16_t)(words[index / 2u] >> 16 * (index % 2u)); }
 
-static int8_t output_of(const record *r, int32_t sum) {
-    int32_t high_product = (int32_t)((uint32_t)sum * (uint32_t)r->high_part);
+static int8_t output_of(const record *r, int32_t sum, bool has_sign) {
     uint32_t low_product = (uint32_t)((int32_t)((uint32_t)sum * (uint32_t)r->low_part) >> 13);
-    uint32_t y = (uint32_t)high_product + low_product + (uint32_t)r->offset + ((uint32_t)(high_product >> 31) << 13);
+    uint32_t sign = has_sign ? (uint32_t)(sum >> 31) << 13 : 0;
+    uint32_t y = (uint32_t)sum * (uint32_t)r->high_part + low_product + sign + (uint32_t)r->offset;
     return (int8_t)ml_clamp((int32_t)y >> (r->shift & 31), INT8_MIN, INT8_MAX);
 }
 
-/* `has_sign` saves work where outputs below the zero point do not show. */
 static void run_strip(const strip *s, uint32_t stride, bool has_sign) {
-    (void)has_sign;
     for (uint32_t row = 0; row < (s->next != NULL ? 2u : 1u); row++) {
         int8_t *output = row == 0 ? s->output : s->next;
         for (uint32_t x = 0; x < s->count; x++, output += s->step) {
@@ -103,7 +103,7 @@ static void run_strip(const strip *s, uint32_t stride, bool has_sign) {
                 uint32_t down = row + tap % 3u, word = (down < 2 ? s->first : s->second)[x * stride + tap / 3u];
                 sum += (int16_t)(word >> 16 * (down % 2u)) * half(s->channel->weights, tap);
             }
-            *output = output_of(s->channel, sum);
+            *output = output_of(s->channel, sum, has_sign);
         }
     }
 }
@@ -111,105 +111,130 @@ static void run_strip(const strip *s, uint32_t stride, bool has_sign) {
 
 /* A channel of an image. Rows may be columns of it. */
 typedef struct plane {
-    const int8_t *image;
+    const uint8_t *image;
     int32_t row_step, column_step; /* from one input to the next */
-    uint32_t height, width; /* of the input */
-    uint32_t pad_top, pad_left;
-    uint32_t columns; /* of a pair of rows, padding included */
-    int8_t padding;
+    uint32_t rows, columns; /* of inputs; columns that windows reach */
+    uint32_t pad_top;
+    const uint8_t *padding;
 } plane;
 
-static void fill(uint32_t *to, const uint32_t *end, uint32_t word) {
-    while (to != end) {
-        *to++ = word;
-    }
+/* A row of inputs. */
+typedef struct row {
+    const uint8_t *input;
+    int32_t step; /* from one to the next */
+} row;
+
+/* Row y of the image, which may lie outside. */
+static row row_of(const plane *p, uint32_t y) {
+    return y < p->rows ? (row){p->image + (int32_t)y * p->row_step, p->column_step} : (row){p->padding, 0};
 }
 
-/* Rows 2 * pair and 2 * pair + 1 of the image with its padding. */
-static void load_pair(const plane *p, uint32_t pair, uint32_t *to) {
-    const int8_t *rows[2];
-    int32_t steps[2];
-    for (uint32_t i = 0; i < 2; i++) {
-        uint32_t y = 2u * pair + i - p->pad_top;
-        bool inside = y < p->height;
-        rows[i] = inside ? p->image + (int32_t)y * p->row_step : &p->padding;
-        steps[i] = inside ? p->column_step : 0;
+/* Rows y and y + 1. */
+static void load_pair(const plane *p, uint32_t y, uint32_t *to) {
+    row a = row_of(p, y), b = row_of(p, y + 1u);
+    uint32_t count = p->columns;
+#if defined(__XTENSA__)
+    uint32_t x, z, offsets = OFFSETS;
+    __asm__ volatile("j 1f\n .balign 4\n 1: nop.n\n loopnez %[count], 2f\n"
+                     "l8ui %[x], %[a], 0\n l8ui %[z], %[b], 0\n add %[a], %[a], %[a_step]\n add %[b], %[b], %[b_step]\n"
+                     "slli %[z], %[z], 16\n or %[x], %[x], %[z]\n xor %[x], %[x], %[offsets]\n"
+                     "s32i %[x], %[to], 0\n addi %[to], %[to], 4\n 2:\n"
+                     : [a] "+r"(a.input), [b] "+r"(b.input), [to] "+r"(to), [x] "=&r"(x), [z] "=&r"(z)
+                     : [a_step] "r"(a.step), [b_step] "r"(b.step), [offsets] "r"(offsets), [count] "r"(count)
+                     : "memory");
+#else
+    for (; count != 0; count--, a.input += a.step, b.input += b.step) {
+        *to++ = (*a.input | (uint32_t)*b.input << 16) ^ OFFSETS;
     }
-    const uint8_t *a = (const uint8_t *)rows[0], *b = (const uint8_t *)rows[1];
-    uint32_t outside = ((uint8_t)p->padding * 0x00010001u) ^ OFFSETS, *first = to + p->pad_left;
-    uint32_t *last = to + ML_MIN(p->columns, p->pad_left + p->width);
-    fill(to, first, outside);
-    for (to = first; to != last; to++, a += steps[0], b += steps[1]) {
-        *to = (*a | (uint32_t)*b << 16) ^ OFFSETS;
-    }
-    fill(last, first - p->pad_left + p->columns, outside);
+#endif
 }
 
 /* Operands: input, records, output, scratch for two pairs of rows. */
 ml_status ml_depthwise_pairs_s8_check(const void *args, const ml_operand *operands) {
     const ml_depthwise_pairs_args *a = args;
     const ml_window *w = &a->window;
-    uint64_t outputs = a->along_height ? w->output_height : w->output_width;
-    uint64_t columns = (outputs - 1u) * w->stride_width + 3u;
-    bool sound = w->input_channels == w->output_channels && w->output_height != 0 && w->output_width != 0 &&
-                 w->stride_width == w->stride_height && w->stride_width - 1u < 2u && w->pad_top < 2 &&
-                 w->pad_left < 2 && w->input_height < 1u << 24 && w->input_width < 1u << 24 &&
-                 8u * columns <= operands[3].bytes &&
+    uint32_t outputs = a->along_height ? w->output_height : w->output_width;
+    uint64_t columns = (uint64_t)outputs * w->stride_width + 2u; /* one more than there are with stride 2 */
+    bool sound = w->input_channels == w->output_channels && w->input_channels != 0 && outputs != 0 && a->band != 0 &&
+                 (a->band & 1u) == 0 && w->stride_width == w->stride_height && w->stride_width - 1u < 2u &&
+                 w->pad_top < 2 && w->pad_left < 2 && 8u * columns <= operands[3].bytes &&
                  ml_holds(&operands[1], sizeof(record), w->input_channels, 1, 1, 1) &&
                  ml_window_holds(w, &operands[0], 1, &operands[2], 1);
     return sound ? ML_OK : ML_ERR_OPERAND;
 }
 
-/* One channel of one image: `p`, to `s`, whose `output` is the first. */
-static void one_plane(const plane *p, strip *s, uint32_t *pairs, uint32_t rows, int32_t output_row, uint32_t stride,
-                      bool has_sign) {
-    uint32_t *first = pairs, *second = pairs + p->columns;
-    uint32_t together = stride == 1 ? 2u : 1u;
-    load_pair(p, 0, first);
-    for (uint32_t row = 0, pair = 1; row < rows; row += together, pair++) {
-        load_pair(p, pair, second);
+/* What is the same for all channels and bands. */
+typedef struct job {
+    uint32_t *pairs[2]; /* what lies left of the image is before them */
+    uint32_t pad_left;
+    int32_t output_row; /* from one row of outputs to the next */
+    uint32_t stride;
+    bool has_sign;
+} job;
+
+/* Outputs `y` to `end` of one channel, of which `s` has the first. */
+static void one_band(const job *j, const plane *p, strip *s, uint32_t y, uint32_t end) {
+    uint32_t *first = j->pairs[0], *second = j->pairs[1], top = y * j->stride - p->pad_top;
+    load_pair(p, top, first + j->pad_left);
+    while (y < end) {
+        top += 2;
+        load_pair(p, top, second + j->pad_left);
         s->first = first;
         s->second = second;
-        s->next = stride == 1 && row + 1u < rows ? s->output + output_row : NULL;
-        run_strip(s, stride, has_sign);
-        s->output += (int32_t)together * output_row;
+        s->next = j->stride == 1 && y + 1u < end ? s->output + j->output_row : NULL;
+        run_strip(s, j->stride, j->has_sign);
+        y += 3u - j->stride;
+        s->output += (int32_t)(3u - j->stride) * j->output_row;
         uint32_t *spare = first;
         first = second;
         second = spare;
     }
 }
 
+/* Sets `pairs` to padding: words that lie beside the image stay that. */
+static void prepare(uint32_t *pairs, uint32_t count, uint8_t padding) {
+    for (; count != 0; count--) {
+        *pairs++ = (padding * 0x00010001u) ^ OFFSETS;
+    }
+}
+
 int32_t ml_depthwise_pairs_s8(const void *args, void *const *operands) {
     const ml_depthwise_pairs_args *a = args;
     const ml_window *w = &a->window;
-    const int8_t *image = operands[0];
+    const uint8_t *image = operands[0], padding = (uint8_t)a->padding;
     int8_t *output = operands[2];
-    int32_t step = (int32_t)w->input_channels, input_row = (int32_t)(w->input_width * w->input_channels);
-    int32_t output_row = (int32_t)(w->output_width * w->input_channels);
-    uint32_t rows = w->output_height, count = w->output_width;
-    plane p = {image,      input_row,   step, w->input_height,   w->input_width,
-               w->pad_top, w->pad_left, 0u,   (int8_t)a->padding};
-    strip s = {.step = step};
+    uint32_t channels = w->input_channels, rows = w->output_height, inputs = w->input_width;
+    int32_t step = (int32_t)channels, input_row = (int32_t)(inputs * channels);
+    job j = {{operands[3], operands[3]},
+             w->pad_left,
+             (int32_t)(w->output_width * channels),
+             w->stride_width,
+             a->has_sign != 0};
+    plane p = {image, input_row, step, w->input_height, 0, w->pad_top, &padding};
+    strip s = {.step = step, .count = w->output_width};
     if (a->along_height) {
-        p = (plane){image,       step,       input_row, w->input_width,    w->input_height,
-                    w->pad_left, w->pad_top, 0u,        (int8_t)a->padding};
-        s.step = output_row;
-        output_row = step;
         rows = w->output_width;
-        count = w->output_height;
+        inputs = w->input_height;
+        p = (plane){image, step, input_row, w->input_width, 0, w->pad_left, &padding};
+        s = (strip){.step = j.output_row, .count = w->output_height};
+        j.pad_left = w->pad_top;
+        j.output_row = step;
     }
-    s.count = count;
-    p.columns = (count - 1u) * w->stride_width + 3u;
+    uint32_t columns = (s.count - 1u) * w->stride_width + 3u;
+    p.columns = ML_MIN(inputs, columns - j.pad_left);
+    j.pairs[1] += columns;
+    prepare(j.pairs[0], 2u * columns, padding);
     for (uint32_t batch = 0; batch < w->batches; batch++) {
-        const record *channel = operands[1];
-        for (uint32_t c = 0; c < w->input_channels; c++) {
-            p.image = image + c;
-            s.output = output + c;
-            s.channel = channel++;
-            one_plane(&p, &s, operands[3], rows, output_row, w->stride_width, a->has_sign != 0);
+        for (uint32_t y = 0; y < rows; y += a->band) {
+            s.channel = operands[1];
+            for (uint32_t c = 0; c < channels; c++, s.channel++) {
+                p.image = image + c;
+                s.output = output + (int32_t)y * j.output_row + c;
+                one_band(&j, &p, &s, y, ML_MIN(rows, y + a->band));
+            }
         }
-        image += w->input_height * w->input_width * w->input_channels;
-        output += w->output_height * w->output_width * w->input_channels;
+        image += w->input_height * w->input_width * channels;
+        output += w->output_height * w->output_width * channels;
     }
     return 0;
 }
