@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 PIXELS = 8  # at a time, where their windows have room
 BLOCK_BYTES = 2304  # of these windows
+MOST_BYTES = 4096  # of a single window
 INPUT_OFFSET = 128  # inputs are widened as unsigned numbers
 EXACT_FACTOR = 4  # by which sums are multiplied, as part of weights and start
 EXACT_LIMIT = 1 << 27  # sums below it, times 4, have products in parts of 32 bits
@@ -37,6 +38,7 @@ FORM_EXACT = 2  # 0, 1: staircases, without and with negative sums
 TAPS_3X3 = 9
 BAND_ROWS = 8  # of a depthwise convolution
 LAST_ROW = 0xFFFE
+CONSTANT_SHIFT = 16
 FREE_MAX_SHIFT = 22  # an output, shifted left by this, leaves room for sums that are not clamped
 INT32_LIMIT = 1 << 31
 
@@ -96,7 +98,7 @@ class Convolution(Variant):
 
     def lower(self, step: PortableStep, low: Lowering) -> bool:
         layer = Layer.of(step) if low.target.optimize is not Optimize.size else None
-        if layer is None:
+        if layer is None or 2 * layer.weights[0].size > MOST_BYTES:
             return False
         taps = layer.weights.reshape(len(layer.start), -1)
         found, factor = records(taps, layer.start, layer.scales, layer.quantized), 1
@@ -182,7 +184,10 @@ def _depthwise_records(weights: Array, start: Array, scales: Array, quantized: M
     if found is None:
         return None
     begin, offset, parts, shift = (found.data[:, i].astype(np.int64) for i in range(4))
-    low_part, high_part = (parts & 0xFFFF ^ 0x8000) - 0x8000, parts >> 16 & 0xFFFF
+    low_part, high_part, shift = (parts & 0xFFFF ^ 0x8000) - 0x8000, parts >> 16 & 0xFFFF, shift & 0xFF
+    # Outputs that are always the same must not change where a sum is negative.
+    offset = np.where(parts == 0, ((offset >> shift) << CONSTANT_SHIFT) + (1 << CONSTANT_SHIFT - 1), offset)
+    shift = np.where(parts == 0, CONSTANT_SHIFT, shift)
     for sums in bounds:  # of what rises with the sum, both ends
         kept = sums - (start - begin)
         product = kept * low_part
@@ -190,7 +195,7 @@ def _depthwise_records(weights: Array, start: Array, scales: Array, quantized: M
         if not all(packing.within((values, values), INT32_LIMIT) for values in (kept, product, total)):
             return None
     words = words_of(np.pad(weights, [(0, 0), (0, 1)]).reshape(len(weights), -1, 2))
-    columns = [without_offset(begin, weights), offset, low_part, high_part, shift & 0xFF]
+    columns = [without_offset(begin, weights), offset, low_part, high_part, shift]
     return Records(np.hstack([words, np.stack(columns, axis=1)]).astype(np.int32), found.has_sign)
 
 

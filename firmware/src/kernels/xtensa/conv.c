@@ -168,15 +168,7 @@ typedef struct gather {
     ml_rows rows;
     const int8_t *end; /* of the image */
     uint32_t row_quads;
-    uint32_t inner_rows; /* rows below this one begin windows that lie inside */
 } gather;
-
-static gather gather_of(const ml_conv_block_args *a, const int8_t *image, uint32_t *row) {
-    const ml_window *w = &a->window;
-    uint32_t reach = (w->kernel_height - 1u) * w->dilation_height, row_bytes = w->kernel_width * w->input_channels;
-    return (gather){ml_rows_of(w, image, row, a->padding), image + w->input_height * w->input_width * w->input_channels,
-                    (row_bytes + 3u) / 4u, w->input_height > reach ? w->input_height - reach : 0u};
-}
 
 /* Widens one row of a window. What is read behind it has weights of 0; at the end of the image it is not read. */
 static uint32_t *widen_row(const gather *g, const int8_t *from, uint32_t *to) {
@@ -187,19 +179,29 @@ static uint32_t *widen_row(const gather *g, const int8_t *from, uint32_t *to) {
     return widen(from, g->row_quads, to);
 }
 
+static uint32_t *fill(const gather *g, uint32_t *to) {
+    const uint32_t word = ((uint8_t)g->rows.padding ^ (OFFSETS & 0xFFu)) * 0x00010001u;
+    for (const uint32_t *end = to + 2u * g->row_quads; to != end; to++) {
+        *to = word;
+    }
+    return to;
+}
+
 static uint32_t *widen_window(const gather *g, ml_place place, uint32_t *to) {
     const ml_window *w = g->rows.window;
-    uint32_t step = w->dilation_height * g->rows.image_row_bytes;
-    if (place.top < g->inner_rows && place.left < g->rows.inner) {
-        const int8_t *from = g->rows.image + place.top * g->rows.image_row_bytes + place.left * w->input_channels;
-        to = widen_row(g, from, to);
-        for (uint32_t ky = w->kernel_height; --ky != 0;) {
-            to = widen_row(g, from += step, to);
+    const bool inner = place.left < g->rows.inner;
+    const uint32_t down = w->dilation_height, step = down * g->rows.image_row_bytes, height = w->input_height;
+    /* Of a row that lies outside, this has wrapped. */
+    const uint32_t left = place.left * w->input_channels;
+    uint32_t offset = place.top * g->rows.image_row_bytes + left;
+    for (uint32_t ky = w->kernel_height, y = place.top; ky != 0; ky--, y += down, offset += step) {
+        if (y >= height) {
+            to = fill(g, to);
+        } else if (inner) {
+            to = widen_row(g, g->rows.image + offset, to);
+        } else {
+            to = widen(ml_padded_row(&g->rows, y, place.left, g->rows.scratch), g->row_quads, to);
         }
-        return to;
-    }
-    for (uint32_t ky = 0, y = place.top; ky < w->kernel_height; ky++, y += w->dilation_height) {
-        to = widen(ml_padded_row(&g->rows, y, place.left, g->rows.scratch), g->row_quads, to);
     }
     return to;
 }
@@ -247,7 +249,9 @@ int32_t ml_conv_block_s8(const void *args, void *const *operands) {
     uint32_t channels = w->output_channels, image_bytes = w->input_height * w->input_width * w->input_channels;
     uint32_t quads = (w->kernel_width * w->input_channels + 3u) / 4u * w->kernel_height;
     block b = {.inputs = operands[4], .quads = quads, .next = channels, .low = a->low, .high = a->high};
-    gather g = gather_of(a, operands[0], (uint32_t *)operands[4] + 2u * (quads * a->pixels + 1u));
+    uint32_t *row = (uint32_t *)operands[4] + 2u * (quads * a->pixels + 1u);
+    gather g = {ml_rows_of(w, operands[0], row, a->padding), (const int8_t *)operands[0] + image_bytes,
+                (w->kernel_width * w->input_channels + 3u) / 4u};
     bool joined = is_joined(w);
     int8_t *output = operands[3];
     for (uint32_t image = 0; image < w->batches; image++, g.rows.image += image_bytes, g.end += image_bytes) {
