@@ -25,6 +25,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from sdk.boards import Board, all_boards, load_board
     from sdk.build import Image, build
+    from sdk.convert.conversion import convert
     from sdk.emit import Emitted, emit, write_files
     from sdk.errors import SdkError
     from sdk.flash import flash
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "sdk.boards": ("Board", "all_boards", "load_board"),
     "sdk.build": ("Image", "build"),
+    "sdk.convert.conversion": ("convert",),
     "sdk.emit": ("Emitted", "emit", "write_files"),
     "sdk.errors": ("SdkError",),
     "sdk.flash": ("flash",),
@@ -66,6 +68,7 @@ __all__ = [
     "all_boards",
     "build",
     "connect",
+    "convert",
     "emit",
     "flash",
     "load",

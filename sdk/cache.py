@@ -52,12 +52,15 @@ def put(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def locked(folder: Path, progress: Progress = silent) -> Iterator[None]:
-    """Keeps other processes out of `folder` meanwhile. The lock ends with the process, however that ends."""
+def locked(
+    folder: Path, progress: Progress = silent, waiting: str = "waiting for another build of this board"
+) -> Iterator[None]:
+    """Keeps other processes out of `folder` meanwhile; `waiting` is said while one is in there. The lock ends with the
+    process, however that ends."""
     with (folder / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            progress("waiting for another build of this board")
+            progress(waiting)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

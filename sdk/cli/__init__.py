@@ -25,6 +25,7 @@ from sdk.cli import (
     boards,
     build,
     completion,
+    convert,
     doctor,
     flash,
     inspect,
@@ -41,6 +42,7 @@ from sdk.errors import OutputError, SdkError, UsageError
 COMMANDS = {
     module.__name__.rpartition(".")[2]: module
     for module in (
+        convert,
         inspect,
         lower,
         build,

@@ -1,0 +1,79 @@
+"""An ONNX model as a float32 .tflite model, by onnx2tf: runs in `sdk.convert.worker`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+# onnx2tf would fetch this file from the network to compare with, where it is not in the folder that it runs in.
+SAMPLE = "calibration_image_sample_data_20x128x128x3_float32.npy"
+SAMPLE_SHAPE = 20, 128, 128, 3
+PICTURE_RANK = 4
+
+
+class Session:
+    """One model, as `sdk.convert.session_tensorflow.Session` is one source."""
+
+    def open(self, kind: str, path: str, shapes: dict[str, list[int]]) -> dict[str, Any]:
+        """Loads a model and checks it."""
+        try:
+            onnx.checker.check_model(path)
+            self.run_session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"{path} ({kind}) cannot be loaded: {first[:400]}", "Export it again.") from error
+        self.path = str(Path(path).absolute())
+        self.inputs = self.run_session.get_inputs()
+        self.shapes = {each.name: self._shape(each, shapes) for each in self.inputs}
+        inputs = [{"name": name, "shape": shape, "dtype": "float32"} for name, shape in self.shapes.items()]
+        return {"inputs": inputs, "fake_quant": False}
+
+    def _shape(self, given: Any, shapes: dict[str, list[int]]) -> list[int]:
+        own: list[Any] = [size if isinstance(size, int) else None for size in given.shape]
+        shape: list[Any] = shapes.get(given.name) or [
+            1 if i == 0 and size is None else size for i, size in enumerate(own)
+        ]
+        if None in shape:
+            sizes = ",".join("?" if size is None else str(size) for size in shape)
+            raise ValueError(
+                f"the input '{given.name}' is [{sizes}]", f"Say what is open: --shape {given.name}={sizes}."
+            )
+        return [int(size or 0) for size in shape]
+
+    def convert(self, output: str) -> None:
+        """Writes the float32 model."""
+        with tempfile.TemporaryDirectory() as folder:
+            np.save(Path(folder) / SAMPLE, np.random.default_rng(0).random(SAMPLE_SHAPE, dtype=np.float32))
+            fixed = [f"{name}:{','.join(map(str, shape))}" for name, shape in self.shapes.items()]
+            command = [sys.executable, "-m", "onnx2tf", "-i", self.path, "-o", "made", "-n", "-ois", *fixed]
+            done = subprocess.run(command, cwd=folder, env=os.environ, capture_output=True, text=True, check=False)
+            made = sorted((Path(folder) / "made").glob("*_float32.tflite"))
+            if done.returncode or not made:
+                words = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line] or [
+                    "no reason given"
+                ]
+                raise NotImplementedError(
+                    f"onnx2tf cannot convert this model: {words[-1][:400]}", "Export it otherwise."
+                )
+            Path(output).write_bytes(made[0].read_bytes())
+
+    def run(self, samples: str, output: str) -> None:
+        """What onnxruntime makes of calibration samples: pictures channels first, as ONNX has them."""
+        named: dict[str, Any] = {}
+        with np.load(samples) as found:
+            for i in range(len(found.files) // len(self.inputs)):
+                values = {}
+                for k, given in enumerate(self.inputs):
+                    value = found[f"s{i}_{k}"]
+                    values[given.name] = np.moveaxis(value, -1, 1) if value.ndim == PICTURE_RANK else value
+                for k, made in enumerate(self.run_session.run(None, values)):
+                    named[f"s{i}_{k}"] = np.moveaxis(made, 1, -1) if made.ndim == PICTURE_RANK else made
+        np.savez(output, **named)

@@ -1,0 +1,36 @@
+"""A float32 .tflite model, quantized without TensorFlow: runs in `sdk.convert.worker`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from litert_quantizer import qtyping, quantizer, recipe
+
+EVERY = ".*"
+RECIPES = {"int8": recipe.static_wi8_ai8, "int16x8": recipe.static_wi8_ai16, "dynamic": recipe.dynamic_wi8_afp32}
+
+
+class Session:
+    """Quantizes one model a call."""
+
+    def convert(self, source: str, output: str, signature: str, inputs: list[str], quantize: str, samples: str) -> None:
+        """Writes `source` quantized to `output`. `samples`: an .npz of calibration data for its `inputs`."""
+        made = quantizer.Quantizer(source)
+        made.load_quantization_recipe(RECIPES[quantize]())
+        if quantize == "dynamic":  # a scale a channel there is read by newer runtimes alone
+            dense = qtyping.TFLOperationName.FULLY_CONNECTED
+            made.add_dynamic_config(EVERY, dense, 8, qtyping.QuantGranularity.TENSORWISE)
+        ranges = None
+        if made.need_calibration:
+            ranges = made.calibrate({signature: _samples(samples, inputs)}, num_threads=1)
+        try:
+            made.quantize(ranges).export_model(output, overwrite=True)
+        except (ValueError, RuntimeError) as error:
+            raise NotImplementedError(f"the model cannot be quantized: {error}", "Try another --quantize.") from error
+
+
+def _samples(path: str, inputs: list[str]) -> list[dict[str, Any]]:
+    with np.load(path) as found:
+        count = len(found.files) // len(inputs)
+        return [{name: found[f"s{i}_{k}"] for k, name in enumerate(inputs)} for i in range(count)]

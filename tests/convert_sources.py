@@ -1,0 +1,143 @@
+"""Builds, by TensorFlow, a source for every route of its converter: `python convert_sources.py FOLDER`.
+
+Run by tests/test_convert_routes.py in the environment that `sdk convert` makes. The task is a small one that trains in
+seconds: which quarter of a 12x12 picture is bright.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import tensorflow as tf
+
+v1 = tf.compat.v1
+SIZE, CLASSES = 12, 4
+
+
+def pictures(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """float32 [count, 12, 12, 1] from -1 to 1, and classes."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, CLASSES, count)
+    x = rng.normal(-0.4, 0.25, (count, SIZE, SIZE, 1))
+    half = SIZE // 2
+    for picture, label in zip(x, y, strict=True):
+        row, column = half * (label // 2), half * (label % 2)
+        picture[row : row + half, column : column + half] += 0.5
+    return x.clip(-1, 1).astype(np.float32), y
+
+
+def network() -> tf.keras.Model:
+    """A small convolutional network, trained."""
+    tf.keras.utils.set_random_seed(1)
+    layers = tf.keras.layers
+    model = tf.keras.Sequential(
+        [
+            layers.Input((SIZE, SIZE, 1)),
+            layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False),
+            layers.BatchNormalization(),
+            layers.ReLU(6.0),
+            layers.DepthwiseConv2D(3, padding="same", activation="relu"),
+            layers.Flatten(),
+            layers.Dense(CLASSES, activation="softmax"),
+        ]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(*pictures(1000, 1), epochs=4, verbose=0)
+    return model
+
+
+class Scaled(tf.Module):
+    """A module with a variable and one function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = tf.Variable(np.random.default_rng(3).normal(size=(SIZE * SIZE, CLASSES)).astype(np.float32))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, SIZE, SIZE, 1], tf.float32, name="picture")])
+    def __call__(self, picture: tf.Tensor) -> tf.Tensor:
+        return tf.nn.softmax(tf.reshape(picture, [-1, SIZE * SIZE]) @ self.weights / SIZE)
+
+
+def old_graph(fake_quant: bool = False) -> tuple[v1.Session, v1.Tensor, v1.Tensor]:
+    """A TensorFlow 1 session with trained variables of the old kind."""
+
+    def ranged(value: v1.Tensor, low: float, high: float) -> v1.Tensor:
+        return tf.quantization.fake_quant_with_min_max_args(value, low, high) if fake_quant else value
+
+    v1.disable_resource_variables()
+    rng = np.random.default_rng(5)
+    with v1.Graph().as_default():
+        x = v1.placeholder(tf.float32, [None, SIZE, SIZE, 1], "image")
+        kernel = v1.get_variable("kernel", initializer=rng.normal(0, 0.3, (3, 3, 1, 8)).astype(np.float32))
+        weights = v1.get_variable("weights", initializer=rng.normal(0, 0.1, (288, CLASSES)).astype(np.float32))
+        h = v1.nn.conv2d(ranged(x, -1, 0.9921875), ranged(kernel, -1.0, 1.0), [1, 2, 2, 1], "SAME")
+        h = ranged(v1.nn.relu6(h), 0.0, 6.0)
+        h = v1.matmul(v1.reshape(h, [-1, 288]), ranged(weights, -0.5, 0.5))
+        y = v1.identity(ranged(h, -4.0, 4.0), "scores")
+        session = v1.Session()
+        session.run(v1.global_variables_initializer())
+    return session, x, y
+
+
+def frozen(session: v1.Session, output: str) -> v1.GraphDef:
+    return v1.graph_util.convert_variables_to_constants(session, session.graph.as_graph_def(), [output])
+
+
+def unsupported() -> tf.Module:
+    """A module with an operator that TensorFlow Lite has not."""
+
+    class Inverse(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([1, 3, 3], tf.float32, name="matrix")])
+        def __call__(self, matrix: tf.Tensor) -> tf.Tensor:
+            return tf.linalg.inv(matrix, name="turned")
+
+    return Inverse()
+
+
+MODULE = """
+import numpy as np
+import tensorflow as tf
+
+from convert_sources import Scaled, pictures
+
+scaled = Scaled()
+concrete = scaled.__call__.get_concrete_function()
+
+
+def samples():
+    for picture in pictures(40, 2)[0]:
+        yield [picture[None]]
+"""
+
+
+def main(folder: Path) -> None:
+    """Writes everything."""
+    model = network()
+    model.save(folder / "model.keras")
+    model.save(folder / "model.h5")
+    model.save(folder / "saved_model")
+    tf.saved_model.save(unsupported(), str(folder / "unsupported"))
+    (folder / "my_module.py").write_text(MODULE)
+
+    session, x, y = old_graph()
+    with session.graph.as_default():
+        v1.train.Saver().save(session, str(folder / "checkpoint/model.ckpt"))
+        v1.saved_model.simple_save(session, str(folder / "saved_model_v1"), {"image": x}, {"scores": y})
+    graph = frozen(session, "scores")
+    (folder / "frozen.pb").write_bytes(graph.SerializeToString())
+    (folder / "frozen.pbtxt").write_text(str(graph))
+    (folder / "graph.pbtxt").write_text(str(session.graph.as_graph_def(add_shapes=True)))
+    (folder / "fake_quant.pb").write_bytes(frozen(old_graph(fake_quant=True)[0], "scores").SerializeToString())
+
+    np.save(folder / "train.npy", pictures(60, 2)[0])
+    np.savez(folder / "test.npz", x=pictures(200, 9)[0], y=pictures(200, 9)[1])
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,201 @@
+"""Every route of TensorFlow Lite's converter, each from a source that is built here, to an emulated Cortex-M4.
+
+`make test-convert` runs them: they need the environments of `sdk convert`, which take gigabytes and minutes to make.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sdk.boards import load_board
+from sdk.convert.conversion import Converted, convert
+from sdk.convert.environment import TENSORFLOW, python_of
+from sdk.convert.evaluate import quantized, specs_of
+from sdk.deploy import deployed, prepare
+from sdk.errors import UnsupportedError, UsageError, VerifyError
+from sdk.graph import DType
+from sdk.inputs import Sample
+from sdk.load import load_bytes
+from sdk.oracle import Oracle
+from sdk.preprocess import attached
+from sdk.verify import verify
+
+if not os.environ.get("MICROLITH_TEST_CONVERT"):
+    pytest.skip("converters take gigabytes: run `make test-convert`", allow_module_level=True)
+
+HERE = Path(__file__).parent
+BOARD = "mps2-an386"
+FLOAT_ERROR = 1e-5  # of softmax and scores of some units: sums of float32 in another order
+INT8_ERROR = 0.08  # of outputs from 0 to 1, of networks with random weights at worst
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What tests/convert_sources.py writes."""
+    folder = tmp_path_factory.mktemp("sources")
+    run_python(HERE / "convert_sources.py", folder)
+    return folder
+
+
+def run_python(*words: str | Path) -> str:
+    """In TensorFlow's environment, with the SDK within reach."""
+    python = python_of(TENSORFLOW)
+    env = os.environ | {"PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}", "PYTHONSAFEPATH": "1"}
+    done = subprocess.run([python, *words], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class Route:
+    """A way of the guide: the source and what `convert` is told. `error` bounds the outputs' distance from float32."""
+
+    name: str
+    source: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    dtype: DType = DType.INT8
+    error: float = INT8_ERROR
+
+
+CALIBRATED = {"representative": "train.npy"}
+FLOAT = {"quantize": "float32"}
+ENDS = {"inputs": ["image"], "outputs": ["scores"]}
+ROUTES = (
+    Route("from_saved_model", "saved_model", FLOAT, DType.FLOAT32, FLOAT_ERROR),
+    Route("from_saved_model of TensorFlow 1", "saved_model_v1", FLOAT, DType.FLOAT32, FLOAT_ERROR),
+    Route("from_keras_model .keras, int8", "model.keras", CALIBRATED),
+    Route("from_keras_model_file .h5, int8", "model.h5", CALIBRATED),
+    Route("from_concrete_functions", "my_module:concrete", FLOAT, DType.FLOAT32, FLOAT_ERROR),
+    Route("tf.Module, calibrated by a generator", "my_module:scaled", {"representative": "my_module:samples"}),
+    Route("from_frozen_graph", "frozen.pb", FLOAT, DType.FLOAT32, FLOAT_ERROR),
+    Route("from_frozen_graph as text, with names", "frozen.pbtxt", FLOAT | ENDS, DType.FLOAT32, FLOAT_ERROR),
+    Route("freeze_graph: checkpoint with .meta, int8", "checkpoint/model.ckpt", CALIBRATED | ENDS, error=0.5),
+    Route(
+        "freeze_graph: checkpoint and graph",
+        "checkpoint/model.ckpt",
+        FLOAT | ENDS | {"graph": "graph.pbtxt"},
+        DType.FLOAT32,
+        FLOAT_ERROR,
+    ),
+    Route("fake_quant, int8", "fake_quant.pb", ENDS, error=0.1),
+    Route("fake_quant, uint8 by input_stats", "fake_quant.pb", ENDS | {"input_stats": [(128, 128)]}, DType.UINT8, 0.1),
+    Route("int8 with a uint8 interface", "model.keras", CALIBRATED | {"interface": "uint8"}, DType.UINT8),
+    Route("int8 with a float32 interface", "model.keras", CALIBRATED | {"interface": "float32"}, DType.FLOAT32),
+    Route("int16x8", "model.keras", CALIBRATED | {"quantize": "int16x8"}, DType.INT16, 0.01),
+    Route("float16", "model.keras", {"quantize": "float16"}, DType.FLOAT32, 0.005),
+    Route("dynamic", "saved_model", {"quantize": "dynamic"}, DType.FLOAT32, INT8_ERROR),
+)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+def test_routes(route: Route, sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sources)
+    made = convert(route.source, "out.tflite", **route.options)
+    assert Path("out.tflite").read_bytes() == made.model
+    assert made.source_error is not None
+    assert made.source_error < FLOAT_ERROR
+    check(made.model, made.float_model, np.load("train.npy")[:5], route)
+
+
+def check(model: bytes, float_model: bytes, pictures: np.ndarray, route: Route) -> None:
+    """The model on the board: equal to the oracle, and close to the float32 model."""
+    graph = load_bytes(model)
+    assert graph.tensor(graph.inputs[0]).dtype is route.dtype
+    lowered = prepare(graph, load_board(BOARD))
+    inputs = [quantized(Sample("", (picture[None],)), lowered.inputs) for picture in pictures]
+    before = load_bytes(float_model)
+    scale, zero = lowered.outputs[0].scale or 1.0, lowered.outputs[0].zero_point
+    with (
+        Oracle(model) as oracle,
+        Oracle(float_model) as exact,
+        deployed(lowered, load_board(BOARD)) as target,
+    ):
+        verdict = verify(target.device, lowered, oracle, inputs)
+        assert verdict.ok, verdict.first_difference
+        shape = specs_of(before, before.inputs, before.input_names)[0].shape
+        for picture, values in zip(pictures, inputs, strict=True):
+            want = exact.run([picture.reshape(shape)]).outputs[0]
+            got = scale * (oracle.run(values).outputs[0].astype(np.float64) - zero)
+            np.testing.assert_allclose(got, want, rtol=0, atol=route.error)
+
+
+OBJECTS = """
+import sys
+sys.path.append(sys.argv[2])
+import convert_sources as made, numpy as np, sdk, tensorflow as tf
+from pathlib import Path
+folder, x = Path(sys.argv[1]), made.pictures(40, 2)[0]
+session, image, scores = made.old_graph()
+some = [picture[None] for picture in x]
+of = {
+    "from_session": sdk.convert(session, inputs=[image], outputs=[scores], quantize="float32"),
+    "from_keras_model": sdk.convert(made.network(), representative=some),
+    "from_concrete_functions": sdk.convert(made.Scaled().__call__.get_concrete_function(), representative=some),
+    "tf.Module": sdk.convert(made.Scaled(), quantize="float32"),
+}
+for name, result in of.items():
+    (folder / f"{name}.tflite").write_bytes(result.model)
+    (folder / f"{name}.float").write_bytes(result.float_model)
+"""
+
+
+def test_objects_of_the_callers_program(sources: Path, tmp_path: Path) -> None:
+    """Sessions, Keras models, functions and modules are converted in the process that made them."""
+    site = next(path for path in sys.path if path.endswith("site-packages"))
+    run_python("-c", OBJECTS, tmp_path, site)
+    for path in sorted(tmp_path.glob("*.tflite")):
+        is_float = path.stem in ("from_session", "tf.Module")
+        route = Route(path.stem, "", dtype=DType.FLOAT32 if is_float else DType.INT8)
+        pictures = np.load(sources / "train.npy")[:5]
+        check(path.read_bytes(), path.with_suffix(".float").read_bytes(), pictures, route)
+    assert len(list(tmp_path.glob("*.tflite"))) == 4
+
+
+def test_the_report_says_what_it_cost(sources: Path, tmp_path: Path) -> None:
+    data = {"representative": sources / "train.npy", "dataset": sources / "test.npz"}
+    made: Converted = convert(sources / "model.keras", labels=["a", "b", "c", "d"], **data)
+    assert made.accuracy is not None
+    assert made.accuracy.samples == 200
+    assert made.accuracy.before > 0.95
+    assert abs(made.accuracy.drop) < 0.03
+    assert len(made.layers) == 5
+    assert 0 < made.worst[0].added < 0.05
+    assert made.report.lowered is not None
+    declared = attached(made.model)
+    assert declared is not None
+    assert declared.labels == ("a", "b", "c", "d")
+    # Samples that tell nothing of the ranges: the drop is seen, and nothing written.
+    with np.load(sources / "test.npz") as found:
+        np.save(tmp_path / "narrow.npy", found["x"][:8] * 1e-3)
+    with pytest.raises(VerifyError, match=r"accuracy drops by .* more than 1.00%"):
+        convert(
+            sources / "model.keras",
+            tmp_path / "out.tflite",
+            representative=tmp_path / "narrow.npy",
+            dataset=sources / "test.npz",
+            max_drop=0.01,
+        )
+    assert not (tmp_path / "out.tflite").exists()
+
+
+def test_a_missing_operator_is_named(sources: Path) -> None:
+    with pytest.raises(UnsupportedError, match="no operator for MatrixInverse") as caught:
+        convert(sources / "unsupported", quantize="float32")
+    assert "the inverse as a constant" in caught.value.remedy
+
+
+def test_a_wrong_module_is_said(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sources)
+    with pytest.raises(UsageError, match="cannot import my_module:nothing"):
+        convert("my_module:nothing", quantize="float32")
+    with pytest.raises(UsageError, match="int8 needs representative samples"):
+        convert("my_module:scaled")
