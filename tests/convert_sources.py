@@ -7,6 +7,7 @@ seconds: which quarter of a 12x12 picture is bright.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -124,6 +125,7 @@ def main(folder: Path) -> None:
     model.save(folder / "saved_model")
     tf.saved_model.save(unsupported(), str(folder / "unsupported"))
     (folder / "my_module.py").write_text(MODULE)
+    shutil.copy(__file__, folder)
 
     session, x, y = old_graph()
     with session.graph.as_default():

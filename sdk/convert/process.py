@@ -53,7 +53,7 @@ class Worker:
         python = python_of(environment, progress, note)
         self.name = environment.title
         progress(f"start {self.name} (some 20 s)" if environment.name == "tensorflow" else f"start {self.name}")
-        inherited = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+        inherited = {key: value for key, value in os.environ.items() if key != "PYTHONHOME"}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
         self._process = subprocess.Popen(
             [python, Path(worker.__file__).resolve(), environment.name],

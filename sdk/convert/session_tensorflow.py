@@ -78,20 +78,27 @@ class Session:
 
     # Sources
 
-    def _saved_model(self, path: str, signature: str = "", tags: str = "") -> tuple[Any, list[Any], Any]:
-        found = _told(lambda: tf.saved_model.load(path, tags=tags.split(",") if tags else None), path)
-        names = list(found.signatures)
-        if not names:
+    def _saved_model(self, path: str, signature: str = "") -> tuple[Any, list[Any], Any]:
+        if _is_of_tensorflow_1(path):
+            return self._saved_graph(path, signature)
+        found = _told(lambda: tf.saved_model.load(path), path)
+        if not found.signatures:
             return self._object(found)
-        name = signature or ("serving_default" if "serving_default" in names else names[0])
-        if name not in names:
-            raise ValueError(f"{path} has no signature '{name}'", f"It has {', '.join(names)}.")
-        if len(names) > 1 and not signature and name != "serving_default":
-            raise ValueError(f"{path} has the signatures {', '.join(names)}", "Choose one: --signature NAME.")
-        function = found.signatures[name]
+        function = found.signatures[_signature(list(found.signatures), signature, path)]
         specs = function.structured_input_signature[1]
         named = [tf.TensorSpec(spec.shape, spec.dtype, key) for key, spec in specs.items()]
         return (lambda *values: function(**dict(zip(specs, values, strict=True)))), named, found
+
+    def _saved_graph(self, path: str, signature: str) -> tuple[Any, list[Any], Any]:
+        """A SavedModel of TensorFlow 1, whose variables cannot be taken over into a function: frozen."""
+        v1 = tf.compat.v1
+        with v1.Graph().as_default(), v1.Session() as session:
+            meta = _told(lambda: v1.saved_model.load(session, ["serve"], path), path)
+            name = _signature([n for n in meta.signature_def if not n.startswith("__")], signature, path)
+            ends = meta.signature_def[name]
+            inputs, outputs = ([info.name for info in infos.values()] for infos in (ends.inputs, ends.outputs))
+            frozen = _frozen(session, outputs)
+        return self._graph(frozen, inputs, outputs)
 
     def _keras(self, path: str) -> tuple[Any, list[Any], Any]:
         return self._object(_load_keras(path))
@@ -290,6 +297,23 @@ def _told(load: Any, path: str) -> Any:
         raise ValueError(
             f"TensorFlow cannot load {path}: {first[:400]}", "Is it complete, and from TensorFlow?"
         ) from error
+
+
+def _is_of_tensorflow_1(path: str) -> bool:
+    from tensorflow.python.saved_model import loader_impl
+
+    found = _told(lambda: loader_impl.parse_saved_model(path), path)
+    return not found.meta_graphs[0].HasField("object_graph_def")
+
+
+def _signature(names: list[str], wanted: str, path: str) -> str:
+    """The one that is wanted, or the only one, or the one that serves."""
+    name = wanted or ("serving_default" if "serving_default" in names else names[0])
+    if name not in names:
+        raise ValueError(f"{path} has no signature '{name}'", f"It has {', '.join(names)}.")
+    if len(names) > 1 and not wanted and name != "serving_default":
+        raise ValueError(f"{path} has the signatures {', '.join(names)}", "Choose one: --signature NAME.")
+    return name
 
 
 def _is_keras(source: Any) -> bool:
