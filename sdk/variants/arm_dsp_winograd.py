@@ -48,6 +48,7 @@ STARTS = np.array([0, 0, 1, 1])  # of columns, in `ORDER`: the last two get star
 POSITIONS = 16
 CHANNELS = 16  # inputs come in multiples of them
 TILES_WIDTH = 4  # of a block of outputs
+FEW_BYTES, MANY_PIXELS = 4096, 256
 SUM_LIMIT = 1 << 29  # some sums are four times as large, and fit 32 bits before they are halved
 
 
@@ -67,9 +68,9 @@ class ConvWinograd(Variant):
 
     def lower(self, step: PortableStep, low: Lowering) -> bool:
         layer = Layer.of(step)
-        if low.target.optimize is not Optimize.speed or layer is None:
+        if layer is None or layer.rounding is None or not _takes(layer):
             return False
-        if layer.rounding is None or not _takes(layer):
+        if not _pays(layer, low.target.optimize):
             return False
         window = layer.window
         inputs, outputs = window["input_channels"], window["output_channels"]
@@ -85,6 +86,12 @@ class ConvWinograd(Variant):
         args = {"window": window, "padding": layer.quantized["input_zero_point"]}
         low.step(CONV_WINOGRAD_S8, args, values, overlaps=[overlap])
         return True
+
+
+def _pays(layer: Layer, optimize: Optimize) -> bool:
+    """Whether flash may be given for speed: with `balanced` for few weights that serve many pixels alone."""
+    few = layer.weights.size <= FEW_BYTES and layer.pixels >= MANY_PIXELS
+    return optimize is Optimize.speed or (optimize is Optimize.balanced and few)
 
 
 def _takes(layer: Layer) -> bool:
