@@ -109,14 +109,13 @@ static ml_status check_tensor(const ml_session *session, const uint32_t *limits,
     return name[tensor->name_bytes - 1u] == '\0' ? ML_OK : ML_ERR_BOUNDS;
 }
 
+/* Kernels lie by rising number, behind them one above all. */
 static const ml_kernel *find_kernel(uint32_t number) {
-    const ml_kernel *end = ml_kernels + ml_kernel_count;
-    for (const ml_kernel *kernel = ml_kernels; kernel != end; kernel++) {
-        if (kernel->number == number) {
-            return kernel;
-        }
+    const ml_kernel *kernel = ml_kernels;
+    while (kernel->number < number) {
+        kernel++;
     }
-    return NULL;
+    return kernel->number == number && kernel != ml_kernels + ml_kernel_count ? kernel : NULL;
 }
 
 /* Not part of its caller, where the registers would not suffice: it goes through every operand of a program. */

@@ -31,7 +31,8 @@ typedef struct ml_kernel {
     int32_t (*run)(const void *args, void *const *operands);
 } ml_kernel;
 
-/* The kernels of this image, by rising number: kernel_table.c, made from the build's kernels.def. */
+/* The kernels of this image, by rising number, and one of the number UINT16_MAX that is not counted: kernel_table.c,
+ * made from the build's kernels.def. */
 extern const ml_kernel ml_kernels[];
 extern const uint32_t ml_kernel_count;
 

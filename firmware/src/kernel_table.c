@@ -9,7 +9,7 @@
 #define ML_USE(name) ML_KERNEL_ENTRY_##name,
 const ml_kernel ml_kernels[] = {
 #include "kernels.def"
-    {0}};
+    {.number = UINT16_MAX}}; /* ends every search */
 #undef ML_USE
 
 const uint32_t ml_kernel_count = sizeof ml_kernels / sizeof ml_kernels[0] - 1u;

@@ -5,11 +5,8 @@
 #include "dot.h"
 
 /* Whether input and output operands hold the images that `w` tells of. */
-static inline bool ml_window_holds(const ml_window *w, const ml_operand *input, uint32_t input_bytes,
-                                   const ml_operand *output, uint32_t output_bytes) {
-    return ml_holds(input, input_bytes, w->batches, w->input_height, w->input_width, w->input_channels) &&
-           ml_holds(output, output_bytes, w->batches, w->output_height, w->output_width, w->output_channels);
-}
+bool ml_window_holds(const ml_window *w, const ml_operand *input, uint32_t input_bytes, const ml_operand *output,
+                     uint32_t output_bytes);
 
 /* Whether no window reaches outside the input: then one that lies in one run of memory can be read in place. That it
  * does is the host's to know; where it does not, numbers are wrong, but the run ends before the input does. */

@@ -344,7 +344,8 @@ static void gather_patch(const gather *g, const place *at) {
 /* Whether each window is the pixel at the output's own place: then an image is a run of them. */
 static bool is_pointwise(const ml_window *w) {
     return w->kernel_height == 1 && w->kernel_width == 1 && w->stride_height == 1 && w->stride_width == 1 &&
-           ml_window_stays_inside(w) && w->output_width == w->input_width;
+           w->pad_top == 0 && w->pad_left == 0 && w->output_width == w->input_width &&
+           w->output_height <= w->input_height;
 }
 
 /* Operands: input, stream of weights, output, scratch for the patch and for rows of windows or all of them. */
