@@ -20,7 +20,7 @@ from serial.tools.list_ports_common import ListPortInfo
 from sdk.boards import Board, Counter, load_board
 from sdk.cli import main
 from sdk.doctor import examine
-from sdk.errors import LinkError
+from sdk.errors import LinkError, UsageError
 from sdk.flash import choose
 from sdk.link.ports import connected, find_port
 from sdk.link.transport import SerialTransport
@@ -183,12 +183,41 @@ def test_boards_tells_of_connected_ones(plug: Plug, terminal: str, capsys: pytes
 
 
 def test_flasher_is_chosen(microbit: Board, plug: Plug) -> None:
-    """By the port, or by what is connected where an emulator can stand in."""
-    real = replace(microbit, flasher="pyocd", flashers={"pyocd": {}, "emulator": {}})
-    emulated = replace(real, flasher="emulator", counter=Counter("instructions", 2.048))
-    assert choose(emulated, None) == choose(real, None) == choose(real, "emulator") == (emulated, None)
-    assert choose(real, "pyocd:99") == (real, "99")
-    assert choose(real, "/dev/ttyACM0") == (real, "/dev/ttyACM0")
+    """By the port, or by what is connected where an emulator can stand in; and chosen again it stays."""
+    both = replace(microbit, flasher="pyocd", flashers={"pyocd": {}, "emulator": {}})
+    real = replace(both, flashers={"pyocd": {}})
+    counter = Counter("instructions", 2.048)
+    emulated = replace(both, flasher="emulator", flashers={"emulator": {}}, counter=counter)
+    assert choose(both, None) == choose(both, "emulator") == choose(emulated, None) == (emulated, None)
+    assert choose(both, "pyocd:99") == (real, "99")
+    assert choose(both, "/dev/ttyACM0") == (real, "/dev/ttyACM0")
+    assert choose(both, "pyocd") == choose(real, None) == (real, None)
     plug("/dev/ttyACM0")
-    assert choose(real, None) == choose(real, "pyocd") == (real, None)
-    assert choose(real, "emulator") == (emulated, None)
+    assert choose(both, None) == (real, None)
+    assert choose(both, "emulator") == choose(emulated, None) == (emulated, None)
+
+
+def test_nothing_stands_in_for_a_board_that_was_asked_for(capsys: pytest.CaptureFixture[str], plug: Plug) -> None:
+    assert main(["monitor", "--board", "microbit", "--port", "pyocd", "--json"]) == 9
+    assert "no microbit is connected" in json.loads(capsys.readouterr().out)["error"]["message"]
+    plug("/dev/ttyACM9")
+    assert main(["monitor", "--board", "microbit", "--json"]) == 9
+    assert "/dev/ttyACM9" in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
+def test_flasher_that_the_board_does_not_have(microbit: Board) -> None:
+    with pytest.raises(UsageError, match="--port esptool: the file of microbit says nothing of esptool"):
+        choose(microbit, "esptool")
+
+
+@pytest.mark.usefixtures("plug")
+def test_emulator_that_stands_in_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MICROLITH_CACHE", str(tmp_path))
+    assert main(["monitor", "--board", "microbit", "--json"]) == 9
+    said = capsys.readouterr()
+    assert "no microbit is connected: its emulator stands in for it" in said.err
+    assert "the flash of microbit is empty" in said.out
+    assert main(["monitor", "--board", "microbit", "--port", "emulator", "--json"]) == 9
+    assert "stands in" not in capsys.readouterr().err

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from sdk.cache import Progress, silent
+from sdk.errors import UsageError
 
 if TYPE_CHECKING:
     from sdk.boards import Board
@@ -65,22 +66,25 @@ def options(flasher: str) -> Options:
 
 
 def choose(board: Board, port: str | None) -> tuple[Board, str | None]:
-    """The board with the flasher that is to be used, and the port for it. A port that begins with the name of a flasher
-    of the board asks for that one ("emulator", "pyocd", "pyocd:SERIAL"). Without a port a board that is not connected
-    is emulated if it can be."""
+    """The board with the one flasher that is to be used, and its port; chosen again, both stay. A port that begins with
+    the name of a flasher asks for that one ("emulator", "pyocd", "pyocd:SERIAL"): UsageError if the board's file does
+    not have it. Without a port a board that is not connected is emulated if it can be."""
     name, _, rest = (port or "").partition(":")
     if name in board.flashers:
         return _with_flasher(board, name), rest or None
-    if port is None and "emulator" in board.flashers and board.flasher != "emulator":
+    if name in FLASHERS:
+        ways = ", ".join(board.flashers)
+        raise UsageError(f"--port {port}: the file of {board.id} says nothing of {name}", f"It says: {ways}.")
+    if port is None and "emulator" in board.flashers:
         from sdk.link.ports import connected
 
-        return (board if connected(board) else _with_flasher(board, "emulator")), None
-    return board, port
+        return _with_flasher(board, board.flasher if connected(board) else "emulator"), None
+    return _with_flasher(board, board.flasher), port
 
 
 def _with_flasher(board: Board, name: str) -> Board:
     counter = board.emulator.counter if name == "emulator" and board.emulator is not None else None
-    return replace(board, flasher=name, counter=counter or board.counter)
+    return replace(board, flasher=name, flashers={name: board.flashers[name]}, counter=counter or board.counter)
 
 
 def _flasher(name: str) -> Flasher:
