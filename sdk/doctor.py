@@ -7,6 +7,7 @@ for check in examine():
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
@@ -31,6 +32,7 @@ PACKAGES = {
     "tflite-runtime": "the oracle's second half",
     "Pillow": "images as inputs",
     "esptool": "ESP32 boards",
+    "pyocd": "boards with a debug probe",
 }
 
 
@@ -52,7 +54,7 @@ def examine() -> list[Check]:
     faults: list[BoardError] = []
     boards = all_boards(faults.append)
     files = [Check("boards", "the board files", False, each.message, each.remedy or MEND) for each in faults]
-    return [_python(), *files, *_tools(boards), *_packages(), _cache(), *_ports(boards)]
+    return [_python(), *files, *_tools(boards), *_packages(), *_packs(boards), _cache(), *_ports(boards)]
 
 
 def install_commands(checks: list[Check]) -> list[str]:
@@ -107,6 +109,17 @@ def _packages() -> Iterator[Check]:
             yield Check(name, purpose, True, importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
             yield Check(name, purpose, False, "missing", pip=name)
+
+
+def _packs(boards: Sequence[Board]) -> Iterator[Check]:
+    """Chips that pyOCD knows by packs of their makers, which it fetches when it is told to; none is no fault."""
+    if importlib.util.find_spec("pyocd") is None:
+        return
+    from sdk.flash.pyocd import pack_command
+
+    for board in boards:
+        if "pyocd" in board.flashers and (command := pack_command(board)):
+            yield Check("pyocd pack", board.id, True, f"none for its chip; to flash it, once: {command}")
 
 
 def _cache() -> Check:

@@ -60,6 +60,17 @@ def package(_board: Board, elf: Path) -> Path:
     return elf.with_suffix(".hex")
 
 
+def pack_command(board: Board) -> str:
+    """What makes the board's chip known to pyOCD; "" if it is."""
+    from pyocd.core.session import Session
+    from pyocd.target import TARGET
+    from pyocd.target.pack.pack_target import is_pack_target_available
+
+    target = str(board.flashers["pyocd"]["target"])
+    known = target in TARGET or is_pack_target_available(target, Session(None, options={"no_config": True}))
+    return "" if known else f"pyocd pack install {target}"
+
+
 class ProbeTransport(SerialTransport):
     """A serial port whose board is reset by a debug probe."""
 
