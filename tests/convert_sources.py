@@ -137,6 +137,7 @@ def main(folder: Path) -> None:
     (folder / "graph.pbtxt").write_text(str(session.graph.as_graph_def(add_shapes=True)))
     (folder / "fake_quant.pb").write_bytes(frozen(old_graph(fake_quant=True)[0], "scores").SerializeToString())
 
+    (folder / "labels.txt").write_text("upper left\nupper right\nlower left\nlower right\n")
     np.save(folder / "train.npy", pictures(60, 2)[0])
     np.savez(folder / "test.npz", x=pictures(200, 9)[0], y=pictures(200, 9)[1])
 

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -17,6 +19,7 @@ import numpy as np
 import pytest
 
 from sdk.boards import load_board
+from sdk.cli import main
 from sdk.convert.conversion import Converted, convert
 from sdk.convert.environment import TENSORFLOW, python_of
 from sdk.convert.evaluate import quantized, specs_of
@@ -135,12 +138,12 @@ import convert_sources as made, numpy as np, sdk, tensorflow as tf
 from pathlib import Path
 folder, x = Path(sys.argv[1]), made.pictures(40, 2)[0]
 session, image, scores = made.old_graph()
-some = [picture[None] for picture in x]
+some, scaled = [picture[None] for picture in x], made.Scaled()
 of = {
     "from_session": sdk.convert(session, inputs=[image], outputs=[scores], quantize="float32"),
     "from_keras_model": sdk.convert(made.network(), representative=some),
-    "from_concrete_functions": sdk.convert(made.Scaled().__call__.get_concrete_function(), representative=some),
-    "tf.Module": sdk.convert(made.Scaled(), quantize="float32"),
+    "from_concrete_functions": sdk.convert(scaled.__call__.get_concrete_function(), representative=some),
+    "tf.Module": sdk.convert(scaled, quantize="float32"),
 }
 for name, result in of.items():
     (folder / f"{name}.tflite").write_bytes(result.model)
@@ -185,6 +188,18 @@ def test_the_report_says_what_it_cost(sources: Path, tmp_path: Path) -> None:
             max_drop=0.01,
         )
     assert not (tmp_path / "out.tflite").exists()
+
+
+PAGE = HERE.parent / "docs" / "convert.md"
+SHELL = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
+COMMANDS = [line[2:] for block in SHELL for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_of_the_documentation(command: str, sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sources)
+    assert main(shlex.split(command)[1:]) == 0
+    assert Path("model.tflite").read_bytes()[4:8] == b"TFL3"
 
 
 def test_a_missing_operator_is_named(sources: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from sdk import metadata
+from sdk.cli import main
 from sdk.errors import InputError, ModelError, UsageError
 from sdk.graph import DType
 from sdk.inputs import read_samples
@@ -149,3 +150,11 @@ def test_files_are_read_as_the_model_declares(tmp_path: Path) -> None:
     declared = Preprocessing(sound=Sound(16000))
     sample = read_samples([tmp_path / "a.wav"], [spec((1, 16000))], None, said.append, declared)[0].arrays[0]
     np.testing.assert_allclose(sample[0], tone(16000, 300, 1) / 32768, atol=2e-3)
+
+
+def test_run_names_the_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    digits = Path(__file__).parents[1] / "examples" / "digits" / "digits_int8.tflite"
+    names = tuple(f"the digit {i}" for i in range(10))
+    (tmp_path / "named.tflite").write_bytes(attach(digits.read_bytes(), Preprocessing(labels=names)))
+    assert main(["run", str(tmp_path / "named.tflite"), "--board", "native"]) == 0
+    assert capsys.readouterr().out.count("the digit") == 5

@@ -19,7 +19,7 @@ from sdk.cli.arguments import (
     model_of,
 )
 from sdk.cli.console import Console
-from sdk.cli.samples import samples_of
+from sdk.cli.samples import declared_by, samples_of
 
 if TYPE_CHECKING:
     from sdk.boards import Counter
@@ -65,8 +65,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
             result = target.device.invoke(sample.arrays)
             answers.append(result.outputs)
             ticks.append(result.ticks if target.device.info.counter_runs else 0)
+    declared = declared_by(args)
+    labels = declared.labels if declared is not None else ()
     for sample, outputs, cost in zip(samples, answers, ticks, strict=True):
-        _say(sample, outputs, lowered.outputs, _cost(cost, board.counter), console)
+        _say(sample, outputs, lowered.outputs, _cost(cost, board.counter), labels, console)
     if args.output is not None:
         _save(args.output, lowered.outputs, answers)
         console.say(f"wrote {args.output}")
@@ -78,12 +80,20 @@ def _cost(ticks: int, counter: Counter) -> str:
     return f" ({counter.units(ticks):,} {counter.unit})" if ticks else ""
 
 
-def _say(sample: Sample, outputs: Sequence[Array], specs: Sequence[TensorSpec], cost: str, console: Console) -> None:
+def _say(
+    sample: Sample,
+    outputs: Sequence[Array],
+    specs: Sequence[TensorSpec],
+    cost: str,
+    labels: Sequence[str],
+    console: Console,
+) -> None:
     console.say(f"{sample.name}{cost}")
     for array, spec in zip(outputs, specs, strict=True):
         console.say(f"  {spec.name} {spec.dtype.numpy_name}{list(spec.shape)}")
         for index, stored, real in top(array, spec):
-            console.say(f"    {index:>6}  {real:>12.6g}" + ("" if spec.scale == 0 else f"  (stored {stored})"))
+            name = f"  {labels[index]}" if len(labels) == array.size else ""
+            console.say(f"    {index:>6}  {real:>12.6g}" + ("" if spec.scale == 0 else f"  (stored {stored})") + name)
 
 
 def top(array: Array, spec: TensorSpec) -> list[tuple[int, Any, float]]:

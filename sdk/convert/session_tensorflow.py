@@ -252,6 +252,8 @@ def _set(converter: Any, quantize: str, interface: str, batches: list[list[Any]]
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
+    if quantize == "dynamic":  # a scale a channel there is read by newer runtimes alone
+        converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     if quantize not in ("int8", "int16x8"):
         return
     if batches:
@@ -278,7 +280,10 @@ def _refused(error: Exception) -> Exception:
     names = sorted({name for group in missing for name in group if name})
     if not names:
         first = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
-        return ValueError(f"TensorFlow cannot convert this model: {first[:400]}", "The SDK's -v shows all it says.")
+        return ValueError(
+            f"TensorFlow cannot convert this model: {first[:400]}",
+            "Change what it names in the source, or give another form of the model.",
+        )
     where = re.findall(r'loc\(.*?"([^"]+)"', text) or re.findall(r'"([\w/.-]+)@', text)
     near = f" (at {', '.join(dict.fromkeys(where))})"[:200] if where else ""
     hints = [f"in place of {name}: {INSTEAD[name]}" for name in names if name in INSTEAD]
