@@ -1,5 +1,5 @@
-/* Espressif ESP32, ESP32-S3 and ESP32-C3: the serial line UART0 on the pins that the ROM uses for it, and the core's
- * cycle counter. */
+/* Espressif ESP32, ESP32-S3 and ESP32-C3: the serial line UART0 on the pins that the ROM uses for it, the USB port of
+ * the chips that have one, and the core's cycle counter. */
 #include <stdbool.h>
 
 #include "chip.h"
@@ -34,7 +34,7 @@ void ml_port_init(void) {
     serial_init();
 }
 
-static bool received(void) {
+static bool uart_received(void) {
 #if defined(ML_ESP32)
     /* The count of bytes may be wrong where they are read at this address: both ends of the queue are not. Those are
      * the same when it is empty or full. */
@@ -44,8 +44,47 @@ static bool received(void) {
     return (UART_STATUS & UART_COUNT_MASK) != 0;
 }
 
+#if defined(USB_SERIAL)
+
+#define USB_DATA ML_REGISTER(USB_SERIAL)
+#define USB_STATE ML_REGISTER(USB_SERIAL + 4u)
+#define USB_SEND 1u
+#define USB_HAS_ROOM 2u
+#define USB_HAS_DATA 4u
+#define USB_PATIENCE_US 50000u /* with a computer that does not read */
+
+static bool on_usb; /* whether the last byte came from there: answers go to where requests come from */
+
+static bool usb_received(void) { return (USB_STATE & USB_HAS_DATA) != 0; }
+
+static bool usb_has_room(void) {
+    for (uint32_t us = 0; us < USB_PATIENCE_US && !(USB_STATE & USB_HAS_ROOM); us++) {
+        USB_STATE = USB_SEND;
+        esp_wait_us(1);
+    }
+    return (USB_STATE & USB_HAS_ROOM) != 0;
+}
+
+static void usb_write(const uint8_t *bytes, uint32_t count) {
+    for (uint32_t i = 0; i < count && usb_has_room(); i++) USB_DATA = bytes[i];
+    USB_STATE = USB_SEND;
+}
+
+#endif
+
 int32_t ml_port_read(void) {
-    if (received()) return (int32_t)(UART_FIFO_READ & 0xFFu);
+    if (uart_received()) {
+#if defined(USB_SERIAL)
+        on_usb = false;
+#endif
+        return (int32_t)(UART_FIFO_READ & 0xFFu);
+    }
+#if defined(USB_SERIAL)
+    if (usb_received()) {
+        on_usb = true;
+        return (int32_t)(USB_DATA & 0xFFu);
+    }
+#endif
     esp_wait_us(1); /* a core that did nothing but look would take the bus from all others */
     return -1;
 }
@@ -53,6 +92,12 @@ int32_t ml_port_read(void) {
 static uint32_t unsent(void) { return UART_STATUS >> 16 & UART_COUNT_MASK; }
 
 void ml_port_write(const uint8_t *bytes, uint32_t count) {
+#if defined(USB_SERIAL)
+    if (on_usb) {
+        usb_write(bytes, count);
+        return;
+    }
+#endif
     for (uint32_t i = 0; i < count; i++) {
         while (unsent() >= UART_FIFO_BYTES - 2u) {
         }
