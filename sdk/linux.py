@@ -86,7 +86,8 @@ def install_runtime(host: Host, wheels: Path | None = None, progress: Progress =
             host.put(path.read_bytes(), f"{FOLDER}/wheels/{path.name}")
         options = ["--no-index", "--find-links", "wheels"]
     host.run(MAKE_ENVIRONMENT, f"wheels/{own[0]}")
-    host.run(BRING, "numpy", "numpy", *options)
+    for module, package in (("numpy", "numpy"), ("PIL", "Pillow")):
+        host.run(BRING, module, package, *options)
     engine = str(host.board.flashers["ssh"]["engine"])
     for name in dict.fromkeys((engine, "tflite")) if engine in PACKAGES else ():
         try:

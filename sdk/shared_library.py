@@ -155,7 +155,7 @@ def _package_files() -> dict[str, bytes]:
 def _metadata() -> str:
     lines = ["Metadata-Version: 2.1", "Name: microlith-runtime", f"Version: {__version__}", "License: Apache-2.0"]
     lines += ["Summary: Runs models on a Linux board: LiteRT, tflite-runtime or Microlith's own interpreter"]
-    lines += ["Requires-Python: >=3.11", "Requires-Dist: numpy"]
+    lines += ["Requires-Python: >=3.11", "Requires-Dist: numpy", "Requires-Dist: Pillow"]
     for extra, package in (("litert", "ai-edge-litert"), ("tflite", "tflite-runtime")):
         lines += [f"Provides-Extra: {extra}", f'Requires-Dist: {package}; extra == "{extra}"']
     return "\n".join(lines) + "\n"

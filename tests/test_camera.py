@@ -1,0 +1,226 @@
+"""The camera loop with real models and real files: images, videos, and a live source that is faster than the model."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sdk.camera import Classifier, Frame, open_source
+from sdk.camera.classifier import default_picture
+from sdk.camera.sinks import Jpegs
+from sdk.camera.sources import Images, Latest, rgb
+from sdk.cli import main
+from sdk.errors import InputError, LinkError, OutputError, UsageError
+from sdk.preprocess import Picture, Preprocessing, attach
+from sdk.runtime import Tensor
+
+DIGITS = Path("examples/digits/digits_int8.tflite")
+ENGINE: dict[str, Any] = {"engine": "microlith"}
+
+
+@pytest.fixture(scope="module")
+def digits() -> Any:
+    """Handwritten digits as pictures of 32x32, and what they are."""
+    data = pytest.importorskip("sklearn.datasets").load_digits()
+    pictures = [
+        np.kron(np.round(image * 255 / 16).astype(np.uint8), np.ones((4, 4), np.uint8)) for image in data.images
+    ]
+    return pictures[-40:], data.target[-40:]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, digits: Any) -> Path:
+    """The pictures as files."""
+    path = tmp_path_factory.mktemp("pictures")
+    for number, (picture, digit) in enumerate(zip(*digits, strict=True)):
+        Image.fromarray(picture).convert("RGB").save(path / f"{number:03}-{digit}.png")
+    (path / "notes.txt").write_text("no picture")
+    return path
+
+
+class Live:
+    """A camera that gives a frame every `pace_s`, `count` of them; or a film of it, of which no frame is dropped."""
+
+    def __init__(self, count: int, pace_s: float, *, live: bool = True) -> None:
+        self.left, self.pace_s, self.given, self.live = count, pace_s, 0, live
+
+    def read(self) -> Frame | None:
+        time.sleep(self.pace_s)
+        if self.given == self.left:
+            return None
+        self.given += 1
+        return Frame(np.full((8, 8, 3), self.given % 256, np.uint8), time.monotonic(), str(self.given))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_folder_of_digits(folder: Path) -> None:
+    with open_source(folder) as source, Classifier(DIGITS, source, threshold=0, **ENGINE) as results:
+        found = [(Path(result.frame.name).stem[-1], result.label) for result in results]
+    assert len(found) == 40
+    assert sum(want == got for want, got in found) >= 37
+
+
+def test_labels_and_picture_of_the_model(folder: Path, tmp_path: Path) -> None:
+    names = tuple(f"digit {i}" for i in range(10))
+    model = tmp_path / "model.tflite"
+    model.write_bytes(attach(DIGITS.read_bytes(), Preprocessing(picture=Picture(8, 8, 1, fit="pad"), labels=names)))
+    with open_source(folder) as source, Classifier(model, source, **ENGINE) as results:
+        assert results.picture.fit == "pad"
+        result = next(iter(results))
+    assert result.top[0][0] == f"digit {Path(result.frame.name).stem[-1]}"
+    beside = model.with_suffix(".json")  # what sdk flash writes wins: a board may have no reader of metadata
+    beside.write_text(Preprocessing(labels=tuple("abcdefghij")).to_json())
+    with open_source(folder) as source, Classifier(model, source, **ENGINE) as results:
+        assert next(iter(results)).top[0][0] in "abcdefghij"
+    beside.write_text(Preprocessing(picture=Picture(96, 96, 3)).to_json())
+    with pytest.raises(UsageError, match=r"96, 96, 3.* is \[1, 8, 8, 1\]"):
+        Classifier(model, Images([]), **ENGINE)
+
+
+def test_video(tmp_path: Path, digits: Any) -> None:
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
+    path = tmp_path / "digits.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (32, 32))
+    for picture in digits[0]:
+        writer.write(np.repeat(picture[:, :, None], 3, 2))
+    writer.release()
+    with open_source(path) as source, Classifier(DIGITS, source, threshold=0, **ENGINE) as results:
+        labels = [result.label for result in results]
+    assert sum(label == str(digit) for label, digit in zip(labels, digits[1], strict=True)) >= 36
+
+
+def test_latest_frame_wins() -> None:
+    source = Live(60, 0.005)
+    names = []
+    with Latest(source) as latest:
+        while (frame := latest.read()) is not None:
+            names.append(int(frame.name))
+            time.sleep(0.03)
+        assert latest.dropped == 60 - len(names)
+    assert names == sorted(set(names))
+    assert 5 < len(names) < 30  # the camera ran on
+
+
+def test_camera_that_stalls_or_disappears() -> None:
+    with Latest(Live(1, 60.0), stall_s=0.05) as latest, pytest.raises(LinkError, match=r"nothing for 0\.05 s"):
+        latest.read()
+
+    class Gone(Live):
+        def read(self) -> Frame | None:
+            raise LinkError("the camera is gone")
+
+    with Latest(Gone(1, 0)) as latest, pytest.raises(LinkError, match="is gone"):
+        latest.read()
+
+
+def test_smoothing_debounce_and_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter(np.eye(10, dtype=np.float32)[[1, 1, 2, 1, 2, 2, 2]] * 0.9)
+    monkeypatch.setattr(Classifier, "infer", lambda _self, _pixels: next(scores))
+    with Classifier(DIGITS, Live(7, 0, live=False), debounce=2, **ENGINE) as results:
+        assert [result.label for result in results] == [None, "1", "1", "1", "1", "2", "2"]
+    scores = iter(np.eye(10, dtype=np.float32)[[1, 2]])
+    with Classifier(DIGITS, Live(2, 0, live=False), smoothing=0.75, **ENGINE) as results:
+        first, second = results
+    assert first.label == "1"
+    assert dict(second.top) == {"1": 0.75, "2": 0.25, "0": 0}
+    scores = iter([np.full(10, 0.1, np.float32)])
+    with Classifier(DIGITS, Live(1, 0), **ENGINE) as results:
+        assert next(iter(results)).label is None
+
+
+def test_logits_become_probabilities(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Classifier, "infer", lambda _self, _pixels: np.array([-5.0, 8.0, 1.0], np.float32))
+    with Classifier(DIGITS, Live(1, 0), **ENGINE) as results:
+        top = next(iter(results)).top
+    assert sum(score for _, score in top) == pytest.approx(1)
+    assert top[0][0] == "1"
+
+
+def test_frames_become_what_the_declaration_says() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    with Classifier(DIGITS, Live(1, 0), **ENGINE) as results:
+        wanted = results.runtime.run(results.picture.apply(pixels))["digit"].reshape(-1)
+        np.testing.assert_array_equal(results.infer(pixels), wanted)
+
+
+def test_default_picture_spans_the_input() -> None:
+    picture = default_picture(Tensor("x", (1, 2, 2, 1), np.dtype(np.int8), 0.5, 28))
+    np.testing.assert_allclose(picture.normalized(np.array([0, 255])), [-78.0, 49.5], rtol=1e-6)
+    floats = default_picture(Tensor("x", (1, 2, 2, 1), np.dtype(np.float32)))
+    np.testing.assert_allclose(floats.normalized(np.array([0, 255])), [0, 1])
+
+
+def test_formats_of_cameras() -> None:
+    pixels = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)
+    assert rgb(pixels, "BGR", "camera")[0, 0].tolist() == [2, 1, 0]
+    assert rgb(pixels, "RGB", "camera")[0, 0].tolist() == [0, 1, 2]
+    with pytest.raises(InputError, match=r"uint16\[1, 3, 4\]"):
+        rgb(pixels.astype(np.uint16), "RGB", "camera")
+
+
+def test_sources_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no images"):
+        open_source(tmp_path)
+    with pytest.raises(UsageError, match="no source"):
+        open_source("webcam")
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 no more")
+    with pytest.raises(InputError, match="is no image"):
+        open_source(tmp_path).read()
+    if not Path("/dev/video77").exists():
+        pytest.importorskip("cv2", reason="OpenCV is not installed")
+        with pytest.raises(LinkError, match="no camera"):
+            open_source("/dev/video77")
+
+
+def test_memory_stays_flat() -> None:
+    """As many frames as an hour has seconds."""
+    with Classifier(DIGITS, Live(3600, 0, live=False), **ENGINE) as results:
+        used = [resident_bytes() for result in results if result.number in (500, 3599)]
+    assert used[1] - used[0] < 2_000_000
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_jpegs_are_bounded_and_a_full_disk_is_told(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jpegs = Jpegs(tmp_path / "out", every=True, kept=5)
+    with open_source(folder) as source, Classifier(DIGITS, source, **ENGINE) as results:
+        last = [jpegs.take(result) or result for result in results][-1]
+    files = sorted((tmp_path / "out").iterdir())
+    assert len(files) == 5
+    with Image.open(files[-1]) as image:
+        assert image.size == (32, 32)
+
+    def full(_self: Path, _data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputError, match="No space left"):
+        jpegs.take(last)
+
+
+def test_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [str(DIGITS), "--source", str(folder), "--json", "--count", "3", "--engine", "microlith"]
+    assert main(["camera", *words]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["number"] for line in lines] == [0, 1, 2]
+    assert lines[0]["top"][0][0] == Path(lines[0]["name"]).stem[-1]
+    command = [sys.executable, "-m", "sdk.camera", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
+    again = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["top"] for line in again] == [line["top"] for line in lines]
+    assert main(["camera", str(DIGITS), "--source", "nothing"]) == UsageError.exit_code
