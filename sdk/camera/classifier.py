@@ -79,6 +79,8 @@ class Classifier:
         # What the model stores for each value of a pixel, by channel: a look-up instead of arithmetic on every frame.
         levels = np.repeat(np.arange(256)[:, None], self.picture.channels, 1)
         self._stored = replace(self._input, shape=levels.shape).stored(self.picture.normalized(levels))
+        if (self._stored == self._stored[:, :1]).all():
+            self._stored = self._stored[:, 0].copy()
         self._output = next(iter(self.runtime.outputs.values()))
         self._labels = tuple(labels) or declared.labels
         self._source, self._top = source, top
@@ -121,7 +123,11 @@ class Classifier:
     def infer(self, pixels: Array) -> Array:
         """The real values of the model's first output, flat, for a picture of any size."""
         sized = self.picture.sized(pixels)
-        stored = self._stored[sized, np.arange(self.picture.channels)]
+        stored = (
+            self._stored[sized, np.arange(self.picture.channels)]
+            if self._stored.ndim > 1
+            else np.take(self._stored, sized)
+        )
         values: Array = self._output.real(self.runtime.invoke([stored[None]])[0]).reshape(-1).astype(np.float32)
         return values
 
