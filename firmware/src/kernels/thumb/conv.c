@@ -161,7 +161,7 @@ static uint32_t spare(uint32_t groups) { return (0u - groups) & 3u; }
         NEXT_CHANNELS("20"))
 /* clang-format on */
 
-ML_INLINE void run_wide(block *job, bool has_sign) {
+__attribute__((noinline)) static void run_wide(block *job, bool has_sign) {
     uint32_t skipped = spare(job->groups) * WIDE_GROUP_CODE;
     if (has_sign) {
         WIDE(ML_SIGN);
@@ -170,7 +170,7 @@ ML_INLINE void run_wide(block *job, bool has_sign) {
     }
 }
 
-ML_INLINE void run_narrow(block *job, bool has_sign) {
+__attribute__((noinline)) static void run_narrow(block *job, bool has_sign) {
     uint32_t skipped = spare(job->groups) * NARROW_GROUP_CODE;
     if (has_sign) {
         NARROW(ML_SIGN);
@@ -240,7 +240,8 @@ static uint32_t groups_of(const ml_window *w) {
 static ml_status check(const ml_thumb_conv_2d_args *a, const ml_operand *operands, uint32_t together,
                        uint32_t weight_bytes) {
     const ml_window *w = &a->window;
-    if (w->output_channels > UINT32_MAX - together || !ml_window_holds(w, &operands[0], 1, &operands[3], 1) ||
+    if (w->stride_width == 0 || w->output_channels > UINT32_MAX - together ||
+        !ml_window_holds(w, &operands[0], 1, &operands[3], 1) ||
         !ml_holds(&operands[4], 8, w->kernel_height, w->kernel_width, w->input_channels, 1)) {
         return ML_ERR_OPERAND;
     }
@@ -275,15 +276,15 @@ ML_INLINE int32_t convolve(const ml_thumb_conv_2d_args *a, void *const *operands
     const ml_window *w = &a->window;
     const view v = view_of(w, a->quantized.input_zero_point);
     uint32_t *words = operands[4], channels = w->output_channels, together = halves ? 4 : 2;
-    cursor at = {operands[0], 0, 0};
+    cursor at = {.pixel = {.image = operands[0]}};
+    begin_row(&v, &at);
     block b = {.inputs = words, .groups = groups_of(w), .channels = operands[2], .to = operands[3]};
     b.back = halves ? spare(b.groups) * GROUP_TAPS : 0;
     for (uint32_t left = w->batches * w->output_height * w->output_width, count; left != 0; left -= count) {
         int8_t *output = b.to;
         count = ML_MIN(left, together);
-        spread_two(&v, &at, count, words, halves);
-        if (count > 2) {
-            spread_two(&v, &at, count - 2u, words + 2, halves);
+        for (uint32_t i = 0; i < count; i += 2) {
+            spread_two(&v, &at, count - i, words + i, halves);
         }
         b.weights = (const int8_t *)operands[1] - b.back;
         b.next[0] = count > 1 ? channels : 0;

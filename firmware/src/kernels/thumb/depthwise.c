@@ -29,24 +29,62 @@ static void join(uint32_t *to, const uint32_t *end, const int8_t *upper, uint32_
     }
 }
 
+/* The same for `rows` rows; their lower halves lie `apart` bytes behind the upper ones. */
+static void join_rows(uint32_t *to, uint32_t count, uint32_t pitch, const int8_t *from, uint32_t step, uint32_t apart,
+                      uint32_t row_bytes, uint32_t rows) {
+#if defined(__thumb__) && !defined(__thumb2__)
+    if (count == 0) {
+        return;
+    }
+    register uint32_t *word __asm__("r0") = to;
+    register const int8_t *input __asm__("r1") = from;
+    register uint32_t lower __asm__("r2") = apart, distance __asm__("r3") = step;
+    register uint32_t *end __asm__("r6") = to + count;
+    register uint32_t zero __asm__("r7") = 0;
+    register uint32_t word_gap __asm__("r8") = 4u * (pitch - count), gap __asm__("r9") = row_bytes - count * step;
+    register uint32_t pitch_bytes __asm__("r10") = 4u * pitch, left __asm__("r11") = rows;
+    __asm__ volatile(".syntax unified\n"
+                     "1: ldrsb r4, [r1, r7]\n"
+                     "ldrsb r5, [r1, r2]\n"
+                     "lsls r5, r5, #16\n"
+                     "adds r4, r4, r5\n"
+                     "stmia r0!, {r4}\n"
+                     "adds r1, r1, r3\n"
+                     "cmp r0, r6\n"
+                     "bne 1b\n"
+                     "add r0, r8\n"
+                     "add r1, r9\n"
+                     "add r6, r10\n"
+                     "mov r4, r11\n"
+                     "subs r4, r4, #1\n"
+                     "mov r11, r4\n"
+                     "bne 1b"
+                     : "+l"(word), "+l"(input), "+l"(end), "+r"(left)
+                     : "l"(lower), "l"(distance), "l"(zero), "r"(word_gap), "r"(gap), "r"(pitch_bytes)
+                     : "r4", "r5", "cc", "memory");
+#else
+    for (; rows != 0; rows--, to += pitch, from += rows != 0 ? row_bytes : 0) {
+        join(to, to + count, from, step, from + apart, step);
+    }
+#endif
+}
+
 /* Brings the words of one channel together that are not padding in both halves: those are there already. */
 static void gather(const ml_window *w, const band *b, const int8_t *channel, int8_t zero_point) {
     uint32_t step = w->input_channels, row_bytes = w->input_width * step, pitch = b->pitch;
     uint32_t before = ML_MIN(w->pad_left, pitch), count = ML_MIN(w->input_width, pitch - before);
-    uint32_t at = b->top * row_bytes, apart = b->apart * row_bytes, height = w->input_height;
+    uint32_t apart = b->apart * row_bytes, height = w->input_height, bottom = b->top + b->rows;
     uint32_t *to = b->words + before;
-    for (uint32_t y = b->top; y != b->top + b->rows; y++, at += row_bytes, to += pitch) {
-        const int8_t *upper = y < height ? channel + at : NULL;
-        const int8_t *lower = y + b->apart < height ? channel + (uint32_t)(at + apart) : NULL;
-        if (upper != NULL && lower != NULL) {
-            uint32_t *word = to, *end = to + count;
-            for (uint32_t i = 0; word != end; i += step) {
-                *word++ = (uint32_t)upper[i] + ((uint32_t)lower[i] << 16);
-            }
-        } else if (upper != NULL) {
-            join(to, to + count, upper, step, &zero_point, 0);
-        } else if (lower != NULL) {
-            join(to, to + count, &zero_point, 0, lower, step);
+    for (uint32_t y = b->top, rows; y != bottom; y += rows, to += rows * pitch) {
+        uint32_t lower = y + b->apart, at = y * row_bytes;
+        rows = 1;
+        if (y < height && lower < height) {
+            rows = ML_MIN(bottom - y, height - lower);
+            join_rows(to, count, pitch, channel + at, step, apart, row_bytes, rows);
+        } else if (y < height) {
+            join(to, to + count, channel + at, step, &zero_point, 0);
+        } else if (lower < height) {
+            join(to, to + count, &zero_point, 0, channel + (uint32_t)(at + apart), step);
         }
     }
 }
@@ -99,6 +137,8 @@ typedef struct constants {
     int32_t offset, high_part, low_part, shift;
     const uint32_t *end;
     uint32_t lower, pixel; /* where the output of the lower half, and that of the next window, lie */
+    uint32_t skipped, row; /* bytes from the end of a row of windows to the next, and from end to end */
+    uint32_t rows;
 } constants;
 
 /* clang-format off */
@@ -114,7 +154,7 @@ typedef struct constants {
 #define LOAD_TWO "ldmia r0!, {r2, r3}\n"
 #define LOAD_ACROSS "ldmia r0!, {r2}\nadd r0, %[next_row]\nldmia r0!, {r3}\n"
 
-#define ROW_3X3(SIGN, constants_again)                                                            \
+#define ROWS_3X3(SIGN, constants_again)                                                            \
     __asm__ volatile(                                                                             \
         ".syntax unified\n"                                                                       \
         "1: mov r0, %[words]\n"                                                                   \
@@ -143,47 +183,71 @@ typedef struct constants {
         "strb r7, [r0, r3]\n"                                                                     \
         "strb r6, [r0]\n"                                                                         \
         "add %[to], r4\n"                                                                         \
-        "cmp %[words], r2\n"                                                                      \
+        "cmp %[words], r2\n"                                                                       \
+        "bne 1b\n"                                                                                \
+        "ldmia r1!, {r3, r4, r5}\n"                                                               \
+        "add %[words], r3\n"                                                                      \
+        "adds r2, r2, r4\n"                                                                       \
+        "subs r1, r1, #24\n"                                                                      \
+        "str r2, [r1]\n"                                                                          \
+        "subs r5, r5, #1\n"                                                                       \
+        "str r5, [r1, #20]\n"                                                                     \
         "bne 1b"                                                                                  \
         : [words] "+h"(words), [to] "+h"(to)                                                      \
         : [constants] "h"(k), [next_row] "h"(next_row)                                            \
         : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "cc", "memory")
 /* clang-format on */
 
-static void row_3x3(const constants *k, const uint32_t *words, int8_t *to, uint32_t next_row, bool has_sign) {
+static void some_rows_3x3(constants *k, const uint32_t *words, int8_t *to, uint32_t next_row, bool has_sign) {
     if (has_sign) {
-        ROW_3X3(ML_SIGN, "mov r1, %[constants]\nadds r1, r1, #72\n");
+        ROWS_3X3(ML_SIGN, "mov r1, %[constants]\nadds r1, r1, #72\n");
     } else {
-        ROW_3X3(ML_NO_SIGN, "");
+        ROWS_3X3(ML_NO_SIGN, "");
     }
 }
 
 /* Windows of 3x3 neighbours. */
 static void rows_3x3(const ml_window *w, const band *b, const outputs *o) {
     const ml_scale *s = &o->channel->scale;
-    uint32_t high = (uint32_t)o->channel->start;
-    constants k = {.all = high + (high << 16), .high = high, .low = s->low >> 8, .high_end = s->high};
+    uint32_t high = (uint32_t)o->channel->start, row = w->stride_height * b->pitch;
+    uint32_t windows = w->output_width * w->stride_width, next_row = 4u * (w->dilation_height * b->pitch - 3u);
+    const uint32_t *words = b->words;
+    constants k;
+    k.all = high + (high << 16);
+    k.high = high;
+    for (uint32_t i = 0; i < 9; i++) {
+        k.weights[i] = o->weights[i];
+    }
+    k.low = s->low >> 8;
+    k.high_end = s->high;
+    k.step = 4u * w->stride_width;
     k.offset = s->offset;
     k.high_part = (int32_t)(s->parts >> 16);
     k.low_part = (int16_t)(uint16_t)s->parts;
     k.shift = s->low & 0xFF;
-    k.step = 4u * w->stride_width;
+    k.end = words + windows;
+    k.lower = o->lower;
     k.pixel = o->step;
-    for (uint32_t i = 0; i < 9; i++) {
-        k.weights[i] = o->weights[i];
+    k.skipped = 4u * (row - windows);
+    k.row = 4u * row;
+    k.rows = b->half - o->odd;
+    if (k.rows != 0) {
+        some_rows_3x3(&k, words, o->first, next_row, o->has_sign);
     }
-    const uint32_t *words = b->words;
-    int8_t *to = o->first;
-    for (uint32_t left = b->half; left != 0; left--, words += w->stride_height * b->pitch, to += o->row_bytes) {
-        k.end = words + w->output_width * w->stride_width;
-        k.lower = left == 1 && o->odd ? 0 : o->lower;
-        row_3x3(&k, words, to, 4u * (w->dilation_height * b->pitch - 3u), o->has_sign);
+    if (o->odd) {
+        k.lower = 0;
+        k.rows = 1;
+        some_rows_3x3(&k, words + (b->half - 1u) * row, o->first + (b->half - 1u) * o->row_bytes, next_row,
+                      o->has_sign);
     }
 }
 
 static void run_channel(const ml_window *w, const band *b, const outputs *o) {
-    bool fast = w->kernel_height == 3 && w->kernel_width == 3 && w->dilation_width == 1;
-    (fast ? rows_3x3 : any_rows)(w, b, o);
+    if (w->kernel_height == 3 && w->kernel_width == 3 && w->dilation_width == 1) {
+        rows_3x3(w, b, o);
+    } else {
+        any_rows(w, b, o);
+    }
 }
 #else
 static void run_channel(const ml_window *w, const band *b, const outputs *o) { any_rows(w, b, o); }

@@ -9,27 +9,32 @@
 typedef struct view {
     const ml_window *window;
     uint32_t row_bytes; /* of the input */
+    uint32_t step; /* bytes from one window to the next */
     uint32_t apart; /* bytes from one row of a window to the next */
     uint32_t run; /* bytes of one row of a window; where that is odd, one more, which meets a weight of 0 */
-    uint32_t inner_rows, inner_columns; /* windows that begin below lie inside, and have rows that are runs of memory */
-    uint32_t last; /* where in the image the last one begins that may be read to the end of its runs */
+    uint32_t inner_rows; /* windows that begin above this row end inside */
+    uint32_t first, inner; /* the first column of outputs whose windows lie inside, and how many there are */
+    uint32_t last; /* where in the image the last window begins that may be read to the end of its runs */
     int8_t padding;
 } view;
 
 static view view_of(const ml_window *w, int32_t padding) {
-    uint32_t row_bytes = w->input_width * w->input_channels, apart = w->dilation_height * row_bytes;
-    uint32_t run = (w->kernel_width * w->input_channels + 1u) & ~1u;
-    uint64_t down = (uint64_t)(w->kernel_height - 1u) * w->dilation_height, end = down * row_bytes + run;
-    bool runs = (w->dilation_width == 1 || w->kernel_width == 1) && w->kernel_width <= w->input_width &&
-                down < w->input_height && end <= w->input_height * row_bytes;
-    return (view){w,
-                  row_bytes,
-                  apart,
-                  run,
-                  runs ? w->input_height - (uint32_t)down : 0,
-                  runs ? w->input_width - w->kernel_width + 1u : 0,
-                  w->input_height * row_bytes - (uint32_t)end,
-                  (int8_t)padding};
+    view v = {.window = w, .row_bytes = w->input_width * w->input_channels, .padding = (int8_t)padding};
+    uint32_t image_bytes = w->input_height * v.row_bytes, down = (w->kernel_height - 1u) * w->dilation_height;
+    v.step = w->stride_width * w->input_channels;
+    v.apart = w->dilation_height * v.row_bytes;
+    v.run = (w->kernel_width * w->input_channels + 1u) & ~1u;
+    v.first = (w->pad_left + w->stride_width - 1u) / w->stride_width;
+    uint64_t end = (uint64_t)down * v.row_bytes + v.run;
+    if ((w->dilation_width == 1 || w->kernel_width == 1) && w->kernel_width <= w->input_width &&
+        down < w->input_height && end <= image_bytes) {
+        uint32_t behind = (w->input_width - w->kernel_width + w->pad_left) / w->stride_width + 1u;
+        behind = ML_MIN(behind, w->output_width);
+        v.inner_rows = w->input_height - down;
+        v.inner = behind > v.first ? behind - v.first : 0;
+        v.last = image_bytes - (uint32_t)end;
+    }
+    return v;
 }
 
 /* The window of a pixel. */
@@ -42,21 +47,37 @@ typedef struct pixel {
 
 /* The pixel that is computed next. */
 typedef struct cursor {
-    const int8_t *image;
-    uint32_t y, x;
+    pixel pixel;
+    uint32_t x, y, inner; /* how many windows of the row lie inside */
 } cursor;
 
-static pixel next_pixel(const view *v, cursor *c) {
+static void begin_row(const view *v, cursor *c) {
     const ml_window *w = v->window;
-    pixel p = {c->image, c->y * w->stride_height - w->pad_top, c->x * w->stride_width - w->pad_left, 0, false};
-    p.at = p.top * v->row_bytes + p.left * w->input_channels;
-    p.inside = p.top < v->inner_rows && p.left < v->inner_columns && p.at <= v->last;
-    if (++c->x == w->output_width) {
-        c->x = 0;
-        if (++c->y == w->output_height) {
-            c->y = 0;
-            c->image += w->input_height * v->row_bytes;
-        }
+    c->x = 0;
+    c->pixel.top = c->y * w->stride_height - w->pad_top;
+    c->pixel.left = 0u - w->pad_left;
+    c->pixel.at = c->pixel.top * v->row_bytes + c->pixel.left * w->input_channels;
+    c->inner = c->pixel.top < v->inner_rows ? v->inner : 0;
+    if (c->inner != 0 && c->pixel.at + (v->first + c->inner - 1u) * v->step > v->last) {
+        c->inner--; /* one more is read than there is */
+    }
+}
+
+static void next_row(const view *v, cursor *c) {
+    if (++c->y == v->window->output_height) {
+        c->y = 0;
+        c->pixel.image += v->window->input_height * v->row_bytes;
+    }
+    begin_row(v, c);
+}
+
+ML_INLINE pixel next_pixel(const view *v, cursor *c) {
+    pixel p = c->pixel;
+    p.inside = c->x - v->first < c->inner;
+    c->pixel.at += v->step;
+    c->pixel.left += v->window->stride_width;
+    if (++c->x == v->window->output_width) {
+        next_row(v, c);
     }
     return p;
 }
@@ -98,13 +119,14 @@ static pixel next_pixel(const view *v, cursor *c) {
                      : "l"(second), "l"(second1), "r"(rows), "r"(gap), "r"(bytes)                        \
                      : "r2", "r3", "r4", "r5", "r11", "cc", "memory")
 
-/* The windows of two pixels that lie inside. */
-ML_INLINE void spread_inside(const view *v, const pixel *a, const pixel *b, uint32_t *to, bool halves) {
-    register uint32_t *word __asm__("r0") = to;
-    register const int8_t *input __asm__("r1") = a->image + a->at;
-    register uint32_t second __asm__("r6") = (uint32_t)(b->image + b->at) - (uint32_t)input;
+/* Some rows of the windows of two pixels, from row `first` on, which are runs of memory. */
+ML_INLINE void spread_runs(const view *v, const pixel *a, const pixel *b, uint32_t first, uint32_t count, uint32_t *to,
+                           bool halves) {
+    register uint32_t *word __asm__("r0") = to + 2u * v->run * first;
+    register const int8_t *input __asm__("r1") = a->image + (a->at + v->apart * first);
+    register uint32_t second __asm__("r6") = (uint32_t)(b->image - a->image) + b->at - a->at;
     register uint32_t second1 __asm__("r7") = second + 1u;
-    register uint32_t rows __asm__("r8") = v->window->kernel_height;
+    register uint32_t rows __asm__("r8") = count;
     register uint32_t gap __asm__("r9") = v->apart - v->run;
     register uint32_t bytes __asm__("r10") = v->run;
     if (halves) {
@@ -115,16 +137,18 @@ ML_INLINE void spread_inside(const view *v, const pixel *a, const pixel *b, uint
 }
 /* clang-format on */
 #else
-static void spread_inside(const view *v, const pixel *a, const pixel *b, uint32_t *to, bool halves) {
-    for (uint32_t ky = 0; ky < v->window->kernel_height; ky++) {
-        const int8_t *first = a->image + a->at + ky * v->apart, *second = b->image + b->at + ky * v->apart;
+static void spread_runs(const view *v, const pixel *a, const pixel *b, uint32_t first, uint32_t count, uint32_t *to,
+                        bool halves) {
+    to += 2u * v->run * first;
+    for (uint32_t ky = first; ky < first + count; ky++) {
+        const int8_t *one = a->image + (a->at + ky * v->apart), *two = b->image + (b->at + ky * v->apart);
         for (uint32_t i = 0; i < v->run; i += 2, to += 4) {
             for (uint32_t tap = 0; tap < 2; tap++) {
                 if (halves) {
-                    to[tap] = (uint32_t)first[i + tap] + ((uint32_t)second[i + tap] << 16);
+                    to[tap] = (uint32_t)one[i + tap] + ((uint32_t)two[i + tap] << 16);
                 } else {
-                    to[tap] = (uint32_t)first[i + tap];
-                    to[2u + tap] = (uint32_t)second[i + tap];
+                    to[tap] = (uint32_t)one[i + tap];
+                    to[2u + tap] = (uint32_t)two[i + tap];
                 }
             }
         }
@@ -181,12 +205,63 @@ static void spread_window(const view *v, const pixel *p, uint32_t *to, bool uppe
     }
 }
 
+/* Puts padding in the place of what `spread_runs` has read beside the image, in rows from `first` to `end`. */
+static void pad_columns(const view *v, const pixel *p, uint32_t first, uint32_t end, uint32_t *to, uint32_t shift) {
+    const ml_window *w = v->window;
+    for (uint32_t kx = 0; kx < w->kernel_width; kx++) {
+        if (p->left + kx < w->input_width) {
+            continue;
+        }
+        for (uint32_t ky = first; ky < end; ky++) {
+            for (uint32_t i = kx * w->input_channels; i < (kx + 1u) * w->input_channels; i++) {
+                int32_t wrong = v->padding - p->image[p->at + ky * v->apart + i];
+                to[2u * (ky * v->run + i) - (i & 1u)] += (uint32_t)wrong << shift;
+            }
+        }
+    }
+}
+
+static void pad_rows(const view *v, uint32_t first, uint32_t end, uint32_t *to, bool halves) {
+    uint32_t padding = (uint32_t)v->padding + (halves ? (uint32_t)v->padding << 16 : 0);
+    uint32_t *stop = to + 2u * v->run * end;
+    for (to += 2u * v->run * first; to != stop; to += 4) {
+        to[0] = to[1] = padding;
+        if (!halves) {
+            to[2] = to[3] = padding;
+        }
+    }
+}
+
+/* Spreads the windows of two pixels side by side that lie outside in part; false where that would read outside the
+ * image's memory. */
+ML_INLINE bool spread_edge(const view *v, const pixel *a, const pixel *b, uint32_t *to, bool halves) {
+    const ml_window *w = v->window;
+    uint32_t first = 0, end, y = a->top, image_bytes = w->input_height * v->row_bytes;
+    for (; first < w->kernel_height && y >= w->input_height; first++) {
+        y += w->dilation_height;
+    }
+    for (end = first; end < w->kernel_height && y < w->input_height; end++) {
+        y += w->dilation_height;
+    }
+    uint32_t begin = a->at + first * v->apart, length = b->at - a->at + (end - first) * v->apart + v->run;
+    bool readable = w->dilation_width == 1 && a->top == b->top && first != end && v->apart <= image_bytes &&
+                    b->at - a->at <= image_bytes && begin < image_bytes && length - v->apart <= image_bytes - begin;
+    if (readable) {
+        spread_runs(v, a, b, first, end - first, to, halves);
+        pad_columns(v, a, first, end, to, 0);
+        pad_columns(v, b, first, end, halves ? to : to + 2, halves ? 16 : 0);
+        pad_rows(v, 0, first, to, halves);
+        pad_rows(v, end, w->kernel_height, to, halves);
+    }
+    return readable;
+}
+
 /* Spreads the next two pixels, or one of which nothing is to become twice. */
 ML_INLINE void spread_two(const view *v, cursor *c, uint32_t count, uint32_t *to, bool halves) {
     pixel a = next_pixel(v, c), b = count > 1 ? next_pixel(v, c) : a;
     if (a.inside && b.inside) {
-        spread_inside(v, &a, &b, to, halves);
-    } else {
+        spread_runs(v, &a, &b, 0, v->window->kernel_height, to, halves);
+    } else if (!spread_edge(v, &a, &b, to, halves)) {
         spread_window(v, &a, to, false);
         spread_window(v, &b, halves ? to : to + 2, halves);
     }
