@@ -18,11 +18,24 @@ static bool is_open(const ml_session *session) { return (session->flags & FLAG_O
 
 #define EMPTY_LIMIT 65536u
 
+#if defined(__thumb__) && !defined(__thumb2__)
+/* Whether the product has more than 32 bits. These cores multiply 64 bits in a call of some 40 instructions. */
+static bool times(uint32_t a, uint32_t b, uint32_t *result) {
+    if (((a | b) >> 16) != 0) {
+        return __builtin_mul_overflow(a, b, result);
+    }
+    *result = a * b;
+    return false;
+}
+#else
+#define times __builtin_mul_overflow
+#endif
+
 /* The product, UINT32_MAX where it is not smaller. */
 static uint32_t product(uint32_t a, uint32_t b, uint32_t c, uint32_t d, uint32_t e) {
     uint32_t bytes;
-    bool small = !__builtin_mul_overflow(a, b, &bytes) && !__builtin_mul_overflow(c, bytes, &bytes) &&
-                 !__builtin_mul_overflow(d, bytes, &bytes) && !__builtin_mul_overflow(e, bytes, &bytes);
+    bool small =
+        !times(a, b, &bytes) && !times(c, bytes, &bytes) && !times(d, bytes, &bytes) && !times(e, bytes, &bytes);
     return small ? bytes : UINT32_MAX;
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from sdk import numerics
@@ -120,10 +122,24 @@ class DepthwiseMve(Variant):
         words = np.column_stack([start, scales]).astype("<i4").reshape(-1)
         constants = np.concatenate([np.ascontiguousarray(lanes).reshape(-1).view("<i4"), words])
         rows = low.scratch((kernel[0] + step_rows) * row_bytes)
-        overlap = Overlap(0, 2, window_ahead_bytes(window, channels, channels))
+        overlap = Overlap(0, 2, _tiles_ahead_bytes(window))
         values = [step.values[0], low.constant(constants), step.values[3], rows]
         low.step(DEPTHWISE_MVE, {"window": window, "quantized": quantized}, values, overlaps=[overlap])
         return True
+
+
+def _tiles_ahead_bytes(window: Mapping[str, int]) -> int:
+    """The `Overlap.ahead_bytes` of a kernel that makes two rows of outputs at a time, after copying the rows of the
+    input below those that it has copied before."""
+    outputs, inputs = (window[f"{side}_width"] * window[f"{side}_channels"] for side in ("output", "input"))
+    kept = max(window["kernel_height"] - window["stride_height"], 0)
+    worst = 0
+    for y in range(2, window["output_height"], 2):
+        first = max(y * window["stride_height"] - window["pad_top"] + kept, 0)
+        if first < window["input_height"]:
+            worst = max(worst, y * outputs - first * inputs)
+    growth = window["output_height"] * outputs - window["input_height"] * inputs
+    return worst + max(0, (window["batches"] - 1) * growth)
 
 
 VARIANTS = [ConvMve(), DepthwiseMve()]

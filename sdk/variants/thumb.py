@@ -16,7 +16,7 @@ from sdk.ops.depthwise_conv_2d import DEPTHWISE_CONV_2D_S8
 from sdk.ops.fully_connected import FULLY_CONNECTED_S8
 from sdk.overlap import Overlap, items_ahead_bytes, window_ahead_bytes
 from sdk.program import Profile, Struct, embed, fields
-from sdk.target import Optimize
+from sdk.target import Optimize, Target
 from sdk.variants.base import PortableStep, Variant
 from sdk.variants.packing import fit_16_bits, sum_bounds
 from sdk.variants.thumb_scales import Outputs, Records, channel_records
@@ -30,6 +30,7 @@ BAND_BYTES = 1536  # of a band of a depthwise convolution, where one row is not 
 ROUND_INPUTS = 16  # of a fully connected layer
 FEW_OUTPUTS, FEW_MACS = 6, 2048  # spreading so many inputs out for so few outputs costs more than it saves
 CHUNK_INPUTS = 128  # of these, at most, are spread out at a time
+WIDE_PIXELS, WIDE_TAPS = 256, 4096
 INT32 = np.iinfo(np.int32)
 
 CONV_ARGS = Struct(
@@ -135,6 +136,12 @@ def pairs(weights: Array) -> Array:
     return wide[0::2] + (wide[1::2] << 16)
 
 
+def _may_widen(target: Target, window: Mapping[str, int], taps: Array) -> bool:
+    """Whether weights may take twice their room without --optimize speed: few, which many pixels use."""
+    pixels = window["output_height"] * window["output_width"]
+    return target.optimize is Optimize.balanced and pixels >= WIDE_PIXELS and taps.size <= WIDE_TAPS
+
+
 def _channel_pairs(channels: Array) -> Array:
     """Records of two channels in turn, the first of which starts with both sums in one word."""
     data = even_rows(channels).astype(np.int64)
@@ -163,7 +170,7 @@ class Convolution(Variant):
         channels = records(weights, step.constant(2), step.constant(5), quantized)
         if channels is None:
             return False
-        wide = low.target.optimize is Optimize.speed and len(taps) > 1
+        wide = len(taps) > 1 and (low.target.optimize is Optimize.speed or _may_widen(step.target, window, taps))
         values = [
             step.values[0],
             low.constant(pairs(even_rows(taps))) if wide else low.constant(taps, alignment=2),

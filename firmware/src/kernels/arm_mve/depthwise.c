@@ -174,13 +174,18 @@ int32_t ml_depthwise_conv_2d_s8_mve(const void *args, void *const *operands) {
     uint32_t row_bytes = (uint32_t)frame_of(w).width * w->input_channels;
     int8_t padding = (int8_t)a->quantized.input_zero_point;
     for (uint32_t b = 0; b < w->batches; b++, image += w->input_height * w->input_width * w->input_channels) {
-        for (uint32_t y = 0, rows; y < w->output_height; y += rows) {
+        for (uint32_t y = 0, rows, kept = 0; y < w->output_height; y += rows) {
             rows = ML_MIN(w->output_height - y, 2u);
             t.lower = (rows - 1u) * w->stride_height * row_bytes;
-            for (uint32_t i = 0; i < w->kernel_height + (rows - 1u) * w->stride_height; i++) {
+            for (uint32_t i = kept; i < w->kernel_height + (rows - 1u) * w->stride_height; i++) {
                 copy_row(w, image, y * w->stride_height - w->pad_top + i, row_bytes, padding, copies + i * row_bytes);
             }
             row_of_tiles(w, &t, rows, copies, to);
+            /* What the next tiles need too may have been written over in the image. */
+            kept = (uint32_t)w->kernel_height - ML_MIN(w->kernel_height, w->stride_height);
+            if (kept != 0 && rows == 2) {
+                ml_mve_copy_rows(copies, 0, copies + 2u * w->stride_height * row_bytes, 0, 1, kept * row_bytes);
+            }
             to += rows * w->output_width * w->output_channels;
         }
     }

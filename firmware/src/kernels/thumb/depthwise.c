@@ -283,7 +283,7 @@ ml_status ml_depthwise_conv_2d_s8_bands_check(const void *args, const ml_operand
     }
     bool sound = ml_window_holds(w, &operands[0], 1, &operands[3], 1) &&
                  ml_holds(&operands[1], 1, w->kernel_height, w->kernel_width, w->output_channels, 1) &&
-                 ml_holds(&operands[2], sizeof(ml_channel), w->output_channels, 1, 1, 1) &&
+                 ml_holds(&operands[2], 4, sizeof(ml_channel) / 4u, w->output_channels, 1, 1) &&
                  ml_holds(&operands[4], 4, (uint32_t)rows_of_band(w, a->half), (uint32_t)words_of_row(w), 1, 1);
     return sound ? ML_OK : ML_ERR_OPERAND;
 }
