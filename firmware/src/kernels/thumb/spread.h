@@ -156,52 +156,18 @@ static void spread_runs(const view *v, const pixel *a, const pixel *b, uint32_t 
 }
 #endif
 
-/* Where the inputs of one pixel go: to words, or to the upper halves of words. */
-typedef struct place {
-    uint32_t *word;
-    uint32_t next; /* words to the next tap: 1 and 3 in turn */
-    bool upper;
-} place;
-
-/* Spreads some taps, which lie `step` bytes apart. */
-static void spread_taps(place *p, const int8_t *from, uint32_t step, uint32_t count) {
-    uint32_t *to = p->word, next = p->next;
-    if (p->upper) {
-        for (; count != 0; count--, from += step, to += next, next ^= 2u) {
-            *to += (uint32_t)*from << 16;
-        }
-    } else {
-        for (; count != 0; count--, from += step, to += next, next ^= 2u) {
-            *to = (uint32_t)*from;
-        }
-    }
-    p->word = to;
-    p->next = next;
-}
-
-/* Spreads one row of a window; `row` is NULL where the image has none. */
-static void spread_row(const view *v, const int8_t *row, uint32_t left, place *to) {
-    const ml_window *w = v->window;
-    for (uint32_t kx = 0, column = left, taps; kx < w->kernel_width; kx += taps, column += taps * w->dilation_width) {
-        bool inside = row != NULL && column < w->input_width;
-        /* As many as lie inside, or outside, together. */
-        uint32_t end = inside ? w->input_width : row != NULL && column > INT32_MAX ? 0 : column - 1u;
-        taps = w->dilation_width == 1 ? ML_MIN(w->kernel_width - kx, end - column) : 1u;
-        const int8_t *from = inside ? row + column * w->input_channels : &v->padding;
-        spread_taps(to, from, inside, taps * w->input_channels);
-    }
-    if (to->next == 3) { /* a tap that meets a weight of 0 */
-        to->word += 3;
-        to->next = 1;
-    }
-}
-
-/* Spreads a window that may lie outside. */
+/* Spreads any window, to the lower halves of words or, then, to the upper ones. */
 static void spread_window(const view *v, const pixel *p, uint32_t *to, bool upper) {
     const ml_window *w = v->window;
-    place at = {to, 1, upper};
-    for (uint32_t ky = 0, y = p->top; ky < w->kernel_height; ky++, y += w->dilation_height) {
-        spread_row(v, y < w->input_height ? p->image + y * v->row_bytes : NULL, p->left, &at);
+    for (uint32_t ky = 0, y = p->top; ky < w->kernel_height; ky++, y += w->dilation_height, to += 2u * v->run) {
+        uint32_t *word = to, next = 1; /* words to the next tap: 1 and 3 in turn */
+        for (uint32_t kx = 0, x = p->left; kx < w->kernel_width; kx++, x += w->dilation_width) {
+            bool inside = y < w->input_height && x < w->input_width;
+            const int8_t *from = inside ? p->image + y * v->row_bytes + x * w->input_channels : &v->padding;
+            for (uint32_t c = w->input_channels; c != 0; c--, from += inside, word += next, next ^= 2u) {
+                *word = upper ? *word + ((uint32_t)*from << 16) : (uint32_t)*from;
+            }
+        }
     }
 }
 
