@@ -102,7 +102,10 @@ class Debugger:
         while (end := self._received.find(b"#")) < 0 or len(self._received) < end + 3:
             if not select.select([self._line], [], [], max(deadline - time.monotonic(), 0))[0]:
                 return None
-            self._received += self._line.recv(65536)
+            data = self._line.recv(65536)
+            if not data:
+                raise ConnectionError("QEMU has ended")
+            self._received += data
         packet, self._received = self._received[:end], self._received[end + 3 :]
         with contextlib.suppress(OSError):  # it hangs up behind its last word
             self._line.sendall(b"+")
@@ -279,8 +282,9 @@ class EmulatedProbe(DebugProbe):  # type: ignore[misc]
     def close(self) -> None:
         if self._open:
             debugger = self._memory.debugger
-            debugger.halt()
-            debugger.ask("D")  # and the machine runs
+            with contextlib.suppress(OSError):  # QEMU ends where a chip with empty flash would lock up
+                debugger.halt()
+                debugger.ask("D")  # and the machine runs
             self._line.close()
             self._open = False
 

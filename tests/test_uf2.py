@@ -207,6 +207,8 @@ def test_emulated_pico_counts_cycles_and_restarts(pico: str) -> None:
             cycles = ask(line, b"t" + struct.pack("<I", loops)) - short
             assert 0 <= cycles - 3 * (loops - 1000) <= 40  # at most one interrupt
         line.write(b"r")
+    with pytest.raises(LinkError, match=r"no wire of .* resets the board"):
+        line.reset()
     line.close()
 
 

@@ -42,8 +42,9 @@ def flash(board: Board, image: Image, port: str | None, progress: Progress) -> P
     """See sdk.flash."""
     url = find_port(board, port)
     serial_number = _serial_number(url)
+    file = package(board, image.elf)
     with _session(board, serial_number) as session:
-        _program(board, session, package(board, image.elf), progress)
+        _program(board, session, file, progress)
         probe = str(session.probe.unique_id)
     return ProbeTransport(board, url, probe)
 
@@ -116,6 +117,7 @@ def _session(board: Board, serial_number: str) -> Iterator[Any]:
         raise MissingToolError("the package pyocd is missing", f"{sys.executable} -m pip install pyocd")
     from pyocd.core import exceptions
     from pyocd.core.session import Session
+    from usb.core import USBError
 
     logging.getLogger("pyocd").setLevel(logging.CRITICAL)  # what counts is in its exceptions
     target = str(board.flashers["pyocd"]["target"])
@@ -129,7 +131,7 @@ def _session(board: Board, serial_number: str) -> Iterator[Any]:
             f"pyOCD does not know {target}, the chip of {board.id}",
             f"Once, with a network: pyocd pack install {target}",
         ) from error
-    except exceptions.ProbeError as error:
+    except (exceptions.ProbeError, USBError) as error:
         raise LinkError(
             f"the debug probe {probe.unique_id} fails: {error}", "Unplug it and plug it in again."
         ) from error

@@ -40,18 +40,18 @@ RESTART_S = 10.0  # until the drive must have gone after its last block
 POLL_S = 0.05
 
 
-def flash(board: Board, image: Image, port: str | None, progress: Progress) -> SerialTransport:
+def flash(board: Board, image: Image, port: str | None, progress: Progress) -> WithoutReset:
     """See sdk.flash. `port` is that of the serial line; the drive is found by its label."""
     url = find_port(board, port)
     drive = find_drive(board)
     _copy(package(board, image.elf), drive, progress)
     _wait_for_restart(drive)
-    return SerialTransport(url, board.serial.baud)
+    return WithoutReset(url, board.serial.baud)
 
 
-def connect(board: Board, port: str | None) -> SerialTransport:
+def connect(board: Board, port: str | None) -> WithoutReset:
     """See sdk.flash."""
-    return SerialTransport(find_port(board, port), board.serial.baud)
+    return WithoutReset(find_port(board, port), board.serial.baud)
 
 
 def package(board: Board, elf: Path) -> Path:
@@ -59,6 +59,14 @@ def package(board: Board, elf: Path) -> Path:
     origin, data = flash_image(elf)
     put(elf.with_suffix(".uf2"), uf2(origin, data, int(board.flashers["uf2"]["family"])))
     return elf.with_suffix(".uf2")
+
+
+class WithoutReset(SerialTransport):
+    """A serial port of three wires."""
+
+    def reset(self) -> None:
+        """See sdk.link.transport."""
+        raise LinkError(f"no wire of {self.name} resets the board", "Unplug the board and plug it in again.")
 
 
 def uf2(origin: int, data: bytes, family: int) -> bytes:
