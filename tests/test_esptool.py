@@ -16,7 +16,7 @@ from sdk.build import Image
 from sdk.deploy import make_image, prepare
 from sdk.errors import LinkError, MissingToolError
 from sdk.load import load
-from sdk.tools import compiler_command
+from sdk.tools import compiler_command, programs
 
 esptool = importlib.import_module("sdk.flash.esptool")
 MODEL = Path(__file__).parents[1] / "examples" / "digits" / "digits_int8.tflite"
@@ -148,3 +148,16 @@ def test_no_answer(esp32: Image) -> None:
         with pytest.raises(LinkError, match="BOOT button"):
             esptool.flash(esp32.board, esp32, rom.port, told.append)
     assert "BOOT button" in told[0]
+
+
+def test_the_vendors_compiler_is_preferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As PlatformIO leaves it: a folder a package. Without it, what apt has."""
+    monkeypatch.setenv("PLATFORMIO_CORE_DIR", str(tmp_path))
+    assert programs("riscv32-esp-elf-gcc") == ("riscv64-unknown-elf-gcc",)
+    assert programs("xtensa-esp32-elf-gcc") == programs("xtensa_cc")
+    for name in ("riscv32-esp-elf-gcc", "xtensa-esp32-elf-gcc"):
+        path = tmp_path / "packages" / f"toolchain-{name}" / "bin" / name
+        path.parent.mkdir(parents=True)
+        path.touch(0o755)
+        assert programs(name) == (name,)
+        assert str(path) in compiler_command(name)

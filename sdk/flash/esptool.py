@@ -92,6 +92,8 @@ def flash(board: Board, image: Image, port: str | None, progress: Progress) -> S
     line = ["--port", url, "--chip", chip, "--baud", str(board.flasher_options["baud"])]
     with _faults(WHILE_WRITING, board, url):
         _write(line, file, progress)
+    if url.startswith("socket:"):
+        progress("reset the board now: its reset line does not reach through a socket")
     return SerialTransport(url, board.serial.baud)
 
 
