@@ -106,9 +106,9 @@ Next, with a model of your own:
   .venv/bin/sdk boards                                   the boards there are
   .venv/bin/sdk verify model.tflite --board {board.id}   flash it, and compare it with the oracle
 
-On a real board, which nobody has tried yet:
+On a board of yours, connected (none has been tried yet):
 
-  .venv/bin/sdk build model.tflite --board netduinoplus2 -o build    leaves the image for your programmer
+  .venv/bin/sdk flash model.tflite --board esp32         or pico, nucleo-f446re, nrf52840-dk, rpi5, ...
 """)
 
 
