@@ -67,7 +67,8 @@ _Static_assert(!NEEDS_PLL || (ML_CLOCK_HZ % MHZ == 0 && ML_CLOCK_HZ >= 50 * MHZ 
 /* Where the PLL's input of 1 MHz comes from: PLLCFGR's bits. */
 static inline uint32_t pll_source(void) {
 #if defined(ML_HSE_HZ)
-    RCC_CR |= CR_HSE_ON | (ML_HSE_BYPASS ? CR_HSE_BYPASS : 0u);
+    RCC_CR |= ML_HSE_BYPASS ? CR_HSE_BYPASS : 0u; /* while it is off */
+    RCC_CR |= CR_HSE_ON;
     if (ml_wait_for(&RCC_CR, CR_HSE_READY)) return PLLCFGR_HSE | ML_HSE_HZ / MHZ;
 #endif
     return HSI_HZ / MHZ;
