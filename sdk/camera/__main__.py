@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sdk.errors import SdkError, UsageError
+
+if TYPE_CHECKING:
+    from sdk.camera.web import WebPage
 
 INTERRUPTED = 130
 
@@ -31,6 +36,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", metavar="E", help="litert, tflite or microlith (default: the first that is there)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the engine (default: 1)")
     parser.add_argument("--jpegs", type=Path, metavar="DIR", help="write annotated pictures, the last 1000 stay")
+    parser.add_argument(
+        "--web",
+        nargs="?",
+        const="127.0.0.1:8080",
+        metavar="ADDRESS:PORT",
+        help="a live page (default: 127.0.0.1:8080); an address of the network, as 0.0.0.0:8080, gets a token",
+    )
     parser.add_argument("--every", action="store_true", help="tell every frame, not only changes")
     parser.add_argument("--count", "-n", type=int, metavar="N", help="end after N frames")
     parser.add_argument("--json", action="store_true", help="print one JSON object a frame")
@@ -47,10 +59,26 @@ def run(args: argparse.Namespace) -> None:
         sinks.append(Jpegs(args.jpegs, every=args.every))
     labels = _labels(args.labels) if args.labels is not None else ()
     options = {name: getattr(args, name) for name in ("top", "threshold", "smoothing", "debounce", "engine", "threads")}
-    with open_source(args.source) as source, Classifier(args.model, source, labels=labels, **options) as results:
+    with contextlib.ExitStack() as stack:
+        if args.web is not None:
+            page = stack.enter_context(_page(args.web))
+            sinks.append(page)
+            sys.stderr.write(f"live page: {page.url}\n")
+        source = open_source(args.source)
+        stack.callback(source.close)
+        results = stack.enter_context(Classifier(args.model, source, labels=labels, **options))
         for result in itertools.islice(results, args.count):
             for sink in sinks:
                 sink.take(result)
+
+
+def _page(text: str) -> WebPage:
+    from sdk.camera.web import WebPage
+
+    address, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise UsageError(f"'{text}' is no address and port", "Write it like 127.0.0.1:8080.")
+    return WebPage(address, int(port))
 
 
 def _labels(path: Path) -> Sequence[str]:

@@ -1,0 +1,99 @@
+"""The live page: what it shows, who may see it, and that no browser can stop the camera."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sdk.camera import Frame
+from sdk.camera.classifier import Result
+from sdk.camera.web import MAX_CLIENTS, WebPage, _Handler
+from sdk.errors import OutputError
+
+
+def result(number: int) -> Result:
+    frame = Frame(np.full((48, 64, 3), number, np.uint8), time.monotonic(), "camera")
+    return Result(frame, number, "cat", 0.9, False, (("cat", 0.9), ("dog <b>", 0.1)), 1.5, 7)
+
+
+@pytest.fixture
+def page() -> Iterator[WebPage]:
+    with WebPage(port=0) as made:
+        made.take(result(1))
+        made.take(result(2))
+        yield made
+
+
+def get(url: str, **headers: str) -> bytes:
+    data: bytes = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10).read()
+    return data
+
+
+def refused(url: str, **headers: str) -> int:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        get(url, **headers)
+    with caught.value as error:
+        return int(error.code)
+
+
+def test_page(page: WebPage) -> None:
+    assert page.url.startswith("http://127.0.0.1:")
+    assert b"viewport" in get(page.url)
+    state = json.loads(get(page.url + "state"))
+    assert (state["label"], state["dropped"], state["history"]) == ("cat", 7, [0.9, 0.9])
+    with Image.open(io.BytesIO(get(page.url + "frame.jpg"))) as image:
+        assert image.size == (64, 48)
+    for path in ("etc/passwd", "../../etc/passwd", "frame.jpg/..", "%2e%2e/state"):
+        assert refused(page.url + path) == 404
+    assert refused(page.url, Host="evil.example:80") == 403  # a stranger's name that leads here
+
+
+def test_token() -> None:
+    with WebPage("0.0.0.0", 0) as page:
+        page.take(result(1))
+        port, query = urlsplit(page.url).port, urlsplit(page.url).query
+        assert len(page.token) > 20
+        assert refused(f"http://127.0.0.1:{port}/state") == 403
+        assert refused(f"http://127.0.0.1:{port}/state?token=wrong") == 403
+        assert json.loads(get(f"http://127.0.0.1:{port}/state?{query}"))["label"] == "cat"
+
+
+def test_browsers_that_never_read(page: WebPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More of them than there are places: the rest is turned away, results go on, and the places come back."""
+    monkeypatch.setattr(_Handler, "timeout", 60.0)
+    address = ("127.0.0.1", int(urlsplit(page.url).port or 0))
+    idle = [socket.create_connection(address) for _ in range(50)]
+    start = time.monotonic()
+    answers = []
+    for line in idle[MAX_CLIENTS:]:
+        line.settimeout(10)
+        answers.append(line.recv(100)[:12])
+    assert answers.count(b"HTTP/1.0 503") == 50 - MAX_CLIENTS
+    for number in range(1000):
+        page.take(result(number))
+    assert time.monotonic() - start < 30
+    for line in idle:
+        line.close()
+    for _ in range(200):
+        try:
+            assert json.loads(get(page.url + "state"))["number"] == 999
+            break
+        except (urllib.error.HTTPError, ConnectionError):
+            time.sleep(0.05)
+    else:
+        pytest.fail("no place became free")
+
+
+def test_port_that_is_taken(page: WebPage) -> None:
+    with pytest.raises(OutputError, match="cannot listen"):
+        WebPage(port=int(urlsplit(page.url).port or 0))
