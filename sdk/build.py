@@ -29,6 +29,7 @@ from sdk.ops import registry
 from sdk.paths import FIRMWARE
 from sdk.program import HEADER, Profile
 from sdk.stack import CALL_GRAPH_FLAG, stack_bound
+from sdk.target import Optimize
 from sdk.tools import compiler_command
 
 KEPT_IMAGES = 32  # a board; the oldest go
@@ -43,7 +44,9 @@ C_FLAGS = (
     f"-std=c11 {ARITHMETIC_FLAGS} -ffunction-sections -fdata-sections -fno-common "
     f"-fno-unwind-tables -fno-asynchronous-unwind-tables {WARNINGS}"
 )
-FAST, SMALL = "-O2", "-Os"  # kernels; all else
+FAST, SMALL = "-O2", "-Os"  # kernels, where the image is not to be small; all else
+# Folders of kernels for small images; -Os leaves the assembly of others too few registers.
+SMALL_TOO = (".", "arm_dsp")
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def built(board: Board, elf: Path) -> Image:
 
 def image_sources(board: Board, emitted: Emitted) -> list[Source]:
     """All that an image of `emitted` is made of but its own files."""
-    return [*firmware_sources(board, listed(emitted)), *_extra(emitted.custom_sources)]
+    return [*firmware_sources(board, listed(emitted), emitted.optimize), *_extra(emitted.custom_sources)]
 
 
 def _extra(paths: Sequence[Path]) -> list[Source]:
@@ -126,7 +129,9 @@ def listed(emitted: Emitted) -> list[str]:
     return re.findall(r"ML_USE\((\w+)\)", emitted.files["kernels.def"])
 
 
-def firmware_sources(board: Board, kernels: Collection[str] | None = None) -> list[Source]:
+def firmware_sources(
+    board: Board, kernels: Collection[str] | None = None, optimize: Optimize = Optimize.balanced
+) -> list[Source]:
     """All that an image with `kernels` (None: all) is made of but model.c. What else the same files hold, and
     kernels.def does not list, falls out when it is linked."""
     firmware, ports = FIRMWARE / "src", FIRMWARE / "ports"
@@ -134,11 +139,13 @@ def firmware_sources(board: Board, kernels: Collection[str] | None = None) -> li
         *(Source(path, "port/common") for path in _c_files(ports / "common")),
         *(Source(path, "port/own") for path in _c_files(board.port)),
         *(_firmware_source(path) for path in _c_files(firmware)),
-        *kernel_sources(board.profile, kernels),
+        *kernel_sources(board.profile, kernels, optimize),
     ]
 
 
-def kernel_sources(profile: Profile, names: Collection[str] | None) -> list[Source]:
+def kernel_sources(
+    profile: Profile, names: Collection[str] | None, optimize: Optimize = Optimize.balanced
+) -> list[Source]:
     """The files of the kernels `names`, and those that are no kernel's own but serve several."""
     folder = FIRMWARE / "src" / "kernels"
     kernels = registry().kernels.values()
@@ -147,7 +154,13 @@ def kernel_sources(profile: Profile, names: Collection[str] | None) -> list[Sour
     folders = [folder, *(folder / each.name for each in profile.runs)]
     files = {path.relative_to(folder): path for each in folders for path in _c_files(each)}
     used = {name: path for name, path in files.items() if str(name) not in unused}
-    return [Source(path, str(Path("kernels") / name.parent), FAST) for name, path in used.items()]
+    small = SMALL_TOO if optimize is Optimize.size else ()
+    return [
+        Source(path, str(Path("kernels/small") / name.parent), SMALL)
+        if str(name.parent) in small
+        else Source(path, str(Path("kernels") / name.parent), FAST)
+        for name, path in used.items()
+    ]
 
 
 def _c_files(folder: Path) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sdk.files import deliver
@@ -14,16 +14,18 @@ from sdk.ops import registry
 from sdk.ops.base import CUSTOM_KERNELS, Kernel
 from sdk.paths import FIRMWARE
 from sdk.program import Profile
+from sdk.target import Optimize
 
 
 @dataclass(frozen=True)
 class Emitted:
     """Texts by file name (`model.c`, `model.h`, `kernels.def`, and `ml_custom.h` if the user's own kernels are used),
-    the program they hold, and the C files of the user's own kernels."""
+    the program they hold, the C files of the user's own kernels, and what the image is to be."""
 
     files: Mapping[str, str]
     program: bytes
     custom_sources: tuple[Path, ...] = ()
+    optimize: Optimize = Optimize.balanced
 
 
 def emit(lowered: Lowered, name: str = "model") -> Emitted:
@@ -58,7 +60,7 @@ def _with_custom(emitted: Emitted, kernels: Iterable[Kernel]) -> Emitted:
     if not custom:
         return emitted
     files = {**emitted.files, "ml_custom.h": kernels_header(custom, "ML_CUSTOM_H")}
-    return Emitted(files, emitted.program, tuple(sorted({Path(kernel.source) for kernel in custom})))
+    return replace(emitted, files=files, custom_sources=tuple(sorted({Path(kernel.source) for kernel in custom})))
 
 
 def _emitted(block: bytes, kernels: list[str], symbol: str, lowered: Lowered | None) -> Emitted:
@@ -72,7 +74,7 @@ def _emitted(block: bytes, kernels: list[str], symbol: str, lowered: Lowered | N
         "model.h": _header(symbol, lowered),
         "kernels.def": "".join(f"ML_USE({kernel})\n" for kernel in kernels),
     }
-    return Emitted(files, block)
+    return Emitted(files, block, optimize=lowered.target.optimize if lowered else Optimize.balanced)
 
 
 def _header(symbol: str, lowered: Lowered | None) -> str:

@@ -96,6 +96,7 @@ class Lowered:
     macs: int
     # Bounds of float outputs, by output; (0, 0) for integers.
     bounds: tuple[tuple[float, float], ...]
+    target: Target
 
     @property
     def memory_bytes(self) -> int:
@@ -437,7 +438,7 @@ def _finish(low: Lowering, registry: Registry) -> Lowered:
     exact_to = float_bounds(lowered, registry)
     infos = tuple(_info(draft, exact_to, place) for draft in low.steps)
     bounds = tuple(exact_to.get(i, (0.0, 0.0)) for i in lowered.outputs)
-    return Lowered(lowered.name, program, program.encode(), infos, layout, kernels, low.macs, bounds)
+    return Lowered(lowered.name, program, program.encode(), infos, layout, kernels, low.macs, bounds, low.target)
 
 
 def _lasting(low: Lowering, inputs: Sequence[Value], outputs: Sequence[Value]) -> list[Value]:

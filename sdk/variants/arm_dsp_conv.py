@@ -23,6 +23,7 @@ from sdk.variants.layer import Layer
 PIXELS = 3  # of a block
 BYTE_ORDER = [0, 2, 1, 3]  # of four inputs, in two words of two: SXTB16 takes every other byte
 TINY_BYTES = 512  # of weights that may be widened where all others keep their size
+MOST_SHARED_INPUTS = 256  # of which a kernel's scratch holds three times as many, widened
 UPPER_LIMIT = 1 << 23  # of the sums that lie 8 bits higher in an accumulator
 
 ARGS = Struct(
@@ -101,6 +102,12 @@ def stream_of(*parts: Array) -> Array:
     return wrap32(np.hstack([part.reshape(len(part), -1) for part in parts])).astype(np.int32)
 
 
+def shares_kernel(layer: Layer, low: Lowering) -> bool:
+    """Whether few pixels are computed three times rather than with a kernel of their own, for the smallest image."""
+    windows = any(node.op == "CONV_2D" for node in low.root.nodes)
+    return low.target.optimize is Optimize.size and windows and layer.window["input_channels"] <= MOST_SHARED_INPUTS
+
+
 class FullyConnected(Variant):
     """Few rows: four outputs of one at a time, weights at their own size."""
 
@@ -111,6 +118,8 @@ class FullyConnected(Variant):
     def lower(self, step: PortableStep, low: Lowering) -> bool:
         layer = Layer.of(step)
         if layer is None or layer.rounding is None or not self._takes(layer) or not upper_fits(layer):
+            return False
+        if shares_kernel(layer, low):
             return False
         words = pair_words(pairs_of(inputs_in_quads(layer.weights)))
         if words is None:
@@ -150,7 +159,7 @@ class _Conv(Variant):
 
     def lower(self, step: PortableStep, low: Lowering) -> bool:
         layer = Layer.of(step)
-        if layer is None or layer.rounding is None or layer.pixels < PIXELS:
+        if layer is None or layer.rounding is None or (layer.pixels < PIXELS and not shares_kernel(layer, low)):
             return False
         if not self.takes(layer, low.target.optimize):
             return False
