@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import flatbuffers
@@ -14,6 +15,7 @@ ALIGNMENT = 16  # what the schema asks for the data of buffers
 # Fields of the table Model that refer to something else, and that `add` takes over as they are.
 KEPT = ("OperatorCodes", "Subgraphs", "Description", "MetadataBuffer", "SignatureDefs")
 SLOTS = {"OperatorCodes": 1, "Subgraphs": 2, "Description": 3, "MetadataBuffer": 5, "SignatureDefs": 7}
+OFFSET_FIELD = 6  # of the field `offset` in the vtable of a Buffer: its second
 REMEDY = "Convert the model again."
 DAMAGED = struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError
 
@@ -47,8 +49,6 @@ def add(model: bytes, name: str, note: bytes) -> bytes:
 def _added(model: bytes, name: str, note: bytes) -> bytes:
     root = tflite.Model.GetRootAs(model, 0)
     buffers = [root.Buffers(i) for i in range(root.BuffersLength())]
-    if any(buffer.Offset() > 1 for buffer in buffers):
-        raise ModelError("the model's constants lie behind the first 2 GB, where no metadata can be added", REMEDY)
     entries = [root.Metadata(i) for i in range(root.MetadataLength())]
     tail = model + bytes(-len(model) % ALIGNMENT)
     b = flatbuffers.Builder(len(tail) + len(note) + 4 * len(buffers) + 4096)
@@ -69,7 +69,17 @@ def _added(model: bytes, name: str, note: bytes) -> bytes:
         if at is not None:
             getattr(tflite, f"ModelAdd{field}")(b, len(tail) - at)
     b.Finish(tflite.ModelEnd(b), b"TFL3")
-    return bytes(b.Output())
+    return _moved(b.Output(), len(b.Output()) - len(tail), buffers)
+
+
+def _moved(model: bytearray, head_bytes: int, buffers: Sequence[Any]) -> bytes:
+    """`model`, whose old part begins at `head_bytes`: constants behind the FlatBuffer itself, as large models have
+    them, are named by their place in the file."""
+    for buffer in buffers:
+        if buffer.Offset() > 1:
+            at = head_bytes + buffer._tab.Pos + buffer._tab.Offset(OFFSET_FIELD)
+            struct.pack_into("<Q", model, at, buffer.Offset() + head_bytes)
+    return bytes(model)
 
 
 def _target(table: Any, slot: int) -> int | None:

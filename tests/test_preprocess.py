@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 import wave
 from pathlib import Path
 
+import flatbuffers
 import numpy as np
 import pytest
+import tflite
 from PIL import Image
 
 from sdk import metadata
@@ -158,3 +161,47 @@ def test_run_names_the_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str
     (tmp_path / "named.tflite").write_bytes(attach(digits.read_bytes(), Preprocessing(labels=names)))
     assert main(["run", str(tmp_path / "named.tflite"), "--board", "native"]) == 0
     assert capsys.readouterr().out.count("the digit") == 5
+
+
+def test_constants_behind_the_flatbuffer_move_along() -> None:
+    """As large models keep them: named by their place in the file."""
+    model = flatbuffers_with_far_buffer()
+    before, after = load_bytes(model), load_bytes(attach(attach(model, WHOLE), WHOLE))
+    assert before.tensors[0].data is not None
+    np.testing.assert_array_equal(before.tensors[0].data, [1.0, 2.0, 3.0, 4.0])
+    np.testing.assert_array_equal(after.tensors[0].data, before.tensors[0].data)
+
+
+def flatbuffers_with_far_buffer() -> bytes:
+    """A model of one constant, whose data come after everything else."""
+    b = flatbuffers.Builder(256)
+    shape = b.CreateNumpyVector(np.array([4], np.int32))
+    name = b.CreateString("x")
+    tflite.TensorStart(b)
+    tflite.TensorAddShape(b, shape)
+    tflite.TensorAddName(b, name)
+    tflite.TensorAddBuffer(b, 0)
+    tensor = tflite.TensorEnd(b)
+    tensors = vector(b, tensor)
+    outputs = b.CreateNumpyVector(np.array([0], np.int32))
+    tflite.SubGraphStart(b)
+    tflite.SubGraphAddTensors(b, tensors)
+    tflite.SubGraphAddOutputs(b, outputs)
+    graphs = vector(b, tflite.SubGraphEnd(b))
+    tflite.BufferStart(b)
+    tflite.BufferAddOffset(b, 0x1122334455667788)
+    tflite.BufferAddSize(b, 16)
+    buffers = vector(b, tflite.BufferEnd(b))
+    tflite.ModelStart(b)
+    tflite.ModelAddVersion(b, 3)
+    tflite.ModelAddSubgraphs(b, graphs)
+    tflite.ModelAddBuffers(b, buffers)
+    b.Finish(tflite.ModelEnd(b), b"TFL3")
+    model = bytes(b.Output()).replace(struct.pack("<Q", 0x1122334455667788), struct.pack("<Q", len(b.Output())))
+    return model + np.array([1, 2, 3, 4], "<f4").tobytes()
+
+
+def vector(b: flatbuffers.Builder, table: int) -> int:
+    b.StartVector(4, 1, 4)
+    b.PrependUOffsetTRelative(table)
+    return int(b.EndVector())
