@@ -209,7 +209,11 @@ class _Reader:
             return []
         samples, rate_hz = _wave(path, None)
         self._say(f"sound becomes {sound.samples:,} samples at {sound.rate_hz:,} Hz, as the model declares")
-        return [stored(window, spec).reshape(spec.shape) for window in sound.apply(samples, rate_hz)]
+        try:
+            windows = sound.apply(samples, rate_hz)
+        except InputError as error:
+            raise InputError(f"{path}: {error.message}", error.remedy) from error
+        return [stored(window, spec).reshape(spec.shape) for window in windows]
 
     def _picture(self, path: Path, spec: TensorSpec) -> Array:
         height, width, channels = _picture_shape(spec, path)

@@ -29,6 +29,7 @@ VERSION = 1
 MAX_SIZE = 1 << 14
 FITS = ("stretch", "crop", "pad")
 ORDERS = ("RGB", "BGR")
+RATES_HZ = range(1000, 192001)
 Array = npt.NDArray[Any]
 
 
@@ -107,7 +108,7 @@ class Sound:
 
     def __post_init__(self) -> None:
         _need(1 <= self.samples <= 1 << 24, "samples", f"1 to {1 << 24}")
-        _need(1000 <= self.rate_hz <= 192000, "rate_hz", "1000 to 192000")
+        _need(self.rate_hz in RATES_HZ, "rate_hz", f"{RATES_HZ[0]} to {RATES_HZ[-1]}")
         _need(math.isfinite(self.scale) and self.scale > 0, "scale", "a number above 0")
 
     def apply(self, samples: Array, rate_hz: int) -> Array:
@@ -116,6 +117,10 @@ class Sound:
         if samples.dtype != np.int16 or samples.ndim not in (1, 2) or samples.size == 0:
             raise InputError(
                 f"sound is int16 [samples] or [samples, channels], not {samples.dtype}{list(samples.shape)}"
+            )
+        if rate_hz not in RATES_HZ:
+            raise InputError(
+                f"the sound has a rate of {rate_hz:,} Hz", f"Give sound of {RATES_HZ[0]:,} to {RATES_HZ[-1]:,} Hz."
             )
         mono = samples.astype(np.float64) if samples.ndim == 1 else samples.mean(axis=1)
         mono = _resampled(mono, rate_hz, self.rate_hz)
@@ -157,7 +162,7 @@ def from_json(text: str | bytes) -> Preprocessing:
     saying what it must be, where a field is missing, unknown or out of range."""
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             f"the preprocessing is no JSON: {error}", "Write an object of picture, sound and labels."
         ) from error
@@ -191,7 +196,10 @@ def _value(name: str, kind: str, value: Any) -> Any:
         return tuple(_value(name, "float", each) for each in values)
     wanted = {"int": int, "float": int | float, "str": str}[kind]
     _need(isinstance(value, wanted) and not isinstance(value, bool), name, f"of the type {kind}")
-    return float(value) if kind == "float" else value
+    try:
+        return float(value) if kind == "float" else value
+    except OverflowError as error:
+        raise _wrong(name, f"of the type {kind}") from error
 
 
 def _need(holds: bool, name: str, wanted: str) -> None:

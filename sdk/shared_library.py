@@ -34,10 +34,11 @@ from sdk.tools import compiler_command
 PACKAGE = Path(__file__).parent
 WHEEL_PARTS = (
     "__init__.py",
+    "camera",
     "errors.py",
     "preprocess.py",
     "runtime",
-)  # of the package sdk: nothing in them needs more than numpy
+)  # of the package sdk: to import them needs nothing more than numpy
 TIMESTAMP = (2020, 1, 1, 0, 0, 0)  # the same sources make the same wheel
 
 

@@ -24,7 +24,7 @@ from sdk.convert.calibration import of_arrays, read_calibration
 from sdk.convert.conversion import Quantize, convert
 from sdk.convert.environment import VARIABLE, Environment, python_of
 from sdk.convert.evaluate import accuracy, layer_errors, specs_of
-from sdk.convert.graphdef import chosen, parse_nodes, suggested_inputs, suggested_outputs
+from sdk.convert.graphdef import chosen, is_text, parse_nodes, suggested_inputs, suggested_outputs
 from sdk.convert.interface import with_float16, with_interface
 from sdk.convert.process import Worker
 from sdk.convert.sources import Wanted, find_source
@@ -106,6 +106,13 @@ def test_graphs_as_text_are_read() -> None:
         ("image", "Placeholder", ()),
         ("scores", "Softmax", ("image",)),
     ]
+
+
+def test_comments_are_passed_over_in_linear_time() -> None:
+    banner = b"# " * 10_000
+    assert is_text(banner + b"\n#\n" + TEXT.encode())
+    assert not is_text(banner)
+    assert not is_text(banner + TEXT.encode().splitlines()[0])  # the node is in the comment
 
 
 def test_a_missing_node_lists_near_names() -> None:

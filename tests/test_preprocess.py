@@ -79,10 +79,13 @@ def test_damaged_metadata_are_refused() -> None:
     [
         ("{", "no JSON"),
         ("[]", "version 1"),
+        ("[" * 100_000, "no JSON"),
         ('{"picture": {"height": 0, "width": 1, "channels": 1}}', "height and width must be"),
         ('{"picture": {"height": 4, "width": 1, "channels": 2}}', "channels must be 1, 3 or 4"),
         ('{"picture": {"height": 4, "width": 1, "channels": 3, "std": 0}}', "std must be"),
         ('{"picture": {"height": 4, "width": 1, "channels": 3, "mean": [1, 2]}}', "mean must be"),
+        (f'{{"sound": {{"samples": 1, "scale": 1{"0" * 400}}}}}', "scale must be of the type float"),
+        ('{"sound": {"samples": 1e400}}', "samples must be of the type int"),
         ('{"picture": {"height": "4", "width": 1, "channels": 3}}', "height must be of the type int"),
         ('{"picture": {"height": 4}}', "picture must be an object of height"),
         ('{"picture": {"size": 4}}', "size must be one of"),
@@ -133,6 +136,21 @@ def test_sound_is_resampled_mixed_and_cut_into_windows() -> None:
     short = Sound(16000).apply(tone(16000, 440, 0.5), 16000)
     assert short.shape == (1, 16000)
     assert not short[0, 8000:].any()
+
+
+@pytest.mark.parametrize("rate_hz", [0, 999, 192001])
+def test_sound_of_an_impossible_rate_is_refused(rate_hz: int, tmp_path: Path) -> None:
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes(bytes(100))
+    data = bytearray((tmp_path / "a.wav").read_bytes())
+    struct.pack_into("<I", data, 24, rate_hz)
+    (tmp_path / "a.wav").write_bytes(data)
+    declared = Preprocessing(sound=Sound(50))
+    with pytest.raises(InputError, match=f"a.wav: the sound has a rate of {rate_hz:,} Hz"):
+        read_samples([tmp_path / "a.wav"], [spec((1, 50))], None, lambda _: None, declared)
 
 
 def test_files_are_read_as_the_model_declares(tmp_path: Path) -> None:

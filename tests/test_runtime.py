@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import sdk
 from sdk.errors import InputError, MissingToolError, ModelError, SdkError, UsageError
@@ -111,6 +113,28 @@ def test_wrong_inputs(given: Any, raw: bool, told: str) -> None:
         runtime.run(given, raw=raw)
 
 
+def test_invoke_takes_any_layout_of_the_right_shape(expected: Any) -> None:
+    columns = np.asfortranarray(IMAGE.reshape(8, 8)).reshape(1, 8, 8, 1, order="A")
+    spread = np.repeat(IMAGE, 2, axis=1)[:, ::2]
+    with Runtime(DIGITS, engine="microlith") as runtime:
+        for image in (columns, spread):
+            assert not image.flags.c_contiguous
+            np.testing.assert_array_equal(runtime.invoke([image])[0], expected)
+        for wrong in (np.zeros((1, 80, 80, 1), np.int8), np.zeros((1, 8, 8), np.int8), IMAGE.astype(np.float32)):
+            with pytest.raises(InputError, match="was given"):
+                runtime.invoke([wrong])
+        with pytest.raises(InputError, match="1 inputs, 2 arrays"):
+            runtime.invoke([IMAGE, IMAGE])
+
+
+def test_closed_runtime(engine: str) -> None:
+    with Runtime(DIGITS, engine=engine) as runtime:
+        pass
+    for use in (lambda: runtime.invoke([IMAGE]), lambda: runtime.run(IMAGE, raw=True), runtime.reset):
+        with pytest.raises(UsageError, match="closed"):
+            use()
+
+
 def test_wrong_arguments(engine: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot read"):
         Runtime(tmp_path / "no.tflite", engine=engine)
@@ -194,6 +218,18 @@ def test_wheel_needs_numpy_alone(installed: Path, program: Path) -> None:
     shape, file, others = run(code, installed, str(program), heavy).splitlines()
     assert (shape, others) == ("(1, 10)", "[]")
     assert Path(file).is_relative_to(installed)
+
+
+def test_wheel_has_the_camera(installed: Path, program: Path, tmp_path: Path) -> None:
+    """`sdk flash --service` starts it there: with the model and what it declares, without the host half."""
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "a.png")
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('tflite', 'flatbuffers')))\n"
+        "from sdk.camera.__main__ import main; sys.exit(main())\n"
+    )
+    assert "--source" in run(code, installed, "--help")
+    shown = run(code, installed, str(program), "--source", str(tmp_path / "a.png"), "--json", "--every")
+    assert len(json.loads(shown)["top"]) == 3
 
 
 def test_wheel_says_what_it_cannot(installed: Path, tmp_path: Path) -> None:

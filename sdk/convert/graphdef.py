@@ -60,7 +60,8 @@ def parse_nodes(data: bytes) -> list[GraphNode]:
 
 def is_text(data: bytes) -> bool:
     """Whether this is the text form of a graph."""
-    return re.match(rb"\s*(#[^\n]*\s+)*(node|meta_info_def|graph_def|versions|library)\s*:?\s*\{", data) is not None
+    comments = rb"\s*+(?:#[^\n]*+\s*+)*+"  # possessive: any file comes here, and each byte is looked at once
+    return re.match(comments + rb"(?:node|meta_info_def|graph_def|versions|library)\s*+:?\s*+\{", data) is not None
 
 
 def _nodes(graph: bytes) -> list[GraphNode]:

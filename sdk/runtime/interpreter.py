@@ -91,8 +91,9 @@ class MicrolithEngine:
 
     def invoke(self, inputs: Sequence[Array]) -> list[Array]:
         """One inference on stored values."""
-        for index, array in enumerate(inputs):
-            ctypes.memmove(self._library.ml_input(ctypes.byref(self._session), index), array.ctypes.data, array.nbytes)
+        for index, (tensor, array) in enumerate(zip(self.inputs, inputs, strict=True)):
+            data = np.ascontiguousarray(tensor.stored(array, raw=True))
+            ctypes.memmove(self._library.ml_input(ctypes.byref(self._session), index), data.ctypes.data, data.nbytes)
         self._check(self._library.ml_invoke(ctypes.byref(self._session)), "the inference")
         results = []
         for index, tensor in enumerate(self.outputs):

@@ -64,7 +64,7 @@ class Runtime:
         self.threads = 1 if threads == "measure" else threads
         if self.threads < 1:
             raise UsageError(f"{threads} threads cannot run a model", "Use at least 1.")
-        self._engine = self._load(self.threads)
+        self._engine, self._closed = self._load(self.threads), False
         self.inputs = {tensor.name: tensor for tensor in self._engine.inputs}
         self.outputs = {tensor.name: tensor for tensor in self._engine.outputs}
         if threads == "measure":
@@ -90,26 +90,37 @@ class Runtime:
 
     def close(self) -> None:
         """Lets the model and its memory go."""
+        self._closed = True
         self._engine.close()
+
+    def _opened(self) -> Engine:
+        if self._closed:
+            raise UsageError(f"the runtime of {self.model} is closed", "Make a new Runtime.")
+        return self._engine
 
     def run(self, inputs: Any, *, raw: bool = False) -> dict[str, Array]:
         """The outputs, by name, of one inference. `inputs`: arrays by name, or the array of the only input. Values are
         real numbers on both sides; with `raw` they are as the model stores them. InputError if they do not fit."""
         stored = [tensor.stored(array, raw) for tensor, array in self._in_order(inputs)]
-        outputs = zip(self._engine.outputs, self._engine.invoke(stored), strict=True)
+        outputs = zip(self.outputs.values(), self._opened().invoke(stored), strict=True)
         return {tensor.name: array if raw else tensor.real(array) for tensor, array in outputs}
 
     def invoke(self, inputs: Sequence[Array]) -> list[Array]:
-        """The same on stored values in the model's order, of the model's shapes and types: nothing is checked."""
-        return self._engine.invoke(inputs)
+        """The same on stored values in the model's order, of the model's shapes and types."""
+        if len(inputs) != len(self.inputs):
+            raise InputError(
+                f"the model has {len(self.inputs)} inputs, {len(inputs)} arrays were given",
+                "Give one for each, in the order of `inputs`.",
+            )
+        return self._opened().invoke(inputs)
 
     def reset(self) -> None:
         """Puts a model's variables back to their initial values."""
-        self._engine.reset()
+        self._opened().reset()
 
     def measure_ms(self, seconds: float = MEASURE_S) -> float:
         """Milliseconds of one inference on zeros: the median of as many as fit into `seconds`, at least three."""
-        return _measure_ms(self._engine, seconds)
+        return _measure_ms(self._opened(), seconds)
 
     def _in_order(self, inputs: Any) -> list[tuple[Tensor, Any]]:
         tensors = self._engine.inputs
