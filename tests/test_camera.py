@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -194,9 +197,7 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_jpegs_are_bounded_and_a_full_disk_is_told(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_jpegs_are_bounded_and_a_full_disk_is_told(folder: Path, tmp_path: Path) -> None:
     jpegs = Jpegs(tmp_path / "out", every=True, kept=5)
     with open_source(folder) as source, Classifier(DIGITS, source, **ENGINE) as results:
         last = [jpegs.take(result) or result for result in results][-1]
@@ -205,12 +206,20 @@ def test_jpegs_are_bounded_and_a_full_disk_is_told(
     with Image.open(files[-1]) as image:
         assert image.size == (32, 32)
 
-    def full(_self: Path, _data: bytes) -> int:
-        raise OSError(28, "No space left on device")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "NamedTemporaryFile", full)
+        with pytest.raises(OutputError, match="No space left"):
+            jpegs.take(last)
+    (tmp_path / "out" / "holiday.jpg").touch()
+    again = Jpegs(tmp_path / "out", every=True, kept=5)  # counts what the first has left, and nothing else
+    again.take(replace(last, number=999_999_999))
+    left = sorted((tmp_path / "out").iterdir())
+    assert left[:4] == files[1:]
+    assert [path.name for path in left[5:]] == ["holiday.jpg"]
 
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OutputError, match="No space left"):
-        jpegs.take(last)
+
+def full(**_options: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_examples(folder: Path, tmp_path: Path) -> None:

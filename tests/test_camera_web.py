@@ -5,18 +5,21 @@ from __future__ import annotations
 import io
 import json
 import socket
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from sdk.camera import Frame
+from sdk.camera import Frame, web
 from sdk.camera.classifier import Result
+from sdk.camera.sinks import jpeg
 from sdk.camera.web import MAX_CLIENTS, WebPage, _Handler
 from sdk.errors import OutputError
 
@@ -92,6 +95,51 @@ def test_browsers_that_never_read(page: WebPage, monkeypatch: pytest.MonkeyPatch
             time.sleep(0.05)
     else:
         pytest.fail("no place became free")
+
+
+def test_request_that_comes_a_byte_at_a_time(page: WebPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte is in time; the request is not."""
+    monkeypatch.setattr(_Handler, "timeout", 0.5)
+    start = time.monotonic()
+    with socket.create_connection(("127.0.0.1", int(urlsplit(page.url).port or 0))) as line:
+        line.settimeout(0.1)
+        while time.monotonic() - start < 20:
+            try:
+                line.send(b"G")
+                if not line.recv(1):
+                    break
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+    assert 0.4 < time.monotonic() - start < 15
+
+
+def test_results_do_not_wait_for_a_picture(page: WebPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, done = threading.Event(), threading.Event()
+
+    def slow(shown: Result) -> bytes:
+        begun.set()
+        assert done.wait(20)
+        return jpeg(shown)
+
+    monkeypatch.setattr(web, "jpeg", slow)
+    with ThreadPoolExecutor(1) as pool:
+        picture = pool.submit(page.picture)
+        assert begun.wait(20)
+        page.take(result(3))
+        assert page.state()["number"] == 3
+        done.set()
+        with Image.open(io.BytesIO(picture.result())) as image:
+            assert image.size == (64, 48)
+
+
+def test_all_addresses_are_told_by_the_computers_name() -> None:
+    """`--web :8080`."""
+    with WebPage("", 0) as page:
+        assert urlsplit(page.url).hostname == socket.gethostname().lower()
+        assert page.token in page.url
+        assert page.token
 
 
 def test_port_that_is_taken(page: WebPage) -> None:

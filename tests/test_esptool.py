@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,15 @@ def test_image_is_sound(name: str, tmp_path: Path) -> None:
     assert (said["Segments"], said["Flash size"], said["Flash mode"]) == ("1", "4MB", "DIO")
     assert said["Checksum"].endswith("(valid)")
     assert said["Validation hash"].endswith("(valid)")
+
+
+def test_two_at_once_package_one_image(esp32: Image) -> None:
+    """Each makes the whole file, and nothing is left beside it."""
+    before, files = esp32.file.read_bytes(), sorted(esp32.elf.parent.iterdir())
+    with ThreadPoolExecutor(3) as pool:
+        made = list(pool.map(lambda _: esptool.package(esp32.board, esp32.elf).read_bytes(), range(3)))
+    assert made == [before] * 3
+    assert sorted(esp32.elf.parent.iterdir()) == files
 
 
 def test_compressed(esp32: Image) -> None:

@@ -52,10 +52,12 @@ def plug(monkeypatch: pytest.MonkeyPatch) -> Plug:
     ports: list[ListPortInfo] = []
     monkeypatch.setattr(list_ports, "comports", lambda: ports)
 
-    def add(device: str, usb_id: tuple[int, int] = ID, serial_number: str | None = None) -> None:
+    def add(
+        device: str, usb_id: tuple[int, int] = ID, serial_number: str | None = None, place: str | None = None
+    ) -> None:
         port = ListPortInfo(device)
         port.vid, port.pid = usb_id
-        port.serial_number, port.description = serial_number, "USB serial"
+        port.serial_number, port.description, port.location = serial_number, "USB serial", place
         ports.append(port)
 
     return add
@@ -70,9 +72,28 @@ def test_the_one_connected_board(microbit: Board, plug: Plug, terminal: str) -> 
 
 
 def test_two_ports_of_one_adapter_are_one_board(microbit: Board, plug: Plug, terminal: str) -> None:
-    plug(terminal, serial_number="77")
-    plug(f"{terminal}x", serial_number="77")
-    assert find_port(microbit, None) == terminal
+    plug(terminal, serial_number="77", place="1-1.2:1.0")
+    plug(f"{terminal}x", serial_number="77", place="1-1.2:1.2")
+    assert find_port(microbit, None) == find_port(microbit, "77") == terminal
+
+
+@pytest.mark.parametrize("places", [("1-1:1.0", "1-2:1.0"), (None, None)])
+def test_two_of_one_serial_number_are_told_apart_by_device(
+    microbit: Board, plug: Plug, terminal: str, places: tuple[str | None, str | None]
+) -> None:
+    """As a CP2102 has it from its maker."""
+    plug("/dev/aUSB7", serial_number="0001", place=places[0])
+    plug(terminal, serial_number="0001", place=places[1])
+    assert len(connected(microbit)) == 2
+    with pytest.raises(LinkError, match="2 boards may be microbit") as error:
+        find_port(microbit, None)
+    assert error.value.remedy == "Choose one: --port /dev/aUSB7"
+    with pytest.raises(
+        LinkError, match=rf"2 USB adapters have the serial number 0001: /dev/aUSB7 .*{terminal}"
+    ) as error:
+        find_port(microbit, "0001")
+    assert "--port /dev/aUSB7" in error.value.remedy
+    assert find_port(microbit, terminal) == terminal
 
 
 def test_two_alike_are_told_apart_by_serial_number(microbit: Board, plug: Plug, terminal: str) -> None:

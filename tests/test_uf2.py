@@ -104,6 +104,20 @@ def test_drive_is_found(drive: NewDrive) -> None:
     assert module.find_drive(load_board("pico")) == folder
 
 
+def test_only_drives_of_that_kind_are_looked_into(drive: NewDrive, tmp_path: Path) -> None:
+    """A pipe stands for a dead NFS: to open it would take for ever. And a file without an end is read in part."""
+    (tmp_path / "network").mkdir()
+    os.mkfifo(tmp_path / "network" / "INFO_UF2.TXT")
+    with (tmp_path / "mounts").open("a") as lines:
+        lines.write(f"server:/home {tmp_path / 'network'} nfs4 rw 0 0\n")
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "INFO_UF2.TXT").symlink_to("/dev/zero")
+    with (tmp_path / "mounts").open("a") as lines:
+        lines.write(f"/dev/sdy1 {tmp_path / 'odd'} vfat rw 0 0\n")
+    folder = drive("one", "RPI-RP2")
+    assert module.find_drive(load_board("pico")) == folder
+
+
 def test_no_drive(drive: NewDrive, tmp_path: Path) -> None:
     with pytest.raises(LinkError, match="no drive RPI-RP2") as error:
         module.find_drive(load_board("pico"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import deque
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Protocol, TextIO
 
 from sdk.camera.classifier import Result
 from sdk.errors import OutputError
+from sdk.files import write_whole
 
 KEPT_JPEGS = 1000  # then the oldest goes: a camera that runs for months must not fill the disk
+JPEG_NAME = re.compile(r"\d{8}-\d{6}-\d{6,}\.jpg")  # when, and the number of the frame
 RATE_FRAMES = 30
 
 
@@ -51,15 +54,17 @@ class Lines:
 
 
 class Jpegs:
-    """A picture with its label written on it, for each frame or for each change; the last KEPT_JPEGS stay."""
+    """A picture with its label written on it, for each frame or for each change; the last KEPT_JPEGS stay, those of
+    earlier runs counted. What else lies in the folder is the user's."""
 
     def __init__(self, folder: Path, *, every: bool = False, kept: int = KEPT_JPEGS) -> None:
         self._folder, self._every, self._kept = folder, every, kept
-        self._paths: deque[Path] = deque()
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            earlier = sorted(path for path in folder.iterdir() if JPEG_NAME.fullmatch(path.name))
         except OSError as error:
             raise OutputError(f"cannot make {folder}: {error.strerror}", "Choose another folder.") from error
+        self._paths = deque(earlier)
 
     def take(self, result: Result) -> None:
         """See Sink."""
@@ -68,9 +73,8 @@ class Jpegs:
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{result.number:06}.jpg"
         path = self._folder / name
         try:
-            path.write_bytes(jpeg(result))
+            write_whole(path, jpeg(result))
         except OSError as error:
-            path.unlink(missing_ok=True)
             raise OutputError(f"cannot write {path}: {error.strerror}", "Free some space.") from error
         self._paths.append(path)
         while len(self._paths) > self._kept:

@@ -1,8 +1,9 @@
 """A live page: the picture, its classes, the history of the score, frames a second and the board's temperature.
 
 The page asks for a picture and for numbers a few times a second, each in a request of its own: a browser that never
-reads holds one of MAX_CLIENTS places until TIMEOUT_S, and nothing else. Whoever listens on more than this computer
-gives a token to each request. There are three paths; no text of a request reaches the file system.
+reads, or asks a byte at a time, holds one of MAX_CLIENTS places until TIMEOUT_S, and nothing else. Whoever listens on
+more than this computer gives a token to each request. There are three paths; no text of a request reaches the file
+system.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from sdk.camera.sinks import jpeg
 from sdk.errors import OutputError
 
 MAX_CLIENTS = 16
-TIMEOUT_S = 5.0
+TIMEOUT_S = 5.0  # until a request has come, whole; and until an answer is taken
 HISTORY = 120  # frames
 TEMPERATURE = Path("/sys/class/thermal/thermal_zone0/temp")
 BUSY = b"HTTP/1.0 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\n\r\n"
@@ -73,7 +74,7 @@ class WebPage:
 
     def __init__(self, address: str = "127.0.0.1", port: int = 8080) -> None:
         self.token = "" if _loopback(address) else secrets.token_urlsafe(16)
-        self._lock = threading.Lock()
+        self._lock, self._encoding = threading.Lock(), threading.Lock()
         self._result: Result | None = None
         self._picture: tuple[int, bytes] = (-1, b"")
         self._history: deque[tuple[float, float]] = deque(maxlen=HISTORY)  # when, score
@@ -83,7 +84,7 @@ class WebPage:
             raise OutputError(
                 f"cannot listen on {address}:{port}: {error.strerror}", "Choose another port: --web ADDRESS:PORT"
             ) from error
-        host = socket.gethostname() if address in ("0.0.0.0", "::") else address
+        host = socket.gethostname() if address in ("", "0.0.0.0", "::") else address
         self.url = f"http://{host}:{self._server.server_address[1]}/{f'?token={self.token}' if self.token else ''}"
         threading.Thread(target=self._server.serve_forever, name="web", daemon=True).start()
 
@@ -112,10 +113,12 @@ class WebPage:
         return {**about, "history": [round(score, 3) for _, score in history], "temperature_c": _temperature_c()}
 
     def picture(self) -> bytes:
-        """The last frame as a JPEG, made once for all who ask."""
-        with self._lock:
-            if self._result is not None and self._picture[0] != self._result.number:
-                self._picture = self._result.number, jpeg(self._result)
+        """The last frame as a JPEG, made once for all who ask; the camera does not wait for it."""
+        with self._encoding:
+            with self._lock:
+                result = self._result
+            if result is not None and self._picture[0] != result.number:
+                self._picture = result.number, jpeg(result)
             return self._picture[1]
 
     def admits(self, host: str, token: str) -> bool:
@@ -161,8 +164,23 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = TIMEOUT_S
     server: _Server
 
+    def handle(self) -> None:
+        """One request. `timeout` is for each of its parts; this one for all of them."""
+        self._late = threading.Timer(self.timeout, self._hang_up)
+        self._late.daemon = True
+        self._late.start()
+        try:
+            super().handle()
+        finally:
+            self._late.cancel()
+
+    def _hang_up(self) -> None:
+        with contextlib.suppress(OSError):  # it has gone already
+            self.connection.shutdown(socket.SHUT_RDWR)
+
     def do_GET(self) -> None:
         """Answers one of the three paths."""
+        self._late.cancel()
         page, asked = self.server.page, urlsplit(self.path)
         token = parse_qs(asked.query).get("token", [""])[0]
         if not page.admits(self.headers.get("Host", ""), token):

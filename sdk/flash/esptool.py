@@ -12,6 +12,7 @@ import re
 import select
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,19 +115,19 @@ def package(board: Board, elf: Path) -> Path:
 
 
 def _boot_image(board: Board, elf: Path) -> bytes:
-    """What the ROM loads into `iram` and starts, with header, checksum and hash."""
-    options, file, part = board.flashers["esptool"], elf.with_suffix(".boot"), elf.with_suffix(".boot.elf")
+    """What the ROM loads into `iram` and starts, with header, checksum and hash. In a folder of its own: others may
+    package the same image meanwhile."""
+    options = board.flashers["esptool"]
     size = f"{(MAPPED_OFFSET + board.flash_bytes) >> 20}MB"
-    put(part, _without_flash(board, elf))
     settings = ["--flash-mode", "dio", "--flash-freq", str(options["frequency"]), "--flash-size", size]
-    try:
-        _esptool(["--chip", str(options["chip"]), "elf2image", *settings, "-o", str(file), str(part)])
+    with tempfile.TemporaryDirectory(prefix="microlith-") as folder:
+        file, part = Path(folder) / "boot.bin", Path(folder) / "boot.elf"
+        put(part, _without_flash(board, elf))
+        try:
+            _esptool(["--chip", str(options["chip"]), "elf2image", *settings, "-o", str(file), str(part)])
+        except _FailedError as failure:
+            raise ToolError(f"esptool makes no image of {elf}: {failure}") from failure
         return file.read_bytes()
-    except _FailedError as failure:
-        raise ToolError(f"esptool makes no image of {elf}: {failure}") from failure
-    finally:
-        part.unlink(missing_ok=True)
-        file.unlink(missing_ok=True)
 
 
 def _without_flash(board: Board, elf: Path) -> bytes:

@@ -34,6 +34,7 @@ BLOCK = struct.Struct("<8I476sI")
 MAGIC_START, MAGIC_SECOND, MAGIC_END = 0x0A324655, 0x9E5D5157, 0x0AB16F30
 FAMILY_ID_PRESENT = 0x2000
 PAYLOAD_BYTES = 256
+INFO_BYTES = 4096  # of a boot loader's INFO_UF2.TXT that are read: it has about a hundred
 SECTOR_BYTES = 4096  # a boot ROM erases as much at once: a file of whole ones leaves nothing of what was before
 COPY_BYTES = 16 << 10
 RESTART_S = 10.0  # until the drive must have gone after its last block
@@ -108,16 +109,18 @@ def find_drive(board: Board) -> Path:
 
 
 def _mounted() -> list[Path]:
-    """Where something is mounted. The kernel writes blanks in paths as octal numbers."""
-    lines = MOUNTS.read_text(errors="replace").splitlines()
-    places = (line.split(" ")[1] for line in lines if line.count(" ") > 1)
+    """Where drives of a boot loader's kind are mounted; a network's that is dead would be waited for without an end.
+    The kernel writes blanks in paths as octal numbers."""
+    lines = (line.split(" ") for line in MOUNTS.read_text(errors="replace").splitlines())
+    places = (words[1] for words in lines if words[2:3] == ["vfat"])
     return [Path(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), place)) for place in places]
 
 
 def _chip(drive: Path) -> str | None:
     """The chip whose boot loader a mounted drive is, or None."""
     try:
-        text = (drive / "INFO_UF2.TXT").read_text(errors="replace")
+        with (drive / "INFO_UF2.TXT").open("rb") as file:
+            text = file.read(INFO_BYTES).decode(errors="replace")
     except OSError:
         return None
     match = re.search(r"^Board-ID: *(\S+)", text, re.MULTILINE)

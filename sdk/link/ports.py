@@ -1,6 +1,7 @@
 """Serial ports: which one a board is on, and why one cannot be used.
 
-Boards are known by the USB ids of their files; two that are alike are told apart by serial number.
+Boards are known by the USB ids of their files; two that are alike are told apart by serial number, or by device where
+their maker gave all the same one.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Port:
     description: str
     serial_number: str  # "" where the adapter has none
     usb_id: tuple[int, int] | None
+    place: str = ""  # the USB socket that the adapter is in; "" where the system does not tell
 
     def __str__(self) -> str:
         number = f", serial number {self.serial_number}" if self.serial_number else ""
@@ -36,18 +38,25 @@ class Port:
 def present() -> list[Port]:
     """All serial ports."""
     return [
-        Port(port.device, port.description, port.serial_number or "", (port.vid, port.pid) if port.vid else None)
+        Port(
+            *(port.device, port.description, port.serial_number or ""),
+            (port.vid, port.pid) if port.vid else None,
+            (port.location or "").partition(":")[0],  # "1-1.2:1.0": the interface 1.0 of what is in 1-1.2
+        )
         for port in sorted(list_ports.comports(), key=lambda port: port.device)
     ]
 
 
 def connected(board: Board, ports: Sequence[Port] | None = None) -> list[Port]:
-    """Those of `ports` (None: of all) whose USB ids are among the board's, one a board: an adapter with several is
-    taken by its first."""
-    found: dict[str, Port] = {}
-    for port in present() if ports is None else ports:
-        if port.usb_id in board.serial.usb_ids:
-            found.setdefault(port.serial_number or port.device, port)
+    """Those of `ports` (None: of all) whose USB ids are among the board's, one a board."""
+    return _adapters([port for port in (present() if ports is None else ports) if port.usb_id in board.serial.usb_ids])
+
+
+def _adapters(ports: Sequence[Port]) -> list[Port]:
+    """One port of each adapter, its first. Some makers give all of a kind the same serial number."""
+    found: dict[tuple[str, str], Port] = {}
+    for port in ports:
+        found.setdefault((port.serial_number, port.place or port.device), port)
     return list(found.values())
 
 
@@ -69,7 +78,7 @@ def _only(board: Board) -> str:
     if found:
         raise LinkError(
             f"{len(found)} boards may be {board.id}: {_listed(found)}",
-            f"Choose one: --port {found[0].serial_number or found[0].device}",
+            f"Choose one: --port {_name(found[0], found)}",
         )
     if not board.serial.usb_ids:
         raise LinkError(f"the file of {board.id} names no USB ids to find it by", ports_hint())
@@ -81,10 +90,21 @@ def _named(port: str) -> str:
     """The device of a port given by its path or by its adapter's serial number."""
     if "/" in port or Path(port).exists():
         return port
-    found = [each for each in present() if each.serial_number.lower() == port.lower()]
+    found = _adapters([each for each in present() if each.serial_number.lower() == port.lower()])
     if not found:
         raise LinkError(f"there is no port {port}, nor a USB adapter with that serial number", ports_hint())
+    if len(found) > 1:
+        raise LinkError(
+            f"{len(found)} USB adapters have the serial number {port}: {_listed(found)}",
+            f"Choose one by its device: --port {found[0].device}",
+        )
     return found[0].device
+
+
+def _name(port: Port, among: Sequence[Port]) -> str:
+    """What --port takes for one of `among`."""
+    alike = [each for each in among if each.serial_number.lower() == port.serial_number.lower()]
+    return port.serial_number if port.serial_number and len(alike) == 1 else port.device
 
 
 def check_usable(device: str, usb_ids: Sequence[tuple[int, int]] = ()) -> None:
