@@ -112,7 +112,12 @@ def built(board: Board, elf: Path) -> Image:
         if board.linker_script is not None and layout.symbols.get(name) != value:
             remedy = f"Build one: sdk build MODEL --board {board.id}"
             raise UsageError(f"{elf} is no image for {board.id}: it was linked for another memory ({name})", remedy)
-    return Image(board, elf, package(board, elf), layout.flash, layout.static_ram_bytes, layout.pool_bytes, None)
+    data = elf.read_bytes()
+    copy = cache_dir("built", board.id, hashlib.sha256(data).hexdigest()[:16]) / "image.elf"
+    put(copy, data)  # what is made of it lies beside it, and beside `elf` lie files of the user's
+    file = package(board, copy)
+    _forget_old_images(copy.parent)
+    return Image(board, copy, file, layout.flash, layout.static_ram_bytes, layout.pool_bytes, None)
 
 
 def image_sources(board: Board, emitted: Emitted) -> list[Source]:

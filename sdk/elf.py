@@ -11,6 +11,7 @@ from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
+from sdk.boards import MemoryRegion
 from sdk.errors import ToolError
 
 PARTS = ("interpreter", "kernels", "program", "port")
@@ -90,17 +91,18 @@ def _part(path: str) -> str:
     return match[1] if match else "port"
 
 
-def flash_image(elf: Path) -> tuple[int, bytes]:
-    """Address and content of what is to be written to the flash: the loaded segments, gaps as erased flash has them."""
+def flash_image(elf: Path, flash: MemoryRegion) -> tuple[int, bytes]:
+    """Address and content of what is to be written to the flash: the loaded segments, gaps as erased flash has them.
+    ToolError if there is nothing, or what does not lie in `flash`."""
     with elf.open("rb") as stream:
         loaded = [segment for segment in ELFFile(stream).iter_segments("PT_LOAD") if segment["p_filesz"]]
         pieces = sorted((segment["p_paddr"], segment.data()) for segment in loaded)
+    if not pieces:
+        raise ToolError(f"{elf} holds nothing to be flashed")
+    for address, data in pieces:
+        if not flash.origin <= address <= flash.origin + flash.bytes - len(data):
+            raise ToolError(f"{elf} has {len(data):,} bytes at {address:#x}, which is not in the board's flash")
     image = bytearray()
     for address, data in pieces:
         image += b"\xff" * (address - pieces[0][0] - len(image)) + data
     return pieces[0][0], bytes(image)
-
-
-def flash_bytes(elf: Path) -> bytes:
-    """What is to be written to the flash, from its start on."""
-    return flash_image(elf)[1]

@@ -24,7 +24,7 @@ FAMILIES = ["disco-f746ng", "nrf52840-dk", "nucleo-f446re", "nucleo-l4r5zi"]  # 
 def check_start(image: Image) -> None:
     """The vector table lies where the chip, or its boot loader, looks; it leads into the flash and has a stack."""
     board = image.board
-    origin, data = flash_image(image.elf)
+    origin, data = flash_image(image.elf, image.board.regions["flash"])
     assert origin == board.regions["flash"].origin
     vectors = 256 if board.id == "pico" else 0
     stack, start = struct.unpack_from("<2I", data, vectors)

@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from serial.tools import list_ports
+from serial.tools.list_ports_common import ListPortInfo
 
 from sdk.boards import Board, all_boards, load_board
 from sdk.build import Image, Source, build_image, firmware_sources
@@ -126,14 +128,28 @@ def test_two_probes(image: Image, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         monkeypatch.setattr(EmulatedProbe, "machines", {"066A": None, "00077": None})
         with pytest.raises(LinkError, match=r"2 debug probes are connected: 00077 .*066A"):
             flash(image.board, image, port="socket://127.0.0.1:9")
-        assert module._probe(image.board, "066a").unique_id == "066A"
-        assert module._probe(image.board, "77").unique_id == "00077"
+        assert module._probe(image.board, module.Wanted("066a", True)).unique_id == "066A"
+        assert module._probe(image.board, module.Wanted("77", False)).unique_id == "00077"
+
+
+def test_probe_of_another_board_is_left_alone(image: Image, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """If the port is a probe's, or was given by its number; a plain adapter goes with the only probe."""
+    port = ListPortInfo("/dev/null")
+    port.serial_number = "AAA1"
+    monkeypatch.setattr(list_ports, "comports", lambda: [port])
+    with emulated_probes(tmp_path, []):
+        monkeypatch.setattr(EmulatedProbe, "machines", {"066A": None})
+        for vendor, given in ((0x0483, None), (0x10C4, "aaa1")):
+            port.vid, port.pid = vendor, 1
+            with pytest.raises(LinkError, match="no debug probe has the serial number AAA1 of the port: 066A"):
+                module._probe(image.board, module._wanted("/dev/null", given))
+        assert module._probe(image.board, module._wanted("/dev/null", "/dev/null")).unique_id == "066A"
 
 
 def test_another_reader_reads_the_hex_file(image: Image) -> None:
     reader = pytest.importorskip("intelhex")
     file = reader.IntelHex(str(package(image.board, image.elf)))
-    origin, data = flash_image(image.elf)
+    origin, data = flash_image(image.elf, image.board.regions["flash"])
     assert (file.minaddr(), file.tobinstr()) == (origin, data)
     data = bytes(range(256)) * 600  # over two borders of 64 KB
     (image.elf.parent / "x.hex").write_text(module.intel_hex(0x0800FFF9, data))

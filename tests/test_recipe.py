@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from sdk.boards import load_board
 from sdk.build import built
 from sdk.cli import main
 from sdk.deploy import make_image, prepare
-from sdk.errors import UsageError
+from sdk.elf import flash_image
+from sdk.errors import ToolError, UsageError
 from sdk.load import load
 
 MODEL = Path(__file__).parents[1] / "examples" / "digits" / "digits_int8.tflite"
@@ -58,6 +60,33 @@ def test_recipe_makes_the_same_image(tmp_path: Path, capsys: pytest.CaptureFixtu
     capsys.readouterr()
     assert main(["flash", str(elf), "--board", "microbit", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["device"] == "microbit (emulated)"
+
+
+def test_nothing_is_made_beside_an_image_of_the_users(tmp_path: Path) -> None:
+    board = replace(load_board("microbit"), flasher="pyocd")
+    own = make_image(prepare(load(MODEL), board), board)
+    (tmp_path / "model.elf").write_bytes(own.elf.read_bytes())
+    (tmp_path / "model.hex").write_text("the user's")
+    image = built(board, tmp_path / "model.elf")
+    assert image.file.read_bytes() == own.file.read_bytes()
+    assert (tmp_path / "model.hex").read_text() == "the user's"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(("where", "count"), [(0x20000000, 64), (-16, 64), (None, 0)], ids=["far", "before", "none"])
+def test_image_that_is_not_in_the_flash(where: int | None, count: int, tmp_path: Path) -> None:
+    """With a segment elsewhere, which a gap of gigabytes would lead to; and without one."""
+    board = load_board("microbit")
+    elf = tmp_path / "odd.elf"
+    data = bytearray(make_image(prepare(load(MODEL), board), board).elf.read_bytes())
+    start, size, segments = (int.from_bytes(data[at : at + n], "little") for at, n in ((28, 4), (42, 2), (44, 2)))
+    for at in range(start, start + size * segments, size):
+        if where is not None:
+            data[at + 12 : at + 16] = (where % 2**32).to_bytes(4, "little")
+        data[at + 16 : at + 20] = count.to_bytes(4, "little")
+    elf.write_bytes(data)
+    with pytest.raises(ToolError, match="not in the board's flash" if count else "holds nothing"):
+        flash_image(elf, board.regions["flash"])
 
 
 FAULTS: dict[str, tuple[Callable[[bytes], bytes], str]] = {

@@ -45,7 +45,7 @@ def test_another_reader_reads_the_file(image: Image) -> None:
     data = image.file.read_bytes()
     assert image.file.suffix == ".uf2"
     assert reader.is_uf2(data)
-    origin, expected = flash_image(image.elf)
+    origin, expected = flash_image(image.elf, image.board.regions["flash"])
     expected += b"\xff" * (-len(expected) % 4096)
     assert bytes(reader.convert_from_uf2(data)) == expected
     family = {"pico": 0xE48BFF56, "pico2": 0xE48BFF59}[image.board.id]
@@ -55,7 +55,7 @@ def test_another_reader_reads_the_file(image: Image) -> None:
 
 
 def test_boot_rom_finds_what_it_wants(image: Image) -> None:
-    origin, data = flash_image(image.elf)
+    origin, data = flash_image(image.elf, image.board.regions["flash"])
     assert origin == 0x10000000
     if image.board.id == "pico":
         assert struct.unpack_from("<I", data, 252)[0] == crc_mpeg2(data[:252])

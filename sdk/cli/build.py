@@ -40,7 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.boards import load_board
     from sdk.deploy import make_image, prepare
-    from sdk.elf import flash_bytes
+    from sdk.elf import flash_image
     from sdk.files import deliver
 
     board = load_board(args.board)
@@ -54,8 +54,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     files = {folder / f"{stem}.elf": image.elf.read_bytes()}
     if image.file != image.elf:
         files[folder / f"{stem}{image.file.suffix}"] = image.file.read_bytes()
-    elif board.linker_script is not None:  # a host's process has no flash to write a plain binary to
-        files[folder / f"{stem}.bin"] = flash_bytes(image.elf)
+    elif board.linker_script is not None and "boot" not in board.regions:  # one memory: it may be a plain binary
+        files[folder / f"{stem}.bin"] = flash_image(image.elf, board.regions["flash"])[1]
     say_image(image, console)
     deliver(files)
     for path in files:

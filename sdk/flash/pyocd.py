@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sdk.boards import Board
 from sdk.cache import Progress, put
@@ -41,23 +41,23 @@ RECORD_BYTES = 16
 def flash(board: Board, image: Image, port: str | None, progress: Progress) -> ProbeTransport:
     """See sdk.flash."""
     url = find_port(board, port)
-    serial_number = _serial_number(url)
+    wanted = _wanted(url, port)
     file = package(board, image.elf)
-    with _session(board, serial_number) as session:
+    with _session(board, wanted) as session:
         _program(board, session, file, progress)
-        probe = str(session.probe.unique_id)
+        probe = Wanted(str(session.probe.unique_id), True)
     return ProbeTransport(board, url, probe)
 
 
 def connect(board: Board, port: str | None) -> ProbeTransport:
     """See sdk.flash."""
     url = find_port(board, port)
-    return ProbeTransport(board, url, _serial_number(url))
+    return ProbeTransport(board, url, _wanted(url, port))
 
 
-def package(_board: Board, elf: Path) -> Path:
+def package(board: Board, elf: Path) -> Path:
     """See sdk.flash: an Intel HEX file, which DAPLink drives and vendors' tools take too."""
-    put(elf.with_suffix(".hex"), intel_hex(*flash_image(elf)).encode())
+    put(elf.with_suffix(".hex"), intel_hex(*flash_image(elf, board.regions["flash"])).encode())
     return elf.with_suffix(".hex")
 
 
@@ -72,10 +72,17 @@ def pack_command(board: Board) -> str:
     return "" if known else f"pyocd pack install {target}"
 
 
+class Wanted(NamedTuple):
+    """A debug probe, by serial number."""
+
+    serial_number: str
+    only: bool  # no other will do
+
+
 class ProbeTransport(SerialTransport):
     """A serial port whose board is reset by a debug probe."""
 
-    def __init__(self, board: Board, url: str, probe: str) -> None:
+    def __init__(self, board: Board, url: str, probe: Wanted) -> None:
         super().__init__(url, board.serial.baud)
         self._board, self._probe = board, probe
 
@@ -104,14 +111,20 @@ def _record(offset: int, kind: int, data: bytes) -> str:
     return f":{(body + bytes([-sum(body) & 0xFF])).hex().upper()}"
 
 
-def _serial_number(url: str) -> str:
-    """That of the USB adapter which is the port `url`; "" if it has none."""
-    return next((port.serial_number for port in present() if port.device == url), "")
+def _wanted(url: str, given: str | None) -> Wanted:
+    """The probe that is the port `url` too. Another may be meant only if the port is that of a plain adapter, and was
+    not `given` by its serial number."""
+    for port in present():
+        if port.device == url and port.serial_number:
+            vendor = port.usb_id[0] if port.usb_id else None
+            by_number = given is not None and given.lower() == port.serial_number.lower()
+            return Wanted(port.serial_number, by_number or vendor in PROBE_VENDORS)
+    return Wanted("", False)
 
 
 @contextmanager
-def _session(board: Board, serial_number: str) -> Iterator[Any]:
-    """A session of pyOCD with the board's chip, halted, by the probe that has this serial number, or by the only one.
+def _session(board: Board, wanted: Wanted) -> Iterator[Any]:
+    """A session of pyOCD with the board's chip, halted, by the probe that is wanted.
     LinkError or ToolError, with the remedy, whatever fails until it ends."""
     if importlib.util.find_spec("pyocd") is None:
         raise MissingToolError("the package pyocd is missing", f"{sys.executable} -m pip install pyocd")
@@ -121,7 +134,7 @@ def _session(board: Board, serial_number: str) -> Iterator[Any]:
 
     logging.getLogger("pyocd").setLevel(logging.CRITICAL)  # what counts is in its exceptions
     target = str(board.flashers["pyocd"]["target"])
-    probe = _probe(board, serial_number)
+    probe = _probe(board, wanted)
     try:
         with Session(probe, options={**SESSION_OPTIONS, "target_override": target}) as session:
             _check_chip(board, session)
@@ -141,12 +154,19 @@ def _session(board: Board, serial_number: str) -> Iterator[Any]:
         ) from error
 
 
-def _probe(board: Board, serial_number: str) -> Any:
-    """The debug probe with this serial number; without one, the only probe."""
+def _probe(board: Board, wanted: Wanted) -> Any:
+    """The debug probe with the serial number that is wanted; if none has it and another will do, the only probe."""
     from pyocd.core.helpers import ConnectHelper
 
     probes = ConnectHelper.get_all_connected_probes(blocking=False, print_wait_message=False) or []
-    same = [probe for probe in probes if probe.unique_id.lstrip("0").lower() == serial_number.lstrip("0").lower()]
+    number = wanted.serial_number.lstrip("0").lower()
+    same = [probe for probe in probes if probe.unique_id.lstrip("0").lower() == number]
+    if probes and wanted.only and not same:
+        names = ", ".join(sorted(probe.unique_id for probe in probes))
+        raise LinkError(
+            f"no debug probe has the serial number {wanted.serial_number} of the port: {names} is connected",
+            f"Plug {board.id} in by the connector of its probe, or choose another port with --port.",
+        )
     found = same or probes
     if len(found) == 1:
         return found[0]

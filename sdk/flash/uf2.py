@@ -57,7 +57,7 @@ def connect(board: Board, port: str | None) -> WithoutReset:
 
 def package(board: Board, elf: Path) -> Path:
     """See sdk.flash: a file that may be dragged to the drive by hand."""
-    origin, data = flash_image(elf)
+    origin, data = flash_image(elf, board.regions["flash"])
     put(elf.with_suffix(".uf2"), uf2(origin, data, int(board.flashers["uf2"]["family"])))
     return elf.with_suffix(".uf2")
 
