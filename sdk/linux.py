@@ -10,6 +10,7 @@ All of it lies in `~/.microlith` there: env, wheels, images, models/NAME/VERSION
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -30,6 +31,7 @@ from sdk.runtime.__main__ import receive, send
 from sdk.shared_library import make_wheel
 
 PYTHON = f"{FOLDER}/env/bin/python"
+END_S = 20.0  # longer than ssh takes to notice that the board has gone
 OLDEST_PYTHON = (3, 11)
 PACKAGES = {"litert": "ai-edge-litert", "tflite": "tflite-runtime"}
 MODULES = {"litert": "ai_edge_litert", "tflite": "tflite_runtime"}
@@ -39,9 +41,12 @@ PROBE = "import sys, venv, ensurepip; print(*sys.version_info[:2])"
 MAKE_ENVIRONMENT = f"""cd {FOLDER} && {{ test -x env/bin/pip || \
 python3 -m venv --clear --system-site-packages env; }} && \
 env/bin/pip install --quiet --disable-pip-version-check --no-index --no-deps --force-reinstall "$1" """
-# $1: a module, $2: its package; then pip's options.
+NO_WHEEL = "No matching distribution"
+# $1: a module, $2: its package; then pip's options. pip says NO_WHEEL without a network, too, after warnings.
 BRING = f"""cd {FOLDER} && module=$1 package=$2 && shift 2 && {{ env/bin/python -c "import $module" 2>/dev/null || \
-env/bin/pip install --quiet --disable-pip-version-check "$@" "$package"; }}"""
+told=$(env/bin/pip install --quiet --disable-pip-version-check "$@" "$package" 2>&1) || {{ case $told in \
+*Retrying*|*"Could not fetch"*|*"ssl cert"*) told="pip does not reach its index";; esac; \
+echo "$told" >&2; exit 1; }}; }}"""
 UNITS = ".config/systemd/user"
 UNIT = """[Unit]
 Description=Microlith: {name}
@@ -54,8 +59,12 @@ RestartSec=5
 [Install]
 WantedBy=default.target
 """
-START_SERVICE = "systemctl --user daemon-reload && systemctl --user enable --quiet --now $1 && \
+# Restarted: one that runs would stay with the model that it has loaded.
+START_SERVICE = (
+    "systemctl --user daemon-reload && systemctl --user enable --quiet $1 && systemctl --user restart $1 && \
 { loginctl enable-linger 2>/dev/null || echo 'it ends when you log out: sudo loginctl enable-linger'; }"
+)
+RESTART_SERVICE = f"""! test -e "{UNITS}/$1" || systemctl --user restart "$1" """
 UNINSTALL = f"""for unit in {UNITS}/microlith-*.service; do test -e "$unit" || continue; \
 systemctl --user disable --quiet --now "$(basename "$unit")" 2>/dev/null; rm -f "$unit"; done; rm -rf {FOLDER}"""
 
@@ -88,14 +97,23 @@ def install_runtime(host: Host, wheels: Path | None = None, progress: Progress =
     host.run(MAKE_ENVIRONMENT, f"wheels/{own[0]}")
     for module, package in (("numpy", "numpy"), ("PIL", "Pillow")):
         host.run(BRING, module, package, *options)
-    engine = str(host.board.flashers["ssh"]["engine"])
+    if _bring_engine(host, options, progress):
+        host.run(f"echo {digest} > {FOLDER}/env/ready")
+
+
+def _bring_engine(host: Host, options: Sequence[str], progress: Progress) -> bool:
+    """Whether this is all there is to bring: an engine is there, or the package index has none for this board. A folder
+    of wheels or a network that fails may do better the next time."""
+    engine, settled = str(host.board.flashers["ssh"]["engine"]), not options
     for name in dict.fromkeys((engine, "tflite")) if engine in PACKAGES else ():
         try:
             host.run(BRING, MODULES[name], PACKAGES[name], *options)
-            break
         except ToolError as error:
             progress(f"{PACKAGES[name]} does not go there: {error.message}")
-    host.run(f"echo {digest} > {FOLDER}/env/ready")
+            settled = settled and NO_WHEEL in error.message
+        else:
+            return True
+    return settled or engine not in PACKAGES
 
 
 def _check_python(host: Host) -> None:
@@ -157,9 +175,17 @@ def start_service(host: Host, installed: Installed) -> str:
         raise ToolError(f"{host.name} has no systemd", f"Start it by hand: {PYTHON} -m sdk.camera {installed.path}")
     camera = str(host.board.flashers["ssh"]["camera"])
     unit = UNIT.format(name=installed.name, python=PYTHON, model=installed.path, camera=camera)
-    service = f"microlith-{installed.name}.service"
-    host.put(unit.encode(), f"{UNITS}/{service}")
-    return host.run(START_SERVICE, service)
+    host.put(unit.encode(), f"{UNITS}/{_service(installed)}")
+    return host.run(START_SERVICE, _service(installed))
+
+
+def restart_service(host: Host, installed: Installed) -> None:
+    """Lets the camera loop of a model, if the board has one, load what is installed now."""
+    host.run(RESTART_SERVICE, _service(installed))
+
+
+def _service(installed: Installed) -> str:
+    return f"microlith-{installed.name}.service"
 
 
 def uninstall(host: Host) -> None:
@@ -208,14 +234,14 @@ class RemoteRuntime:
         try:
             send(self._process.stdin, arrays)
             answer = receive(self._process.stdout)
-        except BrokenPipeError:
+        except OSError:
             answer = None
         if answer is None:
             raise self._ended()
         return answer
 
     def _ended(self) -> LinkError | UsageError:
-        self._process.wait()
+        self._wait()
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         said = [line for line in lines if not line.startswith(("INFO", "W0000", "WARNING"))]
@@ -226,6 +252,14 @@ class RemoteRuntime:
         """Ends the process there."""
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None
-            stream.close()
-        self._process.wait()
+            with contextlib.suppress(OSError):  # what a failed send has left in the buffer
+                stream.close()
+        self._wait()
         self._errors.close()
+
+    def _wait(self) -> None:
+        try:
+            self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

@@ -27,7 +27,15 @@ from sdk.flash import connect, flash
 from sdk.flash.native import ProcessTransport
 from sdk.flash.ssh import Host
 from sdk.link.device import Device
-from sdk.linux import RemoteRuntime, install_model
+from sdk.linux import (
+    Installed,
+    RemoteRuntime,
+    install_model,
+    install_runtime,
+    restart_service,
+    start_service,
+    uninstall,
+)
 from sdk.load import load
 from sdk.oracle import Oracle
 from sdk.paths import BOARDS
@@ -70,7 +78,7 @@ def port(keys: Path, home: Path) -> Iterator[int]:
         f"ListenAddress 127.0.0.1:{number}\nHostKey {keys}/host\nAuthorizedKeysFile {keys}/authorized\n"
         f"PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nPermitRootLogin yes\n"
         # Its system's Python has numpy and the engines, as apt would bring them.
-        f"ForceCommand export HOME={home} PATH={tools}:$PATH PYTHONPATH={packages}; "
+        f"ForceCommand export HOME={home} PATH={home}/bin:{tools}:$PATH PYTHONPATH={packages}; "
         f'cd {home} && eval "$SSH_ORIGINAL_COMMAND"\n'
     )
     with subprocess.Popen([server, "-D", "-q", "-f", str(keys / "sshd_config")]) as daemon:
@@ -228,6 +236,84 @@ def test_runtime_is_installed_used_and_removed(linux: Board, home: Path, capsys:
 
     assert main(["uninstall", *where]) == 0
     assert not (home / ".microlith").exists()
+
+
+@pytest.mark.usefixtures("client")
+def test_what_has_ended_is_told_and_left(linux: Board) -> None:
+    remote = RemoteRuntime(Host(linux, "pi"), "none", "microlith")
+    remote._process.wait()
+    with pytest.raises(LinkError, match=r"the runtime on pi: "):
+        remote.run([np.zeros(1 << 20, np.int8)])
+    remote.close()
+
+
+def stand_in(home: Path, name: str, script: str) -> Path:
+    """A program of the board that is not the one of this computer."""
+    path = home / "bin" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o700)
+    return path
+
+
+@pytest.mark.usefixtures("client")
+@pytest.mark.parametrize("says", ["exit 1", "echo; echo /dev/root 1 2 - 3%"])
+def test_unknown_room(linux: Board, home: Path, says: str) -> None:
+    df = stand_in(home, "df", says)
+    try:
+        with pytest.raises(LinkError, match="how much room"):
+            Host(linux, "pi").put(b"one", "anything")
+    finally:
+        df.unlink()
+
+
+@pytest.mark.usefixtures("client")
+def test_a_service_loads_the_new_model(linux: Board, home: Path) -> None:
+    """No service manager of a user runs here: what it is told is written down."""
+    told, host = home / "told", Host(linux, "pi")
+    systemctl = stand_in(home, "systemctl", f'echo "$@" >> {told}')
+    installed = Installed("a", ".microlith/models/a/current/model.tflite", "x", 1, 1.0)
+    try:
+        restart_service(host, installed)
+        assert not told.exists()
+        start_service(host, installed)
+        unit = home / ".config/systemd/user/microlith-a.service"
+        assert "-m sdk.camera" in unit.read_text()
+        assert told.read_text().splitlines()[1:] == [
+            "--user enable --quiet microlith-a.service",
+            "--user restart microlith-a.service",
+        ]
+        told.unlink()
+        restart_service(host, installed)
+        assert told.read_text() == "--user restart microlith-a.service\n"
+    finally:
+        systemctl.unlink()
+        uninstall(host)
+    assert not unit.exists()
+
+
+@pytest.mark.usefixtures("client")
+def test_an_engine_that_did_not_come_is_tried_again(linux: Board, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdk.linux.MODULES", dict.fromkeys(("litert", "tflite"), "no_such_module"))
+    monkeypatch.setattr("sdk.linux.PACKAGES", dict.fromkeys(("litert", "tflite"), "no-such-package"))
+    host, ready, said = Host(linux, "pi"), home / ".microlith/env/ready", list[str]()
+    index = home / "simple" / "no-such-package"
+    index.mkdir(parents=True)
+    (index / "index.html").write_text("<!DOCTYPE html><html><body></body></html>")
+    settings = home / ".config/pip/pip.conf"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        settings.write_text("[global]\nindex-url = http://127.0.0.1:1/simple\nretries = 1\n")
+        install_runtime(host, progress=said.append)
+        assert "does not reach its index" in said[-1]
+        assert not ready.exists()
+        settings.write_text(f"[global]\nindex-url = file://{home}/simple\n")
+        install_runtime(host, progress=said.append)
+        assert "No matching distribution" in said[-1]
+        assert ready.exists()
+    finally:
+        settings.unlink()
+        uninstall(host)
 
 
 EMULATORS = {

@@ -59,7 +59,7 @@ def _install(
 ) -> dict[str, Any]:
     """Brings the Python runtime and the model to a Linux board, and starts the service if one is asked for."""
     from sdk.flash.ssh import Host
-    from sdk.linux import install_model, install_runtime, start_service
+    from sdk.linux import install_model, install_runtime, restart_service, start_service
 
     host = Host(board, port)
     install_runtime(host, args.wheels, console.progress)
@@ -70,6 +70,8 @@ def _install(
     if args.service:
         note = start_service(host, installed)
         console.say(f"service  microlith-{installed.name}{f': {note}' if note else ''}")
+    else:
+        restart_service(host, installed)
     return {"runtime": vars(installed)}
 
 

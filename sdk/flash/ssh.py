@@ -30,8 +30,9 @@ FOLDER = ".microlith"  # in the home of the user there
 CONNECT_S = 10
 TRANSFER_S = 600.0
 SPARE_KIB = 1024  # what must be left free beside a file that is sent
-# Never asks anybody; the rest is as the user has configured it.
-SSH_OPTIONS = ("-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_S}", "-o", "LogLevel=ERROR")
+# Never asks anybody, and ends 15 s after the board has gone; the rest is as the user has configured it.
+SETTINGS = ("BatchMode=yes", f"ConnectTimeout={CONNECT_S}", "ServerAliveInterval=5", "ServerAliveCountMax=3")
+SSH_OPTIONS = ("-T", *(word for each in (*SETTINGS, "LogLevel=ERROR") for word in ("-o", each)))
 # Whole and checked before it has its name: $1 the file, $2 its SHA-256.
 RECEIVE = """umask 077 && mkdir -p "$(dirname "$1")" && cat > "$1.part" && \
 test "$(sha256sum "$1.part" | cut -c1-64)" = "$2" && chmod 700 "$1.part" && mv "$1.part" "$1" """
@@ -130,8 +131,10 @@ class Host:
         digest = hashlib.sha256(data).hexdigest()
         found = 'test "$(sha256sum "$1" 2>/dev/null | cut -c1-64)" = "$2" && echo same'
         have = self.run(f"{found}; df -Pk . | awk 'NR == 2 {{ print $4 }}'", path, digest).split()
-        if have[0] == "same":
+        if have[:1] == ["same"]:
             return
+        if not have or not have[-1].isdecimal():
+            raise LinkError(f"{self.name} does not say how much room it has", f"Try it: ssh {self.name} df -Pk .")
         if int(have[-1]) < len(data) // 1024 + SPARE_KIB:
             raise FitError(
                 f"{self.name} has {int(have[-1]):,} KiB left for {path}, which needs {len(data) // 1024:,}",
