@@ -8,7 +8,7 @@ FUZZ_RUNS := 200000
 .PHONY: help test-arm64 test-tools setup demo test lint format fuzz bench clean tools test-convert
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: tools ## install what is needed and leave .venv/bin/sdk
 	@echo "Ready: .venv/bin/sdk --help"
