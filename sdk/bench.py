@@ -34,6 +34,7 @@ class Bench:
     start: int
     check_crc: int  # what the CRC adds to `start`
     arena_bytes: int
+    fast_bytes: int
     state_bytes: int
     stack_bytes: int
     flash: Mapping[str, int]
@@ -63,6 +64,7 @@ def bench(target: Deployed, lowered: Lowered, inputs: Sequence[Array], progress:
         start=counter.units(measured.open_ticks + measured.start_ticks),
         check_crc=counter.units(max(measured.open_crc_ticks - measured.open_ticks, 0)),
         arena_bytes=measured.arena_bytes,
+        fast_bytes=lowered.program.fast_bytes,
         state_bytes=measured.state_bytes,
         stack_bytes=measured.stack_bytes,
         flash=target.image.flash,

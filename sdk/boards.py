@@ -19,11 +19,14 @@ from typing import Any, TypeVar
 from sdk.errors import BoardError
 from sdk.paths import BOARDS, FIRMWARE
 from sdk.program import Profile
+from sdk.target import Optimize, Target
 
 COUNTER_UNITS = ("instructions", "cycles", "ns")
 FRAME_BYTES = range(128, 4097, 4)  # what the serial protocol allows
 SERVER_RAM_BYTES = 128  # static RAM of firmware and port beside the two frames; tests hold shipped boards to it
 FIRMWARE_FLASH_BYTES = 5000  # no image's interpreter and port take less; tests hold shipped boards to it
+
+GUARD_BYTES = 4096  # below the stack: without access rights where the core can do that
 
 T = TypeVar("T")
 
@@ -119,6 +122,15 @@ class Board:
     def program_ram_bytes(self) -> int:
         """RAM that every image leaves for a program's arena and state."""
         return (self.ram_bytes - self.stack_bytes - 2 * self.frame_bytes - SERVER_RAM_BYTES) & ~15
+
+    @property
+    def fast_bytes(self) -> int:
+        """Fast RAM beside `ram`, all of it a program's; 0 where there is none."""
+        return self.regions["fast"].bytes & ~15 if "fast" in self.regions else 0
+
+    def target(self, optimize: Optimize = Optimize.balanced) -> Target:
+        """What lowering needs to know of this board."""
+        return Target(self.profile, optimize, self.fast_bytes)
 
 
 def load_board(id_or_path: str) -> Board:
@@ -401,8 +413,24 @@ def _check_upload(board: Board, upload: _Section) -> None:
             raise upload.fault(key, f"is {size}, but microlith.regions.{name}.bytes is {board.regions[name].bytes}")
 
 
+def _check_fast_ram(board: Board, own: _Section) -> None:
+    """It lies apart from the other regions, and from what guards the stack below `ram`."""
+    if "fast" not in board.regions:
+        return
+    fast = board.regions["fast"]
+    if fast.origin % 16:
+        raise own.fault("regions.fast", "must begin at a multiple of 16")
+    for name, region in board.regions.items():
+        start = region.origin - (GUARD_BYTES if name == "ram" else 0)
+        if name != "fast" and start < fast.origin + fast.bytes and fast.origin < region.origin + region.bytes:
+            raise own.fault(
+                "regions.fast", f"overlaps {name}, or the {GUARD_BYTES} bytes below it that guard the stack"
+            )
+
+
 def _check_sizes(board: Board, own: _Section) -> None:
     """Everything must fit into the RAM."""
+    _check_fast_ram(board, own)
     if board.stack_bytes % 16:
         raise own.fault("stack_bytes", f"must be a multiple of 16, not {board.stack_bytes}")
     if board.frame_bytes not in FRAME_BYTES:

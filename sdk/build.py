@@ -222,6 +222,8 @@ def compile_flags(board: Board, extra_includes: Sequence[Path]) -> str:
         "ML_RAM_BYTES": board.ram_bytes,
         "ML_STACK_BYTES": board.stack_bytes,
     }
+    if board.fast_bytes:
+        defines |= {"ML_FAST_ORIGIN": f"{board.regions['fast'].origin:#x}u", "ML_FAST_BYTES": f"{board.fast_bytes}u"}
     common = FIRMWARE / "ports" / "common"
     includes = [FIRMWARE / "include", FIRMWARE / "src", FIRMWARE / "gen", common, board.port, *extra_includes]
     freestanding = ["-ffreestanding", "-isystem", str(common / "libc")] if board.linker_script else []
@@ -355,7 +357,13 @@ def _check_program_memory(image: Image, program: bytes) -> None:
     if not program:
         return
     header = HEADER.unpack(program)
-    needed = sum((header[key] + 15) & ~15 for key in ("arena_bytes", "state_bytes", "fast_bytes"))
+    needed = sum((header[key] + 15) & ~15 for key in ("arena_bytes", "state_bytes"))
+    if header["fast_bytes"] > image.board.fast_bytes:
+        raise FitError(
+            f"the program needs {header['fast_bytes']:,} bytes of fast RAM, and {image.board.id} has "
+            f"{image.board.fast_bytes:,}",
+            "Lower the model for this board.",
+        )
     if needed > image.pool_bytes:
         raise FitError(
             f"the program needs {needed:,} bytes of RAM, and {image.board.id} has {image.pool_bytes:,} left for it",

@@ -22,7 +22,7 @@ from sdk.flash import flash
 from sdk.graph import Graph
 from sdk.link.device import Device
 from sdk.lower import Lowered, lower
-from sdk.target import Optimize, Target
+from sdk.target import Optimize
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Deployed:
 def prepare(graph: Graph, board: Board, optimize: Optimize = Optimize.balanced) -> Lowered:
     """The program of a loaded model for `board`. ModelError, UnsupportedError; FitError where it is plain that no image
     can hold it (whether the firmware fits beside it, its build tells)."""
-    lowered = lower(graph, Target(board.profile, optimize))
-    check_fits(lowered, board, lambda choice: lower(graph, Target(board.profile, choice)))
+    lowered = lower(graph, board.target(optimize))
+    check_fits(lowered, board, lambda choice: lower(graph, board.target(choice)))
     return lowered
 
 

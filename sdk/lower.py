@@ -17,6 +17,7 @@ from sdk.bounds import float_bounds
 from sdk.elide import spare_copies
 from sdk.errors import ModelError, UnsupportedError
 from sdk.graph import Array, DType, Graph, Node, Tensor
+from sdk.memory import in_fast_ram
 from sdk.ops import registry as shipped_registry
 from sdk.ops.base import Kernel, Registry, View, naming
 from sdk.order import ordered
@@ -92,6 +93,7 @@ class Lowered:
     block: bytes = field(repr=False)
     steps: tuple[StepInfo, ...]
     plan: Plan
+    fast: Plan  # of what lies in fast RAM
     kernels: tuple[Kernel, ...]
     macs: int
     # Bounds of float outputs, by output; (0, 0) for integers.
@@ -101,7 +103,7 @@ class Lowered:
     @property
     def memory_bytes(self) -> int:
         """What it takes of RAM and flash together."""
-        return self.program.arena_bytes + self.program.state_bytes + len(self.block)
+        return self.program.ram_bytes + self.program.fast_bytes + len(self.block)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -381,7 +383,7 @@ def _lower_nodes(graph: Graph, target: Target, registry: Registry) -> Lowered:
 
 def _better(results: Sequence[Lowered]) -> Lowered:
     """Parts that are made where they are needed spare copies, but their buffer lives from the first part on."""
-    return min(results, key=lambda result: (result.program.arena_bytes, len(result.block)))
+    return min(results, key=lambda result: (result.plan.arena_bytes + result.fast.arena_bytes, len(result.block)))
 
 
 def check_operators(graph: Graph, registry: Registry) -> None:
@@ -402,7 +404,7 @@ def _finish(low: Lowering, registry: Registry) -> Lowered:
     if any(draft.target == END for draft in low.steps):
         outputs = _lasting(low, inputs, outputs)
     numbers = spare_copies(low, [*inputs, *outputs])
-    layout = ordered(low, outputs)
+    fast, layout = in_fast_ram(low, ordered(low, outputs), low.target.fast_bytes)
 
     constants = Constants()
 
@@ -412,6 +414,8 @@ def _finish(low: Lowering, registry: Registry) -> Lowered:
             return NO_OPERAND
         if value.region is Region.PROGRAM:
             base = constants.add(*low.constants[value.buffer]).offset
+        if value.region is Region.ARENA and value.buffer in fast.offsets:
+            return Operand(Region.FAST, fast.offsets[value.buffer] + value.offset, value.bytes)
         if value.region is Region.ARENA:
             base = layout.offsets[value.buffer]
         return Operand(value.region, base + value.offset, value.bytes)
@@ -427,6 +431,7 @@ def _finish(low: Lowering, registry: Registry) -> Lowered:
     program = Program(
         profile=profile,
         arena_bytes=layout.arena_bytes,
+        fast_bytes=fast.arena_bytes,
         state_bytes=len(low.state_image),
         state_image=bytes(low.state_image).rstrip(b"\0"),
         inputs=specs[False],
@@ -438,7 +443,7 @@ def _finish(low: Lowering, registry: Registry) -> Lowered:
     exact_to = float_bounds(lowered, registry)
     infos = tuple(_info(draft, exact_to, place) for draft in low.steps)
     bounds = tuple(exact_to.get(i, (0.0, 0.0)) for i in lowered.outputs)
-    return Lowered(lowered.name, program, program.encode(), infos, layout, kernels, low.macs, bounds, low.target)
+    return Lowered(lowered.name, program, program.encode(), infos, layout, fast, kernels, low.macs, bounds, low.target)
 
 
 def _lasting(low: Lowering, inputs: Sequence[Value], outputs: Sequence[Value]) -> list[Value]:

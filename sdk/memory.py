@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sdk.plan import Buffer, Plan, Share, plan
+from sdk.plan import Buffer, Plan, Share, Shares, lower_bound, plan
 from sdk.program import Region
 
 if TYPE_CHECKING:
@@ -18,6 +18,32 @@ def arrange(low: Lowering, outputs: Sequence[Value]) -> Plan:
     touched = [i for i in range(len(first)) if first[i] <= last[i]]
     buffers = [Buffer(i, low.buffer_bytes[i], first[i], last[i], low.labels[i]) for i in touched]
     return plan(buffers, _shares(low.steps, first, last))
+
+
+def in_fast_ram(low: Lowering, layout: Plan, fast_bytes: int) -> tuple[Plan, Plan]:
+    """`layout` as two plans: of what lies in `fast_bytes` of fast RAM, and of the rest. The buffers that steps read and
+    write most, a byte of their size, are fast as long as there is room."""
+    if fast_bytes == 0:
+        return plan([]), layout
+    if layout.arena_bytes <= fast_bytes:
+        return layout, plan([])
+    moved = [0] * len(low.buffer_bytes)
+    for value in (value for draft in low.steps for value in draft.values if value.region is Region.ARENA):
+        moved[value.buffer] += value.bytes
+    fast = plan([])
+    for buffer in sorted(layout.buffers, key=lambda each: -moved[each.id] / max(each.size, 1)):
+        tried = [*fast.buffers, buffer]
+        if lower_bound(tried, _among(tried, layout.shares)) <= fast_bytes:
+            larger = plan(tried, _among(tried, layout.shares))
+            fast = larger if larger.arena_bytes <= fast_bytes else fast
+    rest = [buffer for buffer in layout.buffers if buffer.id not in fast.offsets]
+    return fast, plan(rest, _among(rest, layout.shares))
+
+
+def _among(buffers: Sequence[Buffer], shares: Shares) -> Shares:
+    """The shares of pairs that are both among `buffers`."""
+    ids = {buffer.id for buffer in buffers}
+    return {pair: share for pair, share in shares.items() if ids.issuperset(pair)}
 
 
 def _shares(steps: Sequence[Draft], first: Sequence[int], last: Sequence[int]) -> dict[tuple[int, int], Share]:

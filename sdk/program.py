@@ -238,8 +238,8 @@ class Program:
 
     @property
     def ram_bytes(self) -> int:
-        """All that the program needs while it runs, beside its own block."""
-        return self.arena_bytes + self.state_bytes + self.fast_bytes
+        """What the program needs while it runs, beside its own block and `fast_bytes` of another RAM."""
+        return self.arena_bytes + self.state_bytes
 
     def check(self) -> None:
         """Raises ModelError where the program breaks the rules that the device checks too."""

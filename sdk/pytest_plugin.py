@@ -87,12 +87,11 @@ def flashed(board: Board, request: pytest.FixtureRequest) -> Iterator[Callable[[
     """A function that flashes a model and returns the device, its program opened; closed when the test ends."""
     from sdk.emit import emit
     from sdk.lower import lower
-    from sdk.target import Target
 
     with ExitStack() as stack:
 
         def flash_model(model: Model) -> Device:
-            lowered = lower(_graph(model), Target(profile=board.profile))
+            lowered = lower(_graph(model), board.target())
             device = stack.enter_context(_device(board, emit(lowered), request))
             device.open_resident()
             return device

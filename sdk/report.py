@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sdk import passes
@@ -172,13 +172,13 @@ def _constant_bytes(tensor: Tensor) -> int:
 
 def _memory(lowered: Lowered) -> Memory:
     names = [step.name for step in lowered.steps]
-    return _timeline(names, lowered.plan, lowered.program.state_bytes, exact=True)
+    return _timeline(names, (lowered.plan, lowered.fast), lowered.program.state_bytes, exact=True)
 
 
-def _timeline(names: list[str], layout: Plan, state_bytes: int, *, exact: bool) -> Memory:
-    live = [layout.used_bytes(step) for step in range(len(names))]
-    steps = tuple(zip(names, live, strict=True))
-    return Memory(steps, layout.arena_bytes, layout.lower_bound_bytes, state_bytes, exact)
+def _timeline(names: list[str], plans: Sequence[Plan], state_bytes: int, *, exact: bool) -> Memory:
+    live = [sum(each.used_bytes(step) for each in plans) for step in range(len(names))]
+    arena_bytes, bound_bytes = sum(each.arena_bytes for each in plans), sum(each.lower_bound_bytes for each in plans)
+    return Memory(tuple(zip(names, live, strict=True)), arena_bytes, bound_bytes, state_bytes, exact)
 
 
 def _estimate(graph: Graph) -> Memory:
@@ -198,7 +198,7 @@ def _estimate(graph: Graph) -> Memory:
         if graph.tensor(i).data is None
     ]
     state = sum(tensor.bytes for each in _graphs(graph) for tensor in each.tensors.values() if tensor.variable)
-    return _timeline([node.label for node in graph.nodes], plan(buffers), state, exact=False)
+    return _timeline([node.label for node in graph.nodes], [plan(buffers)], state, exact=False)
 
 
 def form_text(tensor: Tensor) -> str:
@@ -233,7 +233,7 @@ def fits(report: Report, boards: Iterable[Board]) -> list[Fit]:
     lowered: dict[Target, Lowered | None] = {report.target: report.lowered}
     result = []
     for board in boards:
-        target = Target(board.profile, report.target.optimize)
+        target = board.target(report.target.optimize)
         if report.lowered is not None and target not in lowered:
             lowered[target] = lower(report.graph, target, report.registry)
         result.append(_fit(board, report, lowered.get(target)))

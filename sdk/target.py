@@ -21,7 +21,8 @@ class Optimize(StrEnum):
 
 @dataclass(frozen=True)
 class Target:
-    """A board's kernel profile, and what to optimize for."""
+    """A board's kernel profile, what to optimize for, and its fast RAM beside the one that holds arena and state."""
 
     profile: Profile = Profile.portable
     optimize: Optimize = Optimize.balanced
+    fast_bytes: int = 0

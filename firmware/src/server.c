@@ -164,10 +164,17 @@ static int32_t start_program(uint32_t limit, uint32_t *ticks) {
     ml_memory memory = {0};
     uint32_t used = 0;
     if (!take(&used, limit, ml_arena_bytes(&server.session), &memory.arena, &memory.arena_bytes) ||
-        !take(&used, limit, ml_state_bytes(&server.session), &memory.state, &memory.state_bytes) ||
-        !take(&used, limit, ml_fast_bytes(&server.session), &memory.fast, &memory.fast_bytes)) {
+        !take(&used, limit, ml_state_bytes(&server.session), &memory.state, &memory.state_bytes)) {
         return ML_LINK_ERR_MEMORY;
     }
+#ifdef ML_FAST_BYTES /* the board has such RAM, all of it for programs */
+    memory.fast = (void *)(uintptr_t)ML_FAST_ORIGIN;
+    memory.fast_bytes = ML_FAST_BYTES;
+#else
+    if (!take(&used, limit, ml_fast_bytes(&server.session), &memory.fast, &memory.fast_bytes)) {
+        return ML_LINK_ERR_MEMORY;
+    }
+#endif
     const uint32_t start = ml_port_ticks();
     const int32_t status = ml_start(&server.session, &memory);
     *ticks = ticks_since(start);

@@ -128,6 +128,8 @@ def _say(measured: Bench, what: str, console: Console) -> None:
     console.say(f"{what}: {measured.cost:,} {unit} an inference, {measured.macs:,} MACs{per_mac}")
     console.say(f"start    {measured.start:>12,} {unit}, and {measured.check_crc:,} for the CRC-32 where it is checked")
     console.say(f"arena    {measured.arena_bytes:>12,} bytes of RAM")
+    if measured.fast_bytes:
+        console.say(f"fast     {measured.fast_bytes:>12,} bytes of fast RAM")
     console.say(f"state    {measured.state_bytes:>12,} bytes of RAM")
     console.say(f"stack    {measured.stack_bytes:>12,} bytes of RAM at most")
     parts = ", ".join(f"{part} {count:,}" for part, count in measured.flash.items())
@@ -175,6 +177,7 @@ def _json(measured: Bench) -> dict[str, Any]:
         **_costs(unit, measured.start, "start_"),
         **_costs(unit, measured.check_crc, "crc_"),
         "arena_bytes": measured.arena_bytes,
+        "fast_bytes": measured.fast_bytes,
         "state_bytes": measured.state_bytes,
         "stack_bytes": measured.stack_bytes,
         "flash": dict(measured.flash),

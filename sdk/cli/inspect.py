@@ -39,11 +39,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.boards import all_boards, load_board
-    from sdk.program import Profile
     from sdk.report import fits, inspect
     from sdk.target import Target
 
-    target = Target(load_board(args.board).profile if args.board else Profile.portable, args.optimize)
+    target = load_board(args.board).target(args.optimize) if args.board else Target(optimize=args.optimize)
     report = inspect(model_of(args, sound=False), target)
     boards = all_boards(lambda fault: console.note(f"passed over: {fault.message}"))
     fitted = fits(report, boards)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sdk.lower import Lowered
     from sdk.target import Target
 
+FAST_NAMED, NAME_CHARS = 3, 40
 SUMMARY = "turn a model into C arrays for your own firmware"
 DETAILS = """Writes model.c, model.h, kernels.def (the kernels that the model needs) and MODEL.mlith (the program as a \
 file), each whole or not at all. The arena that the program needs is exact: reserve as much, no more."""
@@ -80,7 +81,7 @@ def _target(args: argparse.Namespace) -> tuple[Board | None, Target]:
 
     if args.board is not None:
         board = load_board(args.board)
-        return board, Target(board.profile, args.optimize)
+        return board, board.target(args.optimize)
     names = [profile.name for profile in Profile]
     if args.profile is not None and args.profile not in names:
         raise UsageError(f"there is no profile '{args.profile}'", f"There are {', '.join(names)}.")
@@ -110,7 +111,10 @@ def say_lowered(lowered: Lowered, console: Console) -> None:
         f"arena    {program.arena_bytes:>12,} bytes of RAM (no plan can be below {lowered.plan.lower_bound_bytes:,})"
     )
     if program.fast_bytes:
-        console.say(f"fast     {program.fast_bytes:>12,} bytes of fast RAM")
+        names = ", ".join(buffer.label[:NAME_CHARS] for buffer in lowered.fast.buffers[:FAST_NAMED])
+        more = len(lowered.fast.buffers) - FAST_NAMED
+        others = f" and {more} more" if more > 0 else ""
+        console.say(f"fast     {program.fast_bytes:>12,} bytes of fast RAM, for what is used most: {names}{others}")
     if program.state_bytes:
         console.say(f"state    {program.state_bytes:>12,} bytes of RAM")
     console.say(f"program  {len(lowered.block):>12,} bytes of flash, {len(lowered.steps)} steps, {lowered.macs:,} MACs")
