@@ -242,3 +242,9 @@ def test_emulator_that_stands_in_is_told(
     assert "the flash of microbit is empty" in said.out
     assert main(["monitor", "--board", "microbit", "--port", "emulator", "--json"]) == 9
     assert "stands in" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["/dev/null", __file__, ""])
+def test_what_is_no_serial_port(what: str) -> None:
+    with pytest.raises(LinkError, match=r"is no serial port|is empty"):
+        find_port(load_board("esp32"), what)

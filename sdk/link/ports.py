@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import grp
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from serial.tools import list_ports
 
 from sdk.boards import Board
 from sdk.errors import LinkError
+
+MEMORY_MAJOR = 1  # Linux's number for /dev/null and its like
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ def find_port(board: Board, port: str | None) -> str:
     looks for the one connected board. LinkError, with the remedy, if there is no such port or it cannot be used."""
     if port is not None and "://" in port:
         return port
+    if port == "":
+        raise LinkError("the port is empty", "Leave out --port, or name one.")
     device = _only(board) if port is None else _named(port)
     check_usable(device, board.serial.usb_ids)
     return device
@@ -112,6 +117,9 @@ def check_usable(device: str, usb_ids: Sequence[tuple[int, int]] = ()) -> None:
     likely to have where the system does not tell."""
     if not Path(device).exists():
         raise LinkError(f"there is no port {device}", ports_hint())
+    about = Path(device).stat()
+    if not stat.S_ISCHR(about.st_mode) or os.major(about.st_rdev) == MEMORY_MAJOR:
+        raise LinkError(f"{device} is no serial port", ports_hint())
     if not os.access(device, os.R_OK | os.W_OK):
         raise no_permission(device, usb_ids)
     users = holders(device)
