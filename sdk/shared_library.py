@@ -36,6 +36,7 @@ WHEEL_PARTS = (
     "__init__.py",
     "camera",
     "errors.py",
+    "files.py",
     "preprocess.py",
     "runtime",
 )  # of the package sdk: to import them needs nothing more than numpy

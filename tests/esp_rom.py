@@ -78,11 +78,13 @@ class Rom:
             self._ended.set()
             thread.join()
             self._unplug()
+            os.close(self._far)
 
     def _unplug(self) -> None:
-        for end in (self._line, self._far):
-            with contextlib.suppress(OSError):
-                os.close(end)
+        """The device goes away. Its far end stays open until the test ends: no other one gets the number before."""
+        if self._line >= 0:
+            os.close(self._line)
+            self._line = -1
 
     def _run(self) -> None:
         received = b""
