@@ -74,15 +74,15 @@ def zipped(*names: str) -> bytes:
         (b"", "is empty: it has 0 bytes", "copied whole"),
         (b"not a model", "bytes 4 to 7 are not 'TFL3'", "Give a TensorFlow Lite model"),
         (b"\0\0\0\0TFL3", "schema version is 0, not the supported version 3", "Convert"),
-        (zipped("metadata.json", "config.json", "model.weights.h5"), "a Keras model", "from_keras_model"),
-        (zipped("net/data.pkl", "net/version"), "a PyTorch model", "litert-torch"),
+        (zipped("metadata.json", "config.json", "model.weights.h5"), "a Keras model", "sdk convert"),
+        (zipped("net/data.pkl", "net/version"), "a PyTorch model", "sdk convert"),
         (zipped("a/model.tflite"), "holds a/model.tflite", "unzip"),
         (zipped("a.txt"), "a zip archive", "Give a"),
         (zipped("a.txt")[:20], "a damaged zip archive", "Give a"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(8), "HDF5", "from_keras_model"),
-        (b"\x08\x01\x12\xff\x01" + bytes(8), "saved_model.pb", "from_saved_model"),
-        (b"\x08\x08\x12\x07pytorch", "ONNX", "onnx2tf"),
-        (pickle.dumps({"weights": 1}), "pickled", "litert-torch"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(8), "HDF5", "sdk convert"),
+        (b"\x08\x01\x12\xff\x01" + bytes(8), "saved_model.pb", "sdk convert"),
+        (b"\x08\x08\x12\x07pytorch", "ONNX", "sdk convert"),
+        (pickle.dumps({"weights": 1}), "pickled", "sdk convert"),
         (gzip.compress(b"model"), "gzip", "gunzip"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS", "git lfs pull"),
         (b"<!DOCTYPE html><html>", "HTML", "Download"),
@@ -102,7 +102,7 @@ def test_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "saved_model.pb").write_bytes(b"")
     with pytest.raises(ModelError, match="SavedModel") as caught:
         load(tmp_path)
-    assert "from_saved_model" in caught.value.remedy
+    assert "sdk convert" in caught.value.remedy
 
 
 def test_a_cut_off_file_is_named_at_every_length() -> None:
