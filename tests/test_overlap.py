@@ -25,6 +25,7 @@ from sdk.write import write
 from tests.test_variants import served
 
 GAP_BYTES = 64
+NONE: Shares = {}  # as of an empty region
 ALL = [(Profile.portable, Optimize.balanced, name) for name in sorted(operators())]
 ALL += [(profile, optimize, name) for profile, name in served() for optimize in Optimize]
 
@@ -74,7 +75,7 @@ def programs(case: Case, target: Target, monkeypatch: pytest.MonkeyPatch) -> Ite
     graph = load_bytes(write(case.graph))
     pins: dict[Pin, None] = {}
 
-    def apart(buffers: Sequence[Buffer], shares: Shares) -> Plan:
+    def apart(buffers: Sequence[Buffer], shares: Shares = NONE) -> Plan:
         sizes = {buffer.id: buffer.size for buffer in buffers}
         for (a, b), share in shares.items():
             pins.update(dict.fromkeys((a, b, before) for before in extremes(share, sizes[b])))
@@ -85,7 +86,7 @@ def programs(case: Case, target: Target, monkeypatch: pytest.MonkeyPatch) -> Ite
         yield lower(graph, target)
         for pin in pins:
 
-            def place(buffers: Sequence[Buffer], shares: Shares, pin: Pin = pin) -> Plan:
+            def place(buffers: Sequence[Buffer], shares: Shares = NONE, pin: Pin = pin) -> Plan:
                 known = pin[:2] in shares and shares[pin[:2]].allows(pin[2])
                 return forced(buffers, shares, pin) if known else plan(buffers)
 
