@@ -19,10 +19,9 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from sdk.cache import Progress, silent
+from sdk.closing import Closing
 from sdk.errors import LinkError, OutputError, ToolError, UsageError
 from sdk.flash.ssh import FOLDER, SWITCH, Host
 from sdk.graph import Array
@@ -193,7 +192,7 @@ def uninstall(host: Host) -> None:
     host.run(UNINSTALL)
 
 
-class RemoteRuntime:
+class RemoteRuntime(Closing):
     """A model that an engine of the runtime runs on the board: what `sdk.verify.verify` needs of a device, but for
     intermediate tensors."""
 
@@ -211,14 +210,6 @@ class RemoteRuntime:
             )
         except OSError as error:
             raise OutputError(f"cannot start ssh: {error}") from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def reset_state(self) -> None:
         """Puts the model's variables back to their initial values."""

@@ -19,12 +19,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from sdk import oracle_worker
+from sdk.closing import Closing
 from sdk.errors import InputError, MissingToolError, SdkError, ToolError, UnsupportedError, UsageError
 from sdk.graph import Array
 
@@ -41,7 +41,7 @@ class OracleResult:
     tensors: dict[int, Array]
 
 
-class Oracle:
+class Oracle(Closing):
     """A model in the reference implementation. State lives across runs until `reset`.
 
     `which`: one of IMPLEMENTATIONS; else the first that takes the model. UnsupportedError, with every one's reason, if
@@ -78,14 +78,6 @@ class Oracle:
 
     def _call(self, command: str, *arguments: Any) -> Any:
         return self._worker.call(self._key, self._timeout_s, command, *arguments)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def run(self, inputs: Sequence[Array]) -> OracleResult:
         """One inference. InputError if an input has another shape or type than the model says."""

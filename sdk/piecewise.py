@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from sdk.closing import Closing
 from sdk.errors import UnsupportedError
 from sdk.graph import Array, Graph, Node
 from sdk.load import load_bytes
@@ -32,7 +33,7 @@ def _has_reference(node: Node) -> bool:
     return op is not None and type(op).reference is not Op.reference
 
 
-class Piecewise:
+class Piecewise(Closing):
     """Runs a graph node by node. Keeps no state: UnsupportedError for a model with variables or subgraphs."""
 
     name = "the reference of each operator"
@@ -46,12 +47,6 @@ class Piecewise:
         self.graph = graph
         self.which = which
         self.oracles: dict[int, Oracle] = {}
-
-    def __enter__(self) -> Piecewise:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Lets the oracles go."""

@@ -35,6 +35,7 @@ PACKAGE = Path(__file__).parent
 WHEEL_PARTS = (
     "__init__.py",
     "camera",
+    "closing.py",
     "errors.py",
     "files.py",
     "preprocess.py",

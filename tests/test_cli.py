@@ -416,6 +416,12 @@ def test_a_terminal_sees_progress_and_a_pipe_does_not(here: Path, what: str, las
 
 CHIP = "microbit"
 BAD: dict[str, tuple[str, int, str]] = {
+    "service of no Linux board": ("flash models/sound.tflite --board native --service", 2, "native is none"),
+    "kernels of no engine": (
+        "verify models/sound.tflite --board native --reference-kernels",
+        2,
+        "Name it with --engine",
+    ),
     "no command": ("frobnicate", 2, "no command 'frobnicate'"),
     "misspelt command": ("insepct m.tflite", 2, "Did you mean inspect"),
     "no model": ("inspect", 2, "MODEL"),

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from board_line import ask, receive, wake
 
 from sdk.boards import Board, all_boards, load_board
 from sdk.build import Image, Source, build_image, firmware_sources
@@ -69,31 +70,6 @@ def line(local: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     wake(transport)
     yield transport
     transport.close()
-
-
-def receive(line: Transport, count: int, timeout_s: float = 30) -> bytes:
-    data = b""
-    deadline = time.monotonic() + timeout_s
-    while len(data) < count and time.monotonic() < deadline:
-        data += line.read(deadline - time.monotonic())
-    return data
-
-
-def ask(line: Transport, command: str, word: int | None = None) -> int:
-    line.write(command.encode() + (b"" if word is None else struct.pack("<I", word)))
-    data = receive(line, 4)
-    assert len(data) == 4, data
-    return int(struct.unpack("<I", data)[0])
-
-
-def wake(line: Transport) -> None:
-    """Waits until the firmware listens: what comes while it starts is lost, on a chip as in an emulator."""
-    for attempt in range(100):
-        line.write(b"z")
-        if receive(line, 4, 0.2):
-            while attempt and line.read(0.2):  # late answers to the attempts before
-                pass
-            return
 
 
 @on_each_emulator

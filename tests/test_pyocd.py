@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib
 import shutil
-import struct
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from board_line import ask, wake
 from serial.tools import list_ports
 from serial.tools.list_ports_common import ListPortInfo
 
@@ -19,7 +18,6 @@ from sdk.build import Image, Source, build_image, firmware_sources
 from sdk.elf import flash_image
 from sdk.errors import LinkError, MissingToolError, ToolError
 from sdk.flash import connect, flash, package
-from sdk.link.transport import Transport
 
 pytest.importorskip("pyocd", reason="pyOCD is not installed: pip install -e '.[flash]'")
 if shutil.which("qemu-system-arm") is None:
@@ -67,32 +65,15 @@ def test_image_is_flashed_started_and_reset(image: Image, machine: Machine) -> N
     line = flash(image.board, image, port=machine.serial, progress=said.append)
     assert said[-1] == "flash microbit by emulated probe: 100 %"
     wake(line)
-    assert ask(line, b"v") == 0x12345678
-    assert ask(line, b"v") != 0x12345678
+    assert ask(line, "v") == 0x12345678
+    assert ask(line, "v") != 0x12345678
     line.reset()
     wake(line)
-    assert ask(line, b"v") == 0x12345678
+    assert ask(line, "v") == 0x12345678
     line.close()
     again = connect(image.board, port=machine.serial)
-    assert ask(again, b"v") != 0x12345678
+    assert ask(again, "v") != 0x12345678
     again.close()
-
-
-def ask(line: Transport, command: bytes) -> int:
-    line.write(command)
-    data, deadline = b"", time.monotonic() + 30
-    while len(data) < 4 and time.monotonic() < deadline:
-        data += line.read(1)
-    return int(struct.unpack("<I", data)[0])
-
-
-def wake(line: Transport) -> None:
-    for _ in range(100):
-        line.write(b"z")
-        if line.read(0.3):
-            while line.read(0.3):
-                pass
-            return
 
 
 def test_another_chip_is_left_alone(image: Image, machine: Machine) -> None:

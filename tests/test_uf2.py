@@ -9,11 +9,11 @@ import os
 import shutil
 import struct
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from board_line import ask, wake
 
 from sdk.boards import load_board
 from sdk.build import Image, Source, build_image, firmware_sources
@@ -22,7 +22,6 @@ from sdk.deploy import make_image, prepare
 from sdk.elf import flash_image
 from sdk.errors import LinkError, MissingToolError, SdkError, ToolError
 from sdk.flash import flash
-from sdk.link.transport import Transport
 from sdk.load import load
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits" / "digits_int8.tflite"
@@ -215,29 +214,12 @@ def test_emulated_pico_counts_cycles_and_restarts(pico: str) -> None:
     )
     for _ in range(2):
         wake(line)
-        assert ask(line, b"v") == 0x12345678
-        short = ask(line, b"t" + struct.pack("<I", 1000))
+        assert ask(line, "v") == 0x12345678
+        short = ask(line, "t", 1000)
         for loops in (2000, 8_000_000):
-            cycles = ask(line, b"t" + struct.pack("<I", loops)) - short
+            cycles = ask(line, "t", loops) - short
             assert 0 <= cycles - 3 * (loops - 1000) <= 40  # at most one interrupt
         line.write(b"r")
     with pytest.raises(LinkError, match=r"no wire of .* resets the board"):
         line.reset()
     line.close()
-
-
-def ask(line: Transport, command: bytes) -> int:
-    line.write(command)
-    data, deadline = b"", time.monotonic() + 60
-    while len(data) < 4 and time.monotonic() < deadline:
-        data += line.read(1)
-    return int(struct.unpack("<I", data)[0])
-
-
-def wake(line: Transport) -> None:
-    for _ in range(100):
-        line.write(b"z")
-        if line.read(0.3):
-            while line.read(0.3):
-                pass
-            return

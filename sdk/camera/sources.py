@@ -10,11 +10,11 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 
+from sdk.closing import Closing
 from sdk.errors import InputError, LinkError, MissingToolError, UsageError
 from sdk.runtime.tensors import Array
 
@@ -45,22 +45,7 @@ class Source(Protocol):
         """Gives the camera or file back."""
 
 
-class _Closing:
-    """`with` for sources."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Gives the camera or file back."""
-
-
-class Images(_Closing):
+class Images(Closing):
     """Image files, in the order given."""
 
     live = False
@@ -83,7 +68,7 @@ class Images(_Closing):
         return Frame(pixels, time.monotonic(), str(path))
 
 
-class Video(_Closing):
+class Video(Closing):
     """A video file, or the V4L2 camera with this number, through OpenCV, whose pictures are BGR."""
 
     def __init__(self, what: Path | int) -> None:
@@ -113,7 +98,7 @@ class Video(_Closing):
         self._capture.release()
 
 
-class Picamera(_Closing):
+class Picamera(Closing):
     """A Raspberry Pi's own camera."""
 
     live = True
@@ -156,7 +141,7 @@ def rgb(pixels: Any, order: str, name: str) -> Array:
     return np.ascontiguousarray(array[:, :, ::-1] if order == "BGR" else array)
 
 
-class Latest(_Closing):
+class Latest(Closing):
     """The frames of a live source as they are wanted: the newest each time. Capture goes on meanwhile; `dropped`
     counts what nobody took."""
 
@@ -181,7 +166,7 @@ class Latest(_Closing):
                         self.dropped += self._frame is not None
                         self._frame = frame
                     self._changed.notify()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the thread that takes the frames raises it
+        except Exception as error:  # noqa: BLE001 - the thread that takes the frames raises it
             with self._changed:
                 self._error, self._ended = error, True
                 self._changed.notify()

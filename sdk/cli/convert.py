@@ -79,7 +79,7 @@ def _add_quantization(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--dataset", type=Path, metavar="PATH", help="labelled samples: accuracy before and after")
     group.add_argument("--count", "-n", type=positive, metavar="N", help="at most N labelled samples")
-    group.add_argument("--max-drop", type=_share, metavar="P%%", help="fail if accuracy drops by more")
+    group.add_argument("--max-drop", type=_share, metavar="PERCENT", help="fail if accuracy drops by more")
 
 
 def _add_preprocessing(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ from sdk.cli.arguments import add_board, add_json, add_model, add_optimize, add_
 from sdk.cli.build import image_json, say_image
 from sdk.cli.console import Console
 from sdk.cli.lower import lowered_json, say_lowered
+from sdk.errors import UsageError
 
 if TYPE_CHECKING:
     from sdk.boards import Board
@@ -39,6 +40,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.deploy import deployed, prepare
 
     board, port = board_of(args, console)
+    if board.flasher != "ssh" and (args.service or args.wheels):
+        raise UsageError(f"--service and --wheels are for Linux boards, and {board.id} is none", "Leave them out.")
     if _is_elf(Path(args.model)):
         return _flash_built(Path(args.model), board, port, console)
     lowered = prepare(model_of(args), board, args.optimize)

@@ -83,6 +83,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.verify import verify
     from sdk.write import write
 
+    if args.reference_kernels and args.engine is None:
+        raise UsageError("--reference-kernels are those of an engine", "Name it with --engine.")
     board, port = board_of(args, console)
     graph = model_of(args)
     lowered = prepare(graph, board, args.optimize)

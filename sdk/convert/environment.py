@@ -66,7 +66,6 @@ TORCH = Environment(
 )
 ONNX = Environment("onnx", "onnx2tf", ("onnx2tf==1.29.24",), ("onnx2tf",), 2700, "2 to 10")
 QUANTIZER = Environment("quantizer", "litert-quantizer", ("litert-quantizer==0.11.0",), ("litert_quantizer",), 320, "1")
-ENVIRONMENTS = {each.name: each for each in (TENSORFLOW, TORCH, ONNX, QUANTIZER)}
 
 
 def python_of(environment: Environment, progress: Progress = silent, note: Progress = silent) -> Path:

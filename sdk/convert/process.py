@@ -9,10 +9,10 @@ import signal
 import subprocess
 import tempfile
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from sdk.cache import Progress, silent
+from sdk.closing import Closing
 from sdk.convert import worker
 from sdk.convert.environment import Environment, python_of
 from sdk.errors import ToolError, UnsupportedError, UsageError
@@ -45,7 +45,7 @@ class Here:
             raise kind(*error.args) from error
 
 
-class Worker:
+class Worker(Closing):
     """`call` runs a method of the session in the environment's process. UsageError for what the user can mend,
     UnsupportedError for what TensorFlow Lite cannot do, ToolError if the process crashes or is killed."""
 
@@ -64,14 +64,6 @@ class Worker:
             start_new_session=True,  # Ctrl-C on the terminal is for this process, which then ends the worker
             env=inherited | SETTINGS,
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Ends the process and all that it has started."""

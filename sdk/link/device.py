@@ -14,12 +14,12 @@ import contextlib
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sdk.cache import Progress, silent
+from sdk.closing import Closing
 from sdk.errors import InputError, LinkError
 from sdk.graph import Array, DType
 from sdk.link.exchange import Exchange
@@ -126,7 +126,7 @@ class Measurement:
     state_bytes: int
 
 
-class Device:
+class Device(Closing):
     """A connected device, from its first answer on. Not for several threads at once.
 
     `board_id`: what the device must be; LinkError if it is another board. `retry_s`: silence after which a request is
@@ -156,14 +156,6 @@ class Device:
         except BaseException:
             transport.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Gives the transport back."""

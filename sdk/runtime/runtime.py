@@ -6,11 +6,11 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from sdk.closing import Closing
 from sdk.errors import InputError, MissingToolError, UsageError
 from sdk.runtime import interpreter, litert
 from sdk.runtime.tensors import Array, Tensor
@@ -35,7 +35,7 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
-class Runtime:
+class Runtime(Closing):
     """A loaded model. Not for several threads at once.
 
     `engine`: one of ENGINES, None for the first that is installed. `threads`: a number, or "measure" to try powers of
@@ -79,14 +79,6 @@ class Runtime:
     def engine(self) -> str:
         """What runs the model, for people."""
         return self._engine.name
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Lets the model and its memory go."""
