@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -73,7 +73,7 @@ def operators() -> dict[str, Op]:
 
 def run_cases(name: str, device: Device, target: Target, every: int = 1) -> Iterator[Outcome]:
     """Runs each `every`-th case of the operator `name` on `device`, whose image has its kernels."""
-    for index in range(0, case_count(name), every):
+    for index in range(0, len(cases_of(name)), every):
         prepared = prepare(name, index)
         lowered = _lowered(name, index, target)
         if len(lowered.block) + lowered.program.ram_bytes + RAM_SLACK_BYTES > device.info.pool_bytes:
@@ -96,17 +96,17 @@ def _compare(prepared: Prepared, lowered: Lowered, device: Device) -> str:
     return ""
 
 
-@cache
-def case_count(name: str) -> int:
-    """How many cases an operator has."""
-    return sum(1 for _ in registry().ops[name].cases())
+@lru_cache(maxsize=1)  # of the operator whose turn it is
+def cases_of(name: str) -> tuple[Case, ...]:
+    """An operator's cases."""
+    return tuple(registry().ops[name].cases())
 
 
 @cache
 def prepare(name: str, index: int) -> Prepared:
     """The case `index` of an operator with all that is needed to run it."""
     op = registry().ops[name]
-    case = list(op.cases())[index]
+    case = cases_of(name)[index]
     model = write(case.graph)
     inputs = list(case.inputs) or list(input_sets(case.graph))
     answers: dict[str, Answers] = {}

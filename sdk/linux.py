@@ -27,13 +27,12 @@ from sdk.flash.ssh import FOLDER, SWITCH, Host
 from sdk.graph import Array
 from sdk.preprocess import attached
 from sdk.runtime.__main__ import receive, send
+from sdk.runtime.litert import MODULES, PACKAGES
 from sdk.shared_library import make_wheel
 
 PYTHON = f"{FOLDER}/env/bin/python"
 END_S = 20.0  # longer than ssh takes to notice that the board has gone
 OLDEST_PYTHON = (3, 11)
-PACKAGES = {"litert": "ai-edge-litert", "tflite": "tflite-runtime"}
-MODULES = {"litert": "ai_edge_litert", "tflite": "tflite_runtime"}
 
 PROBE = "import sys, venv, ensurepip; print(*sys.version_info[:2])"
 # The board's own packages are seen: libcamera is nowhere else, and numpy of 32-bit systems comes from apt.

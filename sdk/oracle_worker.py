@@ -1,6 +1,6 @@
 """The child process of `sdk.oracle`: runs models in one of the reference implementations.
 
-Started as a script with the implementation's name, alone: it imports nothing of the SDK. It imports the library once,
+Started as a script with the implementation's name, alone: it imports nothing of the SDK. It imports the libraries once,
 then forks a process for each model, so that a model that corrupts the library's memory, or makes it crash or hang, ends
 its own process and no other.
 
@@ -318,7 +318,8 @@ def main(which: str) -> None:
     children: dict[int, Child] = {}
     missing = ""
     try:
-        importlib.import_module(IMPLEMENTATIONS[which].MODULE)
+        for module in (IMPLEMENTATIONS[which].MODULE, "tflite"):  # here, so that no forked process imports them
+            importlib.import_module(module)
     except ImportError as error:
         missing = str(error)
     with contextlib.suppress(EOFError, BrokenPipeError):
