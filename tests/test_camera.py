@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from sdk.camera import Classifier, Frame, open_source
-from sdk.camera.classifier import default_picture
+from sdk.camera.prepare import default_picture
 from sdk.camera.sinks import Jpegs
 from sdk.camera.sources import Images, Latest, rgb
 from sdk.cli import main
@@ -79,7 +79,7 @@ def test_labels_and_picture_of_the_model(folder: Path, tmp_path: Path) -> None:
     model = tmp_path / "model.tflite"
     model.write_bytes(attach(DIGITS.read_bytes(), Preprocessing(picture=Picture(8, 8, 1, fit="pad"), labels=names)))
     with open_source(folder) as source, Classifier(model, source, **ENGINE) as results:
-        assert results.picture.fit == "pad"
+        assert results.preparation.picture.fit == "pad"
         result = next(iter(results))
     assert result.top[0][0] == f"digit {Path(result.frame.name).stem[-1]}"
     beside = model.with_suffix(".json")  # what sdk flash writes wins: a board may have no reader of metadata
@@ -88,6 +88,9 @@ def test_labels_and_picture_of_the_model(folder: Path, tmp_path: Path) -> None:
         assert next(iter(results)).top[0][0] in "abcdefghij"
     beside.write_text(Preprocessing(picture=Picture(96, 96, 3)).to_json())
     with pytest.raises(UsageError, match=r"96, 96, 3.* is \[1, 8, 8, 1\]"):
+        Classifier(model, Images([]), **ENGINE)
+    beside.write_text(Preprocessing(labels=("background", *"abcdefghij")).to_json())
+    with pytest.raises(UsageError, match="11 labels, and the model has 10 classes"):
         Classifier(model, Images([]), **ENGINE)
 
 
@@ -153,7 +156,7 @@ def test_logits_become_probabilities(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_frames_become_what_the_declaration_says() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     with Classifier(DIGITS, Live(1, 0), **ENGINE) as results:
-        wanted = results.runtime.run(results.picture.apply(pixels))["digit"].reshape(-1)
+        wanted = results.runtime.run(results.preparation.picture.apply(pixels))["digit"].reshape(-1)
         np.testing.assert_array_equal(results.infer(pixels), wanted)
 
 

@@ -18,15 +18,15 @@ import pytest
 from PIL import Image
 
 from sdk.camera import Frame, web
-from sdk.camera.classifier import Result
 from sdk.camera.sinks import jpeg
+from sdk.camera.watcher import Result
 from sdk.camera.web import MAX_CLIENTS, WebPage, _Handler
 from sdk.errors import OutputError
 
 
 def result(number: int) -> Result:
     frame = Frame(np.full((48, 64, 3), number, np.uint8), time.monotonic(), "camera")
-    return Result(frame, number, "cat", 0.9, False, (("cat", 0.9), ("dog <b>", 0.1)), 1.5, 7)
+    return Result(frame, number, ("cat",), False, (("cat", 0.9), ("dog <b>", 0.1)), 1.5, 7)
 
 
 @pytest.fixture

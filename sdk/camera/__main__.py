@@ -50,7 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """The loop, until the source ends."""
-    from sdk.camera.classifier import Classifier
+    from sdk.camera.detector import watch
     from sdk.camera.sinks import Jpegs, Lines, Sink
     from sdk.camera.sources import open_source
 
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
             sys.stderr.write(f"live page: {page.url}\n")
         source = open_source(args.source)
         stack.callback(source.close)
-        results = stack.enter_context(Classifier(args.model, source, labels=labels, **options))
+        results = stack.enter_context(watch(args.model, source, labels=labels, **options))
         for result in itertools.islice(results, args.count):
             for sink in sinks:
                 sink.take(result)
@@ -83,7 +83,7 @@ def _page(text: str) -> WebPage:
 
 def _labels(path: Path) -> Sequence[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8").rstrip().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the labels {path}: {error}", "Give a text file with one name a line.") from error
 

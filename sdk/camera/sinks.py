@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import time
+import zlib
 from collections import deque
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
-from sdk.camera.classifier import Result
+from sdk.camera.watcher import Box, Result
 from sdk.errors import OutputError
 from sdk.files import write_whole
+
+if TYPE_CHECKING:
+    from PIL.ImageDraw import ImageDraw
 
 KEPT_JPEGS = 1000  # then the oldest goes: a camera that runs for months must not fill the disk
 JPEG_NAME = re.compile(r"\d{8}-\d{6}-\d{6,}\.jpg")  # when, and the number of the frame
 RATE_FRAMES = 30
+COLOURS = (
+    "#c0392b",
+    "#1f6fb2",
+    "#1e8449",
+    "#8e44ad",
+    "#b9770e",
+    "#117a65",
+    "#a61e6b",
+    "#5d6d1e",
+)  # dark: white on them
 
 
 class Sink(Protocol):
@@ -41,16 +56,30 @@ class Lines:
         if self._as_json:
             line = json.dumps({**result.as_dict(), "fps": round(fps, 2)})
         else:
-            top = ", ".join(f"{label} {score:.0%}" for label, score in result.top)
-            line = (
-                f"{result.label or '-':<20} {top} ({result.latency_ms:.0f} ms, {fps:.1f} fps, {result.dropped} dropped)"
-            )
+            times = f"({result.latency_ms:.0f} ms, {fps:.1f} fps, {result.dropped} dropped)"
+            line = f"{', '.join(result.labels) or '-':<20} {seen(result)} {times}"
         self._stream.write(line + "\n")
         self._stream.flush()
 
     def _fps(self) -> float:
         span = self._times[-1] - self._times[0]
         return (len(self._times) - 1) / span if span > 0 else 0.0
+
+
+def seen(result: Result) -> str:
+    """A frame's best classes, or its boxes with their corners in pixels, for people."""
+    if result.boxes is None:
+        return ", ".join(f"{label} {score:.0%}" for label, score in result.top)
+    return ", ".join(f"{box.label} {box.score:.0%} {list(pixels(box, result))}" for box in result.boxes)
+
+
+def pixels(box: Box, result: Result) -> tuple[int, ...]:
+    """Left, top, right and bottom of a box, in its frame's pixels."""
+    height, width = result.frame.pixels.shape[:2]
+    top, left, bottom, right = box.corners
+    return tuple(
+        int(each) for each in (left * (width - 1), top * (height - 1), right * (width - 1), bottom * (height - 1))
+    )
 
 
 class Jpegs:
@@ -82,17 +111,32 @@ class Jpegs:
 
 
 def jpeg(result: Result) -> bytes:
-    """The frame as a JPEG, its best classes written on it."""
-    import io
-
+    """The frame as a JPEG, its boxes drawn and its best classes written on it."""
     from PIL import Image, ImageDraw
 
     image = Image.fromarray(result.frame.pixels)
     draw = ImageDraw.Draw(image)
-    text = "\n".join(f"{label} {score:.0%}" for label, score in result.top).encode("ascii", "replace").decode()
-    box = draw.multiline_textbbox((6, 4), text)
-    draw.rectangle((0, 0, box[2] + 6, box[3] + 5), fill=(0, 0, 0))
-    draw.multiline_text((6, 4), text, fill=(255, 255, 255))
+    for box in reversed(result.boxes or ()):  # the best on top
+        colour = COLOURS[zlib.crc32(box.label.encode()) % len(COLOURS)]
+        x0, y0, x1, y1 = pixels(box, result)
+        if x1 >= x0 and y1 >= y0:  # a model may give anything
+            draw.rectangle((x0, y0, x1, y1), outline=colour, width=max(2, image.width // 200))
+            _write(draw, x0, y0, f"{box.label} {box.score:.0%}", colour)
+    if result.boxes is None and result.top:
+        _write(draw, 0, 0, "\n".join(f"{label} {score:.0%}" for label, score in result.top), "black")
     data = io.BytesIO()
     image.save(data, "JPEG", quality=85)
     return data.getvalue()
+
+
+def _write(draw: ImageDraw, left: int, top: int, text: str, ground: str) -> None:
+    from PIL import ImageFont
+
+    text = text.encode("ascii", "replace").decode()  # all that Pillow's own font has
+    try:
+        font = ImageFont.load_default(max(10, draw.im.size[1] // 32))
+    except TypeError:
+        font = ImageFont.load_default()  # Pillow 9, of Debian 12, has it in one size
+    _, _, right, bottom = draw.multiline_textbbox((left + 4, top + 2), text, font)
+    draw.rectangle((left, top, right + 4, bottom + 3), fill=ground)
+    draw.multiline_text((left + 4, top + 2), text, "white", font)

@@ -1,4 +1,4 @@
-"""A live page: the picture, its classes, the history of the score, frames a second and the board's temperature.
+"""A live page: the picture and its boxes, classes, the score's history, frames a second, the board's temperature.
 
 The page asks for a picture and for numbers a few times a second, each in a request of its own: a browser that never
 reads, or asks a byte at a time, holds one of MAX_CLIENTS places until TIMEOUT_S, and nothing else. Whoever listens on
@@ -23,8 +23,8 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
-from sdk.camera.classifier import Result
 from sdk.camera.sinks import jpeg
+from sdk.camera.watcher import Result
 from sdk.errors import OutputError
 
 MAX_CLIENTS = 16
@@ -49,7 +49,7 @@ const query = location.search, $ = name => document.getElementById(name);
 async function turn() {
   try {
     const state = await (await fetch("state" + query)).json();
-    $("label").textContent = state.label ?? "-";
+    $("label").textContent = (state.labels ?? [state.label ?? ""]).join(", ") || "-";
     $("top").replaceChildren(...state.top.map(([name, score]) => {
       const row = document.createElement("li"), bar = document.createElement("meter");
       bar.value = score; row.append(bar, `${name} ${Math.round(100 * score)} %`); return row;

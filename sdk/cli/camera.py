@@ -6,8 +6,9 @@ import argparse
 
 from sdk.cli.console import Console
 
-SUMMARY = "show the frames of a camera, a folder or a video to a classifier, on this computer"
-DETAILS = """Prints the label when it changes. Live cameras are never waited for: the latest frame is computed, and \
+SUMMARY = "show the frames of a camera, a folder or a video to a classifier or detector, on this computer"
+DETAILS = """Prints what is seen when that changes. A model with the outputs of TFLite_Detection_PostProcess is a \
+detector, and its boxes are told too. Live cameras are never waited for: the latest frame is computed, and \
 those that came meanwhile are counted. On a board without the command sdk it is called python -m sdk.camera."""
 EXAMPLES = (
     "sdk camera model.tflite --source /dev/video0 --labels labels.txt --smoothing 0.5 --debounce 3",
