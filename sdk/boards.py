@@ -128,9 +128,9 @@ class Board:
         """Fast RAM beside `ram`, all of it a program's; 0 where there is none."""
         return self.regions["fast"].bytes & ~15 if "fast" in self.regions else 0
 
-    def target(self, optimize: Optimize = Optimize.balanced) -> Target:
+    def target(self, optimize: Optimize = Optimize.balanced, weights_ram_bytes: int = 0) -> Target:
         """What lowering needs to know of this board."""
-        return Target(self.profile, optimize, self.fast_bytes)
+        return Target(self.profile, optimize, self.fast_bytes, weights_ram_bytes)
 
 
 def load_board(id_or_path: str) -> Board:

@@ -33,11 +33,11 @@ class Deployed:
     device: Device
 
 
-def prepare(graph: Graph, board: Board, optimize: Optimize = Optimize.balanced) -> Lowered:
+def prepare(graph: Graph, board: Board, optimize: Optimize = Optimize.balanced, weights_ram_bytes: int = 0) -> Lowered:
     """The program of a loaded model for `board`. ModelError, UnsupportedError; FitError where it is plain that no image
     can hold it (whether the firmware fits beside it, its build tells)."""
-    lowered = lower(graph, board.target(optimize))
-    check_fits(lowered, board, lambda choice: lower(graph, board.target(choice)))
+    lowered = lower(graph, board.target(optimize, weights_ram_bytes))
+    check_fits(lowered, board, lambda choice: lower(graph, board.target(choice, weights_ram_bytes)))
     return lowered
 
 

@@ -17,7 +17,7 @@ from sdk.bounds import float_bounds
 from sdk.elide import spare_copies
 from sdk.errors import ModelError, UnsupportedError
 from sdk.graph import Array, DType, Graph, Node, Tensor
-from sdk.memory import in_fast_ram
+from sdk.memory import WeightsInRam, in_fast_ram, weights_to_ram
 from sdk.ops import registry as shipped_registry
 from sdk.ops.base import Kernel, Registry, View, naming
 from sdk.order import ordered
@@ -94,6 +94,7 @@ class Lowered:
     steps: tuple[StepInfo, ...]
     plan: Plan
     fast: Plan  # of what lies in fast RAM
+    weights: tuple[WeightsInRam, ...]
     kernels: tuple[Kernel, ...]
     macs: int
     # Bounds of float outputs, by output; (0, 0) for integers.
@@ -404,6 +405,7 @@ def _finish(low: Lowering, registry: Registry) -> Lowered:
     if any(draft.target == END for draft in low.steps):
         outputs = _lasting(low, inputs, outputs)
     numbers = spare_copies(low, [*inputs, *outputs])
+    weights = weights_to_ram(low)
     fast, layout = in_fast_ram(low, ordered(low, outputs), low.target.fast_bytes)
 
     constants = Constants()
@@ -443,7 +445,9 @@ def _finish(low: Lowering, registry: Registry) -> Lowered:
     exact_to = float_bounds(lowered, registry)
     infos = tuple(_info(draft, exact_to, place) for draft in low.steps)
     bounds = tuple(exact_to.get(i, (0.0, 0.0)) for i in lowered.outputs)
-    return Lowered(lowered.name, program, program.encode(), infos, layout, fast, kernels, low.macs, bounds, low.target)
+    return Lowered(
+        lowered.name, program, program.encode(), infos, layout, fast, weights, kernels, low.macs, bounds, low.target
+    )
 
 
 def _lasting(low: Lowering, inputs: Sequence[Value], outputs: Sequence[Value]) -> list[Value]:

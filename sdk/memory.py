@@ -1,12 +1,17 @@
-"""From the steps of a program to its buffers: when each lives, and which may lie over another."""
+"""From the steps of a program to where everything lies: when each buffer lives, which may lie over another, what is in
+fast RAM, and which weights are in RAM."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from sdk.plan import Buffer, Plan, Share, Shares, lower_bound, plan
-from sdk.program import Region
+from sdk.program import ALIGNMENT, Region
 
 if TYPE_CHECKING:
     from sdk.lower import Draft, Lowering, Value
@@ -38,6 +43,56 @@ def in_fast_ram(low: Lowering, layout: Plan, fast_bytes: int) -> tuple[Plan, Pla
             fast = larger if larger.arena_bytes <= fast_bytes else fast
     rest = [buffer for buffer in layout.buffers if buffer.id not in fast.offsets]
     return fast, plan(rest, _among(rest, layout.shares))
+
+
+@dataclass(frozen=True)
+class WeightsInRam:
+    """A node's constant that is copied to RAM, and how often an inference reads each of its bytes, about."""
+
+    node: str
+    bytes: int
+    reads: int
+
+
+def weights_to_ram(low: Lowering) -> tuple[WeightsInRam, ...]:
+    """Moves constants to the state, as its initial values, while the target's RAM for weights lasts: those first whose
+    bytes are read most often."""
+    left, moved, report = low.target.weights_ram_bytes, {}, []
+    reads = _reads(low) if left else {}
+    for data, (node, times) in sorted(reads.items(), key=lambda item: -item[1][1]):
+        size = -(-len(data) // ALIGNMENT) * ALIGNMENT
+        if size <= left:
+            left -= size
+            moved[data] = low.state(len(data))
+            low.set_initial(moved[data], np.frombuffer(data, np.uint8))
+            report.append(WeightsInRam(node, len(data), round(times)))
+    for draft in low.steps:
+        draft.values = tuple(_in_ram(value, low, moved) for value in draft.values)
+    return tuple(report)
+
+
+def _reads(low: Lowering) -> dict[bytes, tuple[str, float]]:
+    """Of each constant: a node that reads it, and how often all read each of its bytes; a node's reads are its
+    multiplications, or the bytes that it writes, spread over its constants."""
+    nodes: dict[int, list[Draft]] = defaultdict(list)
+    for draft in low.steps:
+        nodes[id(draft.node)].append(draft)
+    reads: dict[bytes, tuple[str, float]] = {}
+    for drafts in nodes.values():
+        values = [value for draft in drafts for value in draft.values if value.region is Region.PROGRAM]
+        constants = dict.fromkeys(low.constants[value.buffer][0] for value in values)
+        written = sum(
+            v.bytes for each in drafts for v, slot in zip(each.values, each.kernel.slots, strict=True) if slot.written
+        )
+        times = (sum(draft.macs for draft in drafts) or written) / max(sum(map(len, constants)), 1)
+        for data in constants:
+            reads[data] = (drafts[0].node.label, reads.get(data, ("", 0.0))[1] + times)
+    return reads
+
+
+def _in_ram(value: Value, low: Lowering, moved: Mapping[bytes, Value]) -> Value:
+    to = moved.get(low.constants[value.buffer][0]) if value.region is Region.PROGRAM else None
+    return value if to is None else replace(to, offset=to.offset + value.offset, bytes=value.bytes)
 
 
 def _among(buffers: Sequence[Buffer], shares: Shares) -> Shares:

@@ -233,7 +233,7 @@ def fits(report: Report, boards: Iterable[Board]) -> list[Fit]:
     lowered: dict[Target, Lowered | None] = {report.target: report.lowered}
     result = []
     for board in boards:
-        target = board.target(report.target.optimize)
+        target = board.target(report.target.optimize, report.target.weights_ram_bytes)
         if report.lowered is not None and target not in lowered:
             lowered[target] = lower(report.graph, target, report.registry)
         result.append(_fit(board, report, lowered.get(target)))

@@ -21,8 +21,10 @@ class Optimize(StrEnum):
 
 @dataclass(frozen=True)
 class Target:
-    """A board's kernel profile, what to optimize for, and its fast RAM beside the one that holds arena and state."""
+    """A board's kernel profile, what to optimize for, its fast RAM beside the one that holds arena and state, and how
+    much of the latter weights may take, which are copied there when a session starts."""
 
     profile: Profile = Profile.portable
     optimize: Optimize = Optimize.balanced
     fast_bytes: int = 0
+    weights_ram_bytes: int = 0

@@ -1,4 +1,4 @@
-"""Boards with fast RAM beside the other: what lies where, and that results stay the same."""
+"""Boards with fast RAM beside the other, and weights in RAM: what lies where, and that results stay the same."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sdk.errors import BoardError, FitError, MissingToolError
 from sdk.inputs import random_samples
 from sdk.link.device import Device
 from sdk.load import load
-from sdk.lower import lower
+from sdk.lower import Lowered, lower
 from sdk.oracle import Oracle
 from sdk.paths import BOARDS
 from sdk.program import Profile, Region
@@ -45,6 +45,18 @@ def board_with(tmp_path: Path, fast_bytes: int, **how: int) -> Board:
     return load_board(str(path))
 
 
+def exact(lowered: Lowered, board: Board) -> bool:
+    """Whether every tensor on the emulated board is the oracle's; skips without the emulator."""
+    try:
+        with deployed(lowered, board) as target, Oracle(DIGITS.read_bytes()) as oracle:
+            inputs = [sample.arrays for sample in random_samples(lowered.inputs, 2, 0)]
+            verdict = verify(target.device, lowered, oracle, inputs, layers=True)
+    except MissingToolError as error:
+        pytest.skip(error.message)
+    assert verdict.ok, verdict.first_difference
+    return verdict.ok
+
+
 @pytest.mark.parametrize("fast_bytes", [256, 1024, 1 << 16])
 def test_exact_with_a_part_in_fast_ram(fast_bytes: int, tmp_path: Path) -> None:
     board = board_with(tmp_path, fast_bytes)
@@ -55,13 +67,7 @@ def test_exact_with_a_part_in_fast_ram(fast_bytes: int, tmp_path: Path) -> None:
     assert 0 < program.fast_bytes <= fast_bytes
     assert (program.arena_bytes == 0) == (fast_bytes >= whole)
     assert program.arena_bytes + program.fast_bytes >= whole
-    try:
-        with deployed(lowered, board) as target, Oracle(DIGITS.read_bytes()) as oracle:
-            inputs = [sample.arrays for sample in random_samples(lowered.inputs, 2, 0)]
-            verdict = verify(target.device, lowered, oracle, inputs, layers=True)
-    except MissingToolError as error:
-        pytest.skip(error.message)
-    assert verdict.ok, verdict.first_difference
+    assert exact(lowered, board)
 
 
 def test_what_is_used_most_is_fast(tmp_path: Path) -> None:
@@ -74,6 +80,31 @@ def test_what_is_used_most_is_fast(tmp_path: Path) -> None:
     assert density[Region.FAST] > density[Region.ARENA]
 
 
+def test_weights_in_ram_are_those_read_most() -> None:
+    graph, board = load(DIGITS), load_board("mps2-an386")
+    plain, whole = prepare(graph, board), prepare(graph, board, weights_ram_bytes=1 << 20)
+    some = prepare(graph, board, weights_ram_bytes=2048)
+    assert plain.weights == ()
+    assert plain.program.state_bytes == 0
+    assert whole.program.constants == b""
+    assert whole.program.arena_bytes == plain.program.arena_bytes
+    assert 0 < some.program.state_bytes <= 2048
+    left = [each for each in whole.weights if each not in some.weights]
+    chosen, other = (
+        sum(each.reads * each.bytes for each in w) / sum(each.bytes for each in w) for w in (some.weights, left)
+    )
+    assert chosen > other
+
+
+@pytest.mark.parametrize("fast_bytes", [1024, 1 << 16])
+def test_exact_with_weights_in_ram(fast_bytes: int, tmp_path: Path) -> None:
+    """In the other RAM, and behind the arena in fast RAM."""
+    board = board_with(tmp_path, fast_bytes)
+    lowered = prepare(load(DIGITS), board, weights_ram_bytes=6000)
+    assert sum(each.bytes for each in lowered.weights) > 4000
+    assert exact(lowered, board)
+
+
 @pytest.fixture(scope="module")
 def host() -> Iterator[Device]:
     with connected(load_board("native"), emit_every_kernel(Profile.portable)).device as device:
@@ -81,9 +112,9 @@ def host() -> Iterator[Device]:
 
 
 @pytest.mark.parametrize("name", OPERATORS)
-def test_operators_with_a_part_in_fast_ram(name: str, host: Device) -> None:
+def test_operators_with_parts_in_either_ram(name: str, host: Device) -> None:
     """Jumps, loops and state among them."""
-    outcomes = list(run_cases(name, host, Target(fast_bytes=64), every=3))
+    outcomes = list(run_cases(name, host, Target(fast_bytes=64, weights_ram_bytes=64), every=3))
     assert any(outcome.ran for outcome in outcomes)
     assert [outcome for outcome in outcomes if outcome.fault] == []
 

@@ -151,30 +151,36 @@ static int32_t on_load(exchange *x) {
     return ML_OK;
 }
 
-/* Takes `bytes` from the pool at `*used`, aligned; false if they do not end before `limit`, a multiple of ALIGNMENT. */
-static bool take(uint32_t *used, uint32_t limit, uint32_t bytes, void **block, uint32_t *block_bytes) {
-    if (bytes > limit - *used) return false;
-    *block = ml_pool_start + *used;
+typedef struct {
+    uint8_t *start;
+    uint32_t bytes, used; /* multiples of ALIGNMENT */
+} ram;
+
+/* Takes `bytes` of what is left of `from`; false if they are more. */
+static bool take(ram *from, uint32_t bytes, void **block, uint32_t *block_bytes) {
+    if (bytes > from->bytes - from->used) return false;
+    *block = from->start + from->used;
     *block_bytes = bytes;
-    *used = align_up(*used + bytes);
+    from->used = align_up(from->used + bytes);
     return true;
 }
 
 static int32_t start_program(uint32_t limit, uint32_t *ticks) {
     ml_memory memory = {0};
-    uint32_t used = 0;
-    if (!take(&used, limit, ml_arena_bytes(&server.session), &memory.arena, &memory.arena_bytes) ||
-        !take(&used, limit, ml_state_bytes(&server.session), &memory.state, &memory.state_bytes)) {
-        return ML_LINK_ERR_MEMORY;
-    }
+    ram pool = {ml_pool_start, limit, 0};
 #ifdef ML_FAST_BYTES /* the board has such RAM, all of it for programs */
-    memory.fast = (void *)(uintptr_t)ML_FAST_ORIGIN;
-    memory.fast_bytes = ML_FAST_BYTES;
+    ram fast_ram = {(uint8_t *)(uintptr_t)ML_FAST_ORIGIN, ML_FAST_BYTES / ALIGNMENT * ALIGNMENT, 0};
+    ram *fast = &fast_ram;
 #else
-    if (!take(&used, limit, ml_fast_bytes(&server.session), &memory.fast, &memory.fast_bytes)) {
+    ram *fast = &pool;
+#endif
+    const uint32_t state_bytes = ml_state_bytes(&server.session);
+    if (!take(&pool, ml_arena_bytes(&server.session), &memory.arena, &memory.arena_bytes) ||
+        !take(fast, ml_fast_bytes(&server.session), &memory.fast, &memory.fast_bytes) ||
+        !(take(fast, state_bytes, &memory.state, &memory.state_bytes) ||
+          take(&pool, state_bytes, &memory.state, &memory.state_bytes))) {
         return ML_LINK_ERR_MEMORY;
     }
-#endif
     const uint32_t start = ml_port_ticks();
     const int32_t status = ml_start(&server.session, &memory);
     *ticks = ticks_since(start);

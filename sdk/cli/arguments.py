@@ -45,7 +45,7 @@ def add_board(parser: argparse._ActionsContainer, *, required: bool = True) -> N
 
 
 def add_optimize(parser: argparse.ArgumentParser) -> None:
-    """--optimize, of the commands that lower a model."""
+    """--optimize and --weights-in-ram, of the commands that lower a model."""
     parser.add_argument(
         "--optimize",
         type=_optimize,
@@ -53,6 +53,23 @@ def add_optimize(parser: argparse.ArgumentParser) -> None:
         metavar="O",
         help="speed (weights may grow), balanced (fast, weights at their own size: the default) or size",
     ).completer = lambda **_: ["speed", "balanced", "size"]  # type: ignore[attr-defined]
+    parser.add_argument(
+        "--weights-in-ram",
+        type=_byte_count,
+        default=0,
+        metavar="BYTES",
+        help="copy so many bytes of the weights that are read most to RAM, for boards with slow flash (default: 0)",
+    )
+
+
+def _byte_count(text: str) -> int:
+    try:
+        count = int(text.replace(",", "").replace("_", ""), 0)
+    except ValueError:
+        count = -1
+    if count < 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of bytes")
+    return count
 
 
 def _optimize(text: str) -> Optimize:

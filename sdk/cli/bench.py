@@ -94,7 +94,7 @@ def _measure(
     from sdk.deploy import deployed, prepare
     from sdk.estimate import estimate
 
-    lowered = prepare(graph, board, optimize)
+    lowered = prepare(graph, board, optimize, args.weights_in_ram)
     sample = samples_of(args, graph, lowered.inputs, 1, console)[0]
     with deployed(lowered, board, port=port, progress=console.progress) as target:
         measured = bench(target, lowered, sample.arrays, console.progress)

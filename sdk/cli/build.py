@@ -44,7 +44,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.files import deliver
 
     board = load_board(args.board)
-    lowered = prepare(model_of(args), board, args.optimize)
+    lowered = prepare(model_of(args), board, args.optimize, args.weights_in_ram)
     say_lowered(lowered, console)
     stem = Path(args.model).stem
     folder = args.output or Path("build") / f"{stem}-{board.id}"

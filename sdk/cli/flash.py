@@ -44,7 +44,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         raise UsageError(f"--service and --wheels are for Linux boards, and {board.id} is none", "Leave them out.")
     if _is_elf(Path(args.model)):
         return _flash_built(Path(args.model), board, port, console)
-    lowered = prepare(model_of(args), board, args.optimize)
+    lowered = prepare(model_of(args), board, args.optimize, args.weights_in_ram)
     say_lowered(lowered, console)
     with deployed(lowered, board, port=port, progress=console.progress) as target:
         say_image(target.image, console)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.report import fits, inspect
     from sdk.target import Target
 
-    target = load_board(args.board).target(args.optimize) if args.board else Target(optimize=args.optimize)
+    target = load_board(args.board).target() if args.board else Target()
+    target = replace(target, optimize=args.optimize, weights_ram_bytes=args.weights_in_ram)
     report = inspect(model_of(args, sound=False), target)
     boards = all_boards(lambda fault: console.note(f"passed over: {fault.message}"))
     fitted = fits(report, boards)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,11 +81,12 @@ def _target(args: argparse.Namespace) -> tuple[Board | None, Target]:
 
     if args.board is not None:
         board = load_board(args.board)
-        return board, board.target(args.optimize)
+        return board, board.target(args.optimize, args.weights_in_ram)
     names = [profile.name for profile in Profile]
     if args.profile is not None and args.profile not in names:
         raise UsageError(f"there is no profile '{args.profile}'", f"There are {', '.join(names)}.")
-    return None, Target(Profile[args.profile or Profile.portable.name], args.optimize)
+    profile = Profile[args.profile or Profile.portable.name]
+    return None, Target(profile, args.optimize, weights_ram_bytes=args.weights_in_ram)
 
 
 def _watch(console: Console) -> Callable[[str, Graph], None]:
@@ -117,8 +118,17 @@ def say_lowered(lowered: Lowered, console: Console) -> None:
         console.say(f"fast     {program.fast_bytes:>12,} bytes of fast RAM, for what is used most: {names}{others}")
     if program.state_bytes:
         console.say(f"state    {program.state_bytes:>12,} bytes of RAM")
+    if lowered.weights:
+        count = sum(each.bytes for each in lowered.weights)
+        console.say(f"weights  {count:>12,} bytes of it, those that are read most: {_most(lowered)}")
     console.say(f"program  {len(lowered.block):>12,} bytes of flash, {len(lowered.steps)} steps, {lowered.macs:,} MACs")
     console.say(f"kernels  {', '.join(kernel.name for kernel in lowered.kernels) or 'none'}")
+
+
+def _most(lowered: Lowered) -> str:
+    named = [f"{each.node}, {each.reads:,} times a byte" for each in lowered.weights[:FAST_NAMED]]
+    more = len(lowered.weights) - FAST_NAMED
+    return "; ".join(named) + (f"; and {more} more" if more > 0 else "")
 
 
 def lowered_json(lowered: Lowered) -> dict[str, Any]:
@@ -129,6 +139,7 @@ def lowered_json(lowered: Lowered) -> dict[str, Any]:
         "arena_lower_bound_bytes": lowered.plan.lower_bound_bytes,
         "fast_bytes": program.fast_bytes,
         "state_bytes": program.state_bytes,
+        "weights_in_ram": [asdict(each) for each in lowered.weights],
         "program_bytes": len(lowered.block),
         "profile": program.profile.name,
         "macs": lowered.macs,

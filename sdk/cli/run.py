@@ -56,7 +56,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     board, port = board_of(args, console)
     graph = model_of(args)
-    lowered = prepare(graph, board, args.optimize)
+    lowered = prepare(graph, board, args.optimize, args.weights_in_ram)
     samples = samples_of(args, graph, lowered.inputs, COUNT, console)
     answers, ticks = [], []
     with deployed(lowered, board, port=port, progress=console.progress) as target:

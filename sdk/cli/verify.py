@@ -87,7 +87,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         raise UsageError("--reference-kernels are those of an engine", "Name it with --engine.")
     board, port = board_of(args, console)
     graph = model_of(args)
-    lowered = prepare(graph, board, args.optimize)
+    lowered = prepare(graph, board, args.optimize, args.weights_in_ram)
     scores = _labelled(args, lowered, console) if args.dataset else None
     if scores is not None:
         samples = [each.sample for each in scores.labelled]
