@@ -9,9 +9,10 @@ import time
 import zlib
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from sdk.camera.watcher import Box, Result
+from sdk.closing import Closing
 from sdk.errors import OutputError
 from sdk.files import write_whole
 
@@ -33,13 +34,15 @@ COLOURS = (
 )  # dark: white on them
 
 
-class Sink(Protocol):
+class Sink(Closing):
     """Takes each result. OutputError if it cannot."""
 
-    def take(self, result: Result) -> None: ...
+    def take(self, result: Result) -> None:
+        """Does with it what the sink is for."""
+        raise NotImplementedError
 
 
-class Lines:
+class Lines(Sink):
     """A line for each change of the label, or with `every` for each frame; `as_json`: one JSON object a line, always
     for each frame."""
 
@@ -82,9 +85,9 @@ def pixels(box: Box, result: Result) -> tuple[int, ...]:
     )
 
 
-class Jpegs:
-    """A picture with its label written on it, for each frame or for each change; the last KEPT_JPEGS stay, those of
-    earlier runs counted. What else lies in the folder is the user's."""
+class Jpegs(Sink):
+    """An annotated picture when something new is seen, or with `every` of each frame; the last KEPT_JPEGS stay, those
+    of earlier runs counted. What else lies in the folder is the user's."""
 
     def __init__(self, folder: Path, *, every: bool = False, kept: int = KEPT_JPEGS) -> None:
         self._folder, self._every, self._kept = folder, every, kept
@@ -97,7 +100,7 @@ class Jpegs:
 
     def take(self, result: Result) -> None:
         """See Sink."""
-        if not (self._every or result.changed):
+        if not (self._every or (result.changed and result.labels)):
             return
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{result.number:06}.jpg"
         path = self._folder / name

@@ -72,7 +72,7 @@ class Video(Closing):
     """A video file, or the V4L2 camera with this number, through OpenCV, whose pictures are BGR."""
 
     def __init__(self, what: Path | int) -> None:
-        cv2 = _module("cv2", "OpenCV", "python3-opencv")
+        cv2 = module("cv2", "OpenCV", "python3-opencv")
         self.live = isinstance(what, int)
         self._name = f"/dev/video{what}" if self.live else str(what)
         self._capture = cv2.VideoCapture(what, cv2.CAP_V4L2) if self.live else cv2.VideoCapture(str(what))
@@ -104,9 +104,9 @@ class Picamera(Closing):
     live = True
 
     def __init__(self) -> None:
-        module = _module("picamera2", "picamera2", "python3-picamera2")
+        picamera2 = module("picamera2", "picamera2", "python3-picamera2")
         try:
-            self._camera = module.Picamera2()
+            self._camera = picamera2.Picamera2()
             # In libcamera's names RGB888 has blue first in memory; what counts is what was agreed on in the end.
             wanted = {"size": CAMERA_SIZE, "format": "RGB888"}
             self._camera.configure(self._camera.create_video_configuration(main=wanted))
@@ -211,7 +211,8 @@ def open_source(name: str | Path) -> Images | Video | Picamera:
     )
 
 
-def _module(name: str, what: str, package: str) -> Any:
+def module(name: str, what: str, package: str) -> Any:
+    """A Python module that not every board has. MissingToolError, which names its Debian package."""
     try:
         return importlib.import_module(name)
     except ImportError as error:

@@ -136,6 +136,11 @@ class Watcher(Closing):
         """The labels that hold after this frame."""
         raise NotImplementedError
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of classes that are known."""
+        return self._labels
+
     def label(self, index: int) -> str:
         """What a class is called."""
         return self._labels[index] if 0 <= index < len(self._labels) else str(index)

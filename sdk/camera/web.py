@@ -19,11 +19,10 @@ import time
 from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from sdk.camera.sinks import jpeg
+from sdk.camera.sinks import Sink, jpeg
 from sdk.camera.watcher import Result
 from sdk.errors import OutputError
 
@@ -68,7 +67,7 @@ turn();
 """
 
 
-class WebPage:
+class WebPage(Sink):
     """A sink that is a page at `url` until it is closed. `address`: where to listen; more than loopback needs a token,
     which is part of `url`. OutputError if the port is taken."""
 
@@ -88,12 +87,8 @@ class WebPage:
         self.url = f"http://{host}:{self._server.server_address[1]}/{f'?token={self.token}' if self.token else ''}"
         threading.Thread(target=self._server.serve_forever, name="web", daemon=True).start()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Ends the page."""
         self._server.shutdown()
         self._server.server_close()
 

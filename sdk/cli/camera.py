@@ -13,7 +13,8 @@ those that came meanwhile are counted. On a board without the command sdk it is 
 EXAMPLES = (
     "sdk camera model.tflite --source /dev/video0 --labels labels.txt --smoothing 0.5 --debounce 3",
     "sdk camera model.tflite --source holiday.mp4 --json",
-    "sdk camera model.tflite --source photos/ --every --jpegs annotated/",
+    "sdk camera model.tflite --source photos/ --every --save annotated/",
+    "sdk camera detector.tflite --source 0 --on person --save people/ --run 'notify-send \"$MICROLITH_LABEL\"'",
 )
 
 
