@@ -24,7 +24,7 @@ test-arm64: tools ## run the Linux runtime on an emulated 64-bit Arm core (MODEL
 	@$(python) tests/arm64.py $(MODELS)
 
 test-convert: test-tools ## convert by TensorFlow, PyTorch and ONNX too; fetches what is missing (7 GB)
-	@MICROLITH_TEST_CONVERT=1 $(python) -m pytest -q tests/test_convert_routes.py tests/test_convert_others.py
+	@MICROLITH_TEST_CONVERT=1 $(python) -m pytest -q tests/test_convert_routes.py tests/test_convert_others.py tests/test_convert_train.py
 
 lint: tools ## check style, types and generated files
 	@.venv/bin/ruff check --quiet

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sdk.boards import Board, all_boards, load_board
     from sdk.build import Image, build
     from sdk.convert.conversion import convert
+    from sdk.convert.training import train
     from sdk.emit import Emitted, emit, write_files
     from sdk.errors import SdkError
     from sdk.flash import flash
@@ -41,6 +42,7 @@ _HOMES = {
     "sdk.boards": ("Board", "all_boards", "load_board"),
     "sdk.build": ("Image", "build"),
     "sdk.convert.conversion": ("convert",),
+    "sdk.convert.training": ("train",),
     "sdk.emit": ("Emitted", "emit", "write_files"),
     "sdk.errors": ("SdkError",),
     "sdk.flash": ("flash",),
@@ -75,6 +77,7 @@ __all__ = [
     "load_board",
     "load_bytes",
     "lower",
+    "train",
     "verify",
     "write_files",
 ]

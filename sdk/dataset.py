@@ -149,7 +149,7 @@ class _Reader:
 
     def read(self, path: Path) -> Iterator[Labelled]:
         if path.is_dir():
-            return self._files(path, _folders(path, self.say))
+            return self._files(path, _folders(path, self.declared.labels if self.declared else (), self.say))
         if path.suffix.lower() == ".npz":
             return self._archive(path)
         if path.suffix.lower() == ".csv":
@@ -280,33 +280,41 @@ def _integers(labels: Array, what: str) -> list[int]:
     return [int(label) for label in labels]
 
 
-def _folders(path: Path, note: Progress) -> list[tuple[Path, int]]:
-    """Files and their classes: the numbers that the subfolders are named by, or else their places in sorted order.
+def _folders(path: Path, labels: Sequence[str], note: Progress) -> list[tuple[Path, int]]:
+    """Files and their classes: those of the model's `labels` that the subfolders are named by, or the numbers that they
+    are named by, or else their places in sorted order.
 
     The first file of every class comes first, then the second of every class: so a few stand for all.
     """
     folders = sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
     if not folders:
         raise InputError(f"{path} has no subfolders", "Put the files of each class into a folder of their own.")
-    numbered = {folder.name for folder in folders if folder.name.isdecimal()}
-    if numbered and len(numbered) < len(folders):
-        names = [folder.name for folder in folders]
-        other = next(name for name in names if name not in numbered)
-        raise InputError(
-            f"{path} has folders named by numbers ({min(numbered)}) and by words ({other})",
-            "Name all classes by their numbers, or all by words, which are numbered in sorted order.",
-        )
-    if not numbered:
-        note("classes: " + ", ".join(f"{index} {folder.name}" for index, folder in enumerate(folders)))
+    numbers = _numbers(path, [folder.name for folder in folders], labels, note)
     classes = []
-    for index, folder in enumerate(folders):
-        label = int(folder.name) if numbered else index
+    for folder, label in zip(folders, numbers, strict=True):
         files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
         known = [file for file in files if file.suffix.lower() in _SUFFIXES]
         if len(known) < len(files):
             note(f"{folder}: {len(files) - len(known)} files that are no pictures, .npy or .wav are passed over")
         classes.append([(file, label) for file in known])
     return [file for file in chain.from_iterable(zip_longest(*classes)) if file is not None]
+
+
+def _numbers(path: Path, names: Sequence[str], labels: Sequence[str], note: Progress) -> list[int]:
+    """The classes of folders, as of `_folders`."""
+    if set(names) <= set(labels):
+        return [labels.index(name) for name in names]
+    numbered = [name for name in names if name.isdecimal()]
+    if numbered and len(numbered) < len(names):
+        other = next(name for name in names if name not in numbered)
+        raise InputError(
+            f"{path} has folders named by numbers ({min(numbered)}) and by words ({other})",
+            "Name all classes by their numbers, or all by words, which are numbered in sorted order.",
+        )
+    if numbered:
+        return [int(name) for name in names]
+    note("classes: " + ", ".join(f"{index} {name}" for index, name in enumerate(names)))
+    return list(range(len(names)))
 
 
 def _table(path: Path) -> list[tuple[Path, int]]:

@@ -24,6 +24,16 @@ def deliver(contents: Mapping[Path, bytes]) -> None:
         ) from error
 
 
+def check_place(path: Path) -> None:
+    """OutputError if `deliver` cannot write to `path`, as far as that can be seen beforehand: for what takes long."""
+    folder = next(each for each in path.absolute().parents if each.exists())
+    reason = errno.EISDIR if path.is_dir() else errno.ENOTDIR if not folder.is_dir() else 0
+    if not reason and not os.access(folder, os.W_OK):
+        reason = errno.EACCES
+    if reason:
+        raise OutputError(f"cannot write {path}: {os.strerror(reason)}", "Choose another place with --output.")
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """`write_all` for one file."""
     write_all({path: data})

@@ -220,8 +220,8 @@ class _Reader:
         picture = self.declared.picture
         if picture is not None and (picture.height, picture.width, picture.channels) == (height, width, channels):
             self._say(f"pictures become {width}x{height} {_MODES[channels]}, as the model declares")
-            return stored(picture.normalized(_pixels(path, picture)), spec).reshape(spec.shape)
-        pixels = _pixels(path, Picture(height, width, channels))
+            return stored(picture.normalized(read_picture(path, picture)), spec).reshape(spec.shape)
+        pixels = read_picture(path, Picture(height, width, channels))
         low, high = self.pixel_range or whole_range(spec)
         self._say(f"pictures become {width}x{height} {_MODES[channels]}; black is {low:g}, white is {high:g}")
         real = low + pixels.astype(np.float64) * ((high - low) / 255.0)
@@ -335,8 +335,8 @@ def _picture_shape(spec: TensorSpec, path: Path) -> tuple[int, int, int]:
     return height, width, channels
 
 
-def _pixels(path: Path, wanted: Picture) -> Array:
-    """uint8 [height, width, channels], upright."""
+def read_picture(path: Path, wanted: Picture) -> Array:
+    """uint8 [height, width, channels], upright. InputError if it is no picture."""
     from PIL import Image, ImageOps
 
     _bytes(path)  # says what is wrong with the path as for every other file

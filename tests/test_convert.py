@@ -21,11 +21,12 @@ from PIL import Image
 from sdk.cli import main
 from sdk.convert import environment as environments
 from sdk.convert.calibration import of_arrays, read_calibration
-from sdk.convert.conversion import Quantize, convert
+from sdk.convert.conversion import convert
 from sdk.convert.environment import VARIABLE, Environment, python_of
 from sdk.convert.evaluate import accuracy, layer_errors, specs_of
 from sdk.convert.graphdef import chosen, is_text, parse_nodes, suggested_inputs, suggested_outputs
 from sdk.convert.interface import with_float16, with_interface
+from sdk.convert.options import Quantize
 from sdk.convert.process import Worker
 from sdk.convert.sources import Wanted, find_source
 from sdk.errors import InputError, ModelError, SdkError, ToolError, UsageError
@@ -341,6 +342,12 @@ def test_interfaces_are_nodes_at_the_ends() -> None:
     assert [outside.tensor(i).dtype for i in (*outside.inputs, *outside.outputs)] == [DType.FLOAT32] * 2
 
 
+def test_a_quantized_model_is_refused_before_a_converter_is_sought(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "/no/python")
+    with pytest.raises(ModelError, match="is quantized already"):
+        convert(INT8)
+
+
 def test_the_cost_of_quantization_is_measured() -> None:
     before, after = ((load_bytes(p.read_bytes()), p.read_bytes()) for p in (FLOAT, INT8))
     specs = specs_of(before[0], before[0].inputs, before[0].input_names)
@@ -401,6 +408,9 @@ def test_an_environment_is_made_once(tiny: Environment, monkeypatch: pytest.Monk
     assert python_of(tiny, note=said.append) == python
     assert time.monotonic() - start < 0.5
     assert len(said) == 2
+    python.unlink()  # somebody removed it, and was interrupted
+    assert python_of(tiny) == python
+    assert subprocess.run([python, "-c", "import tiny_microlith_part"], check=False).returncode == 0
     # A Python that has the packages is used as it is, one that has not is refused.
     monkeypatch.setenv(VARIABLE, f"{sys.executable}{os.pathsep}{python}")
     assert python_of(tiny) == python

@@ -17,12 +17,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pictures import write_digits
 
 from sdk.boards import load_board
 from sdk.cli import main
-from sdk.convert.conversion import Converted, convert
+from sdk.convert.conversion import convert
 from sdk.convert.environment import TENSORFLOW, python_of
 from sdk.convert.evaluate import quantized, specs_of
+from sdk.convert.options import Converted
 from sdk.deploy import deployed, prepare
 from sdk.errors import UnsupportedError, UsageError, VerifyError
 from sdk.graph import DType
@@ -46,6 +48,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What tests/convert_sources.py writes."""
     folder = tmp_path_factory.mktemp("sources")
     run_python(HERE / "convert_sources.py", folder)
+    write_digits(folder / "digits", 20)
     return folder
 
 

@@ -34,6 +34,7 @@ from sdk.cli import (
     monitor,
     ops,
     run,
+    train,
     uninstall,
     verify,
 )
@@ -44,6 +45,7 @@ COMMANDS = {
     module.__name__.rpartition(".")[2]: module
     for module in (
         convert,
+        train,
         inspect,
         lower,
         build,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     action = parser.add_argument("model", metavar="MODEL", help="a .tflite file")
-    _complete_files(action, "tflite")
+    complete_files(action, "tflite")
     parser.add_argument(
         "--shape",
         action="append",
@@ -123,7 +123,7 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=".npy, .npz, .png, .jpg, .bmp, .wav or raw bytes; random values without it",
     )
-    _complete_files(action, "npy", "npz", "png", "jpg", "jpeg", "bmp", "wav", "bin")
+    complete_files(action, "npy", "npz", "png", "jpg", "jpeg", "bmp", "wav", "bin")
     parser.add_argument(
         "--pixel-range",
         nargs=2,
@@ -161,7 +161,9 @@ def not_negative(text: str) -> int:
     return value
 
 
-def _complete_files(action: argparse.Action, *suffixes: str) -> None:
+def complete_files(action: argparse.Action, *suffixes: str) -> None:
+    """Lets the shell complete files with these endings."""
+
     def complete(prefix: str, **_: object) -> list[str]:
         from argcomplete.completers import FilesCompleter
 

@@ -11,7 +11,7 @@ from sdk.cli.console import Console
 from sdk.errors import UsageError
 
 if TYPE_CHECKING:
-    from sdk.convert.conversion import Converted
+    from sdk.convert.options import Converted
 
 SUMMARY = "make a .tflite model of whatever was trained, quantized, and say what that cost"
 DETAILS = """SOURCE is a SavedModel, .keras, .h5, frozen .pb or .pbtxt, a TensorFlow 1 checkpoint, .onnx, .pt2, a \
@@ -79,15 +79,15 @@ def _add_quantization(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--dataset", type=Path, metavar="PATH", help="labelled samples: accuracy before and after")
     group.add_argument("--count", "-n", type=positive, metavar="N", help="at most N labelled samples")
-    group.add_argument("--max-drop", type=_share, metavar="PERCENT", help="fail if accuracy drops by more")
+    group.add_argument("--max-drop", type=share, metavar="PERCENT", help="fail if accuracy drops by more")
 
 
 def _add_preprocessing(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "preprocessing", "declared here once, kept in the model file, used by run, verify and cameras"
     )
-    group.add_argument("--mean", type=_floats, metavar="M", help="of pixels 0..255: one number, or one a channel")
-    group.add_argument("--std", type=_floats, metavar="S", help="real = (pixel - mean) / std (default: 0 and 255)")
+    group.add_argument("--mean", type=floats, metavar="M", help="of pixels 0..255: one number, or one a channel")
+    group.add_argument("--std", type=floats, metavar="S", help="real = (pixel - mean) / std (default: 0 and 255)")
     group.add_argument("--fit", choices=("stretch", "crop", "pad"), help="what becomes of pictures of another shape")
     group.add_argument("--order", choices=("RGB", "BGR"), help="of the channels")
     group.add_argument("--rate", type=positive, metavar="HZ", help="of sound (default: 16000)")
@@ -98,18 +98,18 @@ def _names(text: str) -> list[str]:
     return [name for name in text.split(",") if name]
 
 
-def _floats(text: str) -> tuple[float, ...]:
+def floats(text: str) -> tuple[float, ...]:
     return tuple(float(value) for value in text.split(","))
 
 
 def _pair(text: str) -> tuple[float, float]:
-    values = _floats(text)
+    values = floats(text)
     if len(values) != 2 or values[1] <= 0:
         raise argparse.ArgumentTypeError(f"'{text}' is not MEAN,STD with STD above 0")
     return values[0], values[1]
 
 
-def _share(text: str) -> float:
+def share(text: str) -> float:
     value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"'{text}' is no share: 1% or 0.01")
@@ -144,7 +144,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         note=console.note,
     )
     _say(made, args.output, console)
-    console.result(_json(made))
+    console.result(as_json(made))
     return 0
 
 
@@ -163,6 +163,11 @@ def _say(made: Converted, output: Path, console: Console) -> None:
     if made.accuracy is not None:
         a = made.accuracy
         console.say(f"accuracy on {a.samples:,} samples: {a.before:.2%} before, {a.after:.2%} after ({-a.drop:+.2%})")
+    say_cost(made, console)
+
+
+def say_cost(made: Converted, console: Console) -> None:
+    """The layers that quantization costs most at, what the model needs, and the boards that have it."""
     if made.layers:
         console.say(f"\nLayers that add most to the error, of {len(made.layers)}, over {made.samples} samples")
         rows = [(x.node, x.tensor[:50], f"{x.error:.2%}", f"{x.added:.2%}") for x in made.worst[:WORST]]
@@ -188,7 +193,8 @@ def _say_report(made: Converted, console: Console) -> None:
         console.say(f"cannot be lowered: {problem.message}\n  {problem.remedy}")
 
 
-def _json(made: Converted) -> dict[str, Any]:
+def as_json(made: Converted) -> dict[str, Any]:
+    """What --json prints of a conversion."""
     from sdk.boards import all_boards
     from sdk.report import fits
 

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -89,22 +88,6 @@ def checked(samples: Sequence[Sample], specs: Sequence[TensorSpec], name: str) -
         if low == high:
             raise InputError(f"{name}: all values of {describe(spec)} are {low:g}, in every sample", REMEDY)
     return list(samples)
-
-
-def write_samples(samples: Sequence[Sample]) -> bytes:
-    """An .npz with the arrays s0_0, s0_1, s1_0, ...: of each sample those of each input."""
-    data = io.BytesIO()
-    named = {f"s{i}_{k}": array for i, sample in enumerate(samples) for k, array in enumerate(sample.arrays)}
-    np.savez(data, **named)
-    return data.getvalue()
-
-
-def read_arrays(path: Path) -> list[list[Array]]:
-    """What `write_samples` wrote, or a session."""
-    with np.load(path, allow_pickle=False) as found:
-        each = sum(name.startswith("s0_") for name in found.files)
-        count = len(found.files) // each if each else 0
-        return [[found[f"s{i}_{k}"] for k in range(each)] for i in range(count)]
 
 
 def _files(path: Path) -> list[Path] | None:

@@ -124,6 +124,7 @@ def _make(environment: Environment, place: Path, progress: Progress, note: Progr
         _run([sys.executable, "-m", "venv", part], environment, progress)
         pip = [_python(part), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--retries", "2"]
         _run([*map(str, pip), "--progress-bar", "off", *environment.requirements], environment, progress)
+        shutil.rmtree(place, ignore_errors=True)  # one whose Python is gone, or that was half removed
         part.rename(place)
     except OSError as error:
         raise unwritable(part, error) from error

@@ -49,14 +49,17 @@ class Worker(Closing):
     """`call` runs a method of the session in the environment's process. UsageError for what the user can mend,
     UnsupportedError for what TensorFlow Lite cannot do, ToolError if the process crashes or is killed."""
 
-    def __init__(self, environment: Environment, progress: Progress = silent, note: Progress = silent) -> None:
+    def __init__(
+        self, environment: Environment, progress: Progress = silent, note: Progress = silent, session: str = ""
+    ) -> None:
+        """`session`: which module's, if not that of the environment's name."""
         python = python_of(environment, progress, note)
         self.name = environment.title
         progress(f"start {self.name} (some 20 s)" if environment.name == "tensorflow" else f"start {self.name}")
         inherited = {key: value for key, value in os.environ.items() if key != "PYTHONHOME"}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
         self._process = subprocess.Popen(
-            [python, Path(worker.__file__).resolve(), environment.name],
+            [python, Path(worker.__file__).resolve(), session or environment.name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

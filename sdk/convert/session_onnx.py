@@ -13,6 +13,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from sdk.convert.arrays import read_arrays, write_arrays
+
 # onnx2tf would fetch this file from the network to compare with, where it is not in the folder that it runs in.
 SAMPLE = "calibration_image_sample_data_20x128x128x3_float32.npy"
 SAMPLE_SHAPE = 20, 128, 128, 3
@@ -67,13 +69,9 @@ class Session:
 
     def run(self, samples: str, output: str) -> None:
         """What onnxruntime makes of calibration samples: pictures channels first, as ONNX has them."""
-        named: dict[str, Any] = {}
-        with np.load(samples) as found:
-            for i in range(len(found.files) // len(self.inputs)):
-                values = {}
-                for k, given in enumerate(self.inputs):
-                    value = found[f"s{i}_{k}"]
-                    values[given.name] = np.moveaxis(value, -1, 1) if value.ndim == PICTURE_RANK else value
-                for k, made in enumerate(self.run_session.run(None, values)):
-                    named[f"s{i}_{k}"] = np.moveaxis(made, 1, -1) if made.ndim == PICTURE_RANK else made
-        np.savez(output, **named)
+        results = []
+        for arrays in read_arrays(samples):
+            turned = [np.moveaxis(value, -1, 1) if value.ndim == PICTURE_RANK else value for value in arrays]
+            made = self.run_session.run(None, {given.name: v for given, v in zip(self.inputs, turned, strict=True)})
+            results.append([np.moveaxis(value, 1, -1) if value.ndim == PICTURE_RANK else value for value in made])
+        write_arrays(output, results)

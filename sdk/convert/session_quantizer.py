@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from litert_quantizer import qtyping, quantizer, recipe
+
+from sdk.convert.arrays import read_arrays
 
 EVERY = ".*"
 RECIPES = {"int8": recipe.static_wi8_ai8, "int16x8": recipe.static_wi8_ai16, "dynamic": recipe.dynamic_wi8_afp32}
@@ -31,6 +32,4 @@ class Session:
 
 
 def _samples(path: str, inputs: list[str]) -> list[dict[str, Any]]:
-    with np.load(path) as found:
-        count = len(found.files) // len(inputs)
-        return [{name: found[f"s{i}_{k}"] for k, name in enumerate(inputs)} for i in range(count)]
+    return [dict(zip(inputs, arrays, strict=True)) for arrays in read_arrays(path)]

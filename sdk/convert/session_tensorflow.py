@@ -8,14 +8,25 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 import tensorflow as tf
+
+from sdk.convert.arrays import read_arrays, write_arrays
+from sdk.convert.tensorflow_files import (
+    binary_graph,
+    chosen_signature,
+    frozen,
+    graph_file,
+    graph_of_text,
+    is_of_tensorflow_1,
+    load_keras,
+    restore,
+    told,
+)
+from sdk.convert.tensorflow_objects import Made, of_object, of_saved_model
 
 INSTEAD = {
     "Erf": "tf.nn.gelu(x, approximate=True), or a product of tanh",
@@ -43,10 +54,10 @@ class Session:
     def open_object(self, source: Any, shapes: dict[str, list[int]], **options: Any) -> dict[str, Any]:
         """As `open`, for an object of this process: a model, module, function, or session with tensors."""
         self.shapes = shapes
-        self._take(self._session(source, **options) if options else self._object(source))
+        self._take(self._session(source, **options) if options else of_object(source))
         return self._about()
 
-    def _take(self, made: tuple[Any, list[Any], Any]) -> None:
+    def _take(self, made: Made) -> None:
         """`made`: a callable, the specs of its inputs, and what owns its variables."""
         call, specs, self.owner = made
         fixed = [self._fixed(spec, f"input {i}") for i, spec in enumerate(specs)]
@@ -78,64 +89,52 @@ class Session:
 
     # Sources
 
-    def _saved_model(self, path: str, signature: str = "") -> tuple[Any, list[Any], Any]:
-        if _is_of_tensorflow_1(path):
-            return self._saved_graph(path, signature)
-        found = _told(lambda: tf.saved_model.load(path), path)
-        if not found.signatures:
-            return self._object(found)
-        function = found.signatures[_signature(list(found.signatures), signature, path)]
-        specs = function.structured_input_signature[1]
-        named = [tf.TensorSpec(spec.shape, spec.dtype, key) for key, spec in specs.items()]
-        return (lambda *values: function(**dict(zip(specs, values, strict=True)))), named, found
+    def _saved_model(self, path: str, signature: str = "") -> Made:
+        return self._saved_graph(path, signature) if is_of_tensorflow_1(path) else of_saved_model(path, signature)
 
-    def _saved_graph(self, path: str, signature: str) -> tuple[Any, list[Any], Any]:
+    def _saved_graph(self, path: str, wanted: str) -> Made:
         """A SavedModel of TensorFlow 1, whose variables cannot be taken over into a function: frozen."""
         v1 = tf.compat.v1
         with v1.Graph().as_default(), v1.Session() as session:
-            meta = _told(lambda: v1.saved_model.load(session, ["serve"], path), path)
-            name = _signature([n for n in meta.signature_def if not n.startswith("__")], signature, path)
+            meta = told(lambda: v1.saved_model.load(session, ["serve"], path), path)
+            name = chosen_signature([n for n in meta.signature_def if not n.startswith("__")], wanted, path)
             ends = meta.signature_def[name]
             inputs, outputs = ([info.name for info in infos.values()] for infos in (ends.inputs, ends.outputs))
-            frozen = _frozen(session, outputs)
-        return self._graph(frozen, inputs, outputs)
+            graph_def = frozen(session, outputs)
+        return self._graph(graph_def, inputs, outputs)
 
-    def _keras(self, path: str) -> tuple[Any, list[Any], Any]:
-        return self._object(_load_keras(path))
+    def _keras(self, path: str) -> Made:
+        return of_object(load_keras(path))
 
     _h5 = _keras
 
-    def _frozen_graph(self, path: str, inputs: list[str], outputs: list[str]) -> tuple[Any, list[Any], Any]:
-        graph = tf.compat.v1.GraphDef()
-        _told(lambda: graph.ParseFromString(Path(path).read_bytes()), path)
-        return self._graph(graph, inputs, outputs)
+    def _frozen_graph(self, path: str, inputs: list[str], outputs: list[str]) -> Made:
+        return self._graph(binary_graph(path), inputs, outputs)
 
-    def _graph_text(self, path: str, inputs: list[str], outputs: list[str]) -> tuple[Any, list[Any], Any]:
-        return self._graph(_graph_of_text(path), inputs, outputs)
+    def _graph_text(self, path: str, inputs: list[str], outputs: list[str]) -> Made:
+        return self._graph(graph_of_text(path), inputs, outputs)
 
-    def _checkpoint(
-        self, path: str, inputs: list[str], outputs: list[str], graph: str = ""
-    ) -> tuple[Any, list[Any], Any]:
+    def _checkpoint(self, path: str, inputs: list[str], outputs: list[str], graph: str = "") -> Made:
         """Freezes: `path` is the prefix of a checkpoint, `graph` a graph file if it is not the .meta beside it."""
         v1 = tf.compat.v1
         with v1.Graph().as_default(), v1.Session() as session:
             if graph:
-                v1.import_graph_def(_graph_file(graph), name="")
-                _restore(session, path)
+                v1.import_graph_def(graph_file(graph), name="")
+                restore(session, path)
             else:
-                saver = _told(lambda: v1.train.import_meta_graph(f"{path}.meta", clear_devices=True), f"{path}.meta")
-                _told(lambda: saver.restore(session, path), path)
-            frozen = _frozen(session, outputs)
-        return self._graph(frozen, inputs, outputs)
+                saver = told(lambda: v1.train.import_meta_graph(f"{path}.meta", clear_devices=True), f"{path}.meta")
+                told(lambda: saver.restore(session, path), path)
+            graph_def = frozen(session, outputs)
+        return self._graph(graph_def, inputs, outputs)
 
-    def _session(self, session: Any, inputs: list[Any], outputs: list[Any]) -> tuple[Any, list[Any], Any]:
+    def _session(self, session: Any, inputs: list[Any], outputs: list[Any]) -> Made:
         """A session of TensorFlow 1 with tensors."""
         names = [[getattr(tensor, "name", tensor) for tensor in tensors] for tensors in (inputs, outputs)]
         with session.graph.as_default():
-            frozen = _frozen(session, [name.partition(":")[0] for name in names[1]])
-        return self._graph(frozen, *names)
+            graph_def = frozen(session, names[1])
+        return self._graph(graph_def, *names)
 
-    def _graph(self, graph: Any, inputs: list[str], outputs: list[str]) -> tuple[Any, list[Any], Any]:
+    def _graph(self, graph: Any, inputs: list[str], outputs: list[str]) -> Made:
         """A graph without variables."""
         heads, tails = ([n if ":" in n else f"{n}:0" for n in names] for names in (inputs, outputs))
         self._fix_placeholders(graph, [head.partition(":")[0] for head in heads])
@@ -158,46 +157,6 @@ class Session:
                 spec = tf.TensorSpec(None if shape.rank == 0 else shape, node.attr["dtype"].type, node.name)
                 node.attr["shape"].shape.CopyFrom(self._fixed(spec, node.name).shape.as_proto())
 
-    def _object(self, source: Any) -> tuple[Any, list[Any], Any]:
-        """A Keras model, concrete function, tf.function with an input signature, tf.Module with one such function, or
-        what a function without arguments gives of these."""
-        if hasattr(source, "structured_input_signature"):
-            return _of_concrete(source)
-        if _is_keras(source):
-            return _of_keras(source)
-        if hasattr(source, "get_concrete_function") and getattr(source, "function_spec", source) is not None:
-            signature = getattr(source, "input_signature", None)
-            if signature is None:
-                raise ValueError(
-                    "the tf.function has no input signature",
-                    "Declare it: @tf.function(input_signature=[tf.TensorSpec([1, 28, 28, 1])]), or a concrete one.",
-                )
-            return _of_concrete(source.get_concrete_function())
-        if isinstance(source, tf.Module) or hasattr(source, "_trackable_children"):
-            return self._of_module(source)
-        if callable(source):
-            return self._object(source())
-        raise ValueError(
-            f"{type(source).__name__} is nothing that TensorFlow converts",
-            "Give a Keras model, a concrete function or a tf.Module with one tf.function.",
-        )
-
-    def _of_module(self, source: Any) -> tuple[Any, list[Any], Any]:
-        functions = {
-            name: value
-            for name in dir(source)
-            if not name.startswith("_") or name == "__call__"
-            if hasattr(value := getattr(source, name, None), "get_concrete_function")
-        }
-        name = "__call__" if "__call__" in functions else next(iter(functions), None)
-        if name is None or (len(functions) > 1 and name != "__call__"):
-            raise ValueError(
-                f"the module has {len(functions)} functions of TensorFlow: {', '.join(functions)}",
-                "Give one of them: module.function.get_concrete_function().",
-            )
-        call, specs, _ = self._object(functions[name])
-        return call, specs, source
-
     # Results
 
     def convert(
@@ -208,12 +167,12 @@ class Session:
         samples: str = "",
         input_stats: list[list[float]] | None = None,
     ) -> None:
-        """Writes the model. `samples`: an .npz of calibration data as `sdk.convert.calibration` writes it."""
+        """Writes the model. `samples`: an .npz of calibration data."""
         if input_stats:
             converter = self._legacy(input_stats)
         else:
             converter = tf.lite.TFLiteConverter.from_concrete_functions([self.function], self.owner)
-            _set(converter, quantize, interface, _batches(samples))
+            _set(converter, quantize, interface, read_arrays(samples) if samples else [])
         try:
             model = converter.convert()
         except Exception as error:
@@ -240,13 +199,13 @@ class Session:
     def run(self, samples: str, output: str) -> None:
         """What the source itself makes of calibration samples: an .npz of its outputs, one after the other."""
         found = []
-        for values in _batches(samples) or []:
+        for values in read_arrays(samples):
             inputs = [tf.constant(value, spec.dtype) for value, spec in zip(values, self.specs, strict=True)]
-            found.append([np.asarray(each) for each in tf.nest.flatten(self.function(*inputs))])
-        np.savez(output, **{f"s{i}_{k}": value for i, values in enumerate(found) for k, value in enumerate(values)})
+            found.append(tf.nest.flatten(self.function(*inputs)))
+        write_arrays(output, found)
 
 
-def _set(converter: Any, quantize: str, interface: str, batches: list[list[Any]] | None) -> None:
+def _set(converter: Any, quantize: str, interface: str, batches: list[list[Any]]) -> None:
     if quantize == "float32":
         return
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -262,15 +221,6 @@ def _set(converter: Any, quantize: str, interface: str, batches: list[list[Any]]
         full = sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
         converter.target_spec.supported_ops = [full if quantize == "int16x8" else sets.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = getattr(tf, interface)
-
-
-def _batches(samples: str) -> list[list[Any]] | None:
-    """The arrays s0_0, s0_1, s1_0, ... of a file: of each sample those of each input."""
-    if not samples:
-        return None
-    with np.load(samples) as found:
-        inputs = sum(name.startswith("s0_") for name in found.files)
-        return [[found[f"s{i}_{k}"] for k in range(inputs)] for i in range(len(found.files) // inputs)]
 
 
 def _refused(error: Exception) -> Exception:
@@ -290,137 +240,4 @@ def _refused(error: Exception) -> Exception:
     return NotImplementedError(
         f"TensorFlow Lite has no operator for {', '.join(names)}{near}",
         f"{'; '.join(hints) or 'Express it by others'}; or end the model before it, and compute the rest outside.",
-    )
-
-
-def _told(load: Any, path: str) -> Any:
-    """The result of `load`; what it raises, in words."""
-    try:
-        return load()
-    except Exception as error:
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ValueError(
-            f"TensorFlow cannot load {path}: {first[:400]}", "Is it complete, and from TensorFlow?"
-        ) from error
-
-
-def _is_of_tensorflow_1(path: str) -> bool:
-    from tensorflow.python.saved_model import loader_impl
-
-    found = _told(lambda: loader_impl.parse_saved_model(path), path)
-    return not found.meta_graphs[0].HasField("object_graph_def")
-
-
-def _signature(names: list[str], wanted: str, path: str) -> str:
-    """The one that is wanted, or the only one, or the one that serves."""
-    name = wanted or ("serving_default" if "serving_default" in names else names[0])
-    if name not in names:
-        raise ValueError(f"{path} has no signature '{name}'", f"It has {', '.join(names)}.")
-    if len(names) > 1 and not wanted and name != "serving_default":
-        raise ValueError(f"{path} has the signatures {', '.join(names)}", "Choose one: --signature NAME.")
-    return name
-
-
-def _is_keras(source: Any) -> bool:
-    return any(
-        c.__module__.split(".")[0] in ("keras", "tf_keras") and c.__name__ == "Model" for c in type(source).__mro__
-    )
-
-
-def _of_keras(model: Any) -> tuple[Any, list[Any], Any]:
-    if not getattr(model, "inputs", None):
-        raise ValueError("the Keras model has no inputs yet", "Call it once, or build it with an Input layer.")
-    if type(model).__mro__[-2].__module__.startswith("keras") or any(
-        c.__module__.startswith("keras.") for c in type(model).__mro__
-    ):  # Keras 3 leaves variables in functions, but not in what it exports
-        with tempfile.TemporaryDirectory() as folder:
-            model.export(folder, verbose=False)
-            return Session()._saved_model(folder)
-    specs = [tf.TensorSpec(each.shape, each.dtype, each.name) for each in model.inputs]
-
-    def call(*values: Any) -> Any:
-        return model(values[0] if len(values) == 1 else list(values), training=False)
-
-    return call, specs, model
-
-
-def _of_concrete(function: Any) -> tuple[Any, list[Any], Any]:
-    captured = {id(placeholder) for _, placeholder in function.graph.captures}
-    inputs = [tensor for tensor in function.inputs if id(tensor) not in captured and tensor.dtype != tf.resource]
-    specs = [tf.TensorSpec(each.shape, each.dtype, each.name.partition(":")[0]) for each in inputs]
-    positional, named = function.structured_input_signature
-    if named and not positional:
-        keys = list(named)
-        return (
-            (lambda *values: function(**dict(zip(keys, values, strict=True)))),
-            [tf.TensorSpec(named[key].shape, named[key].dtype, key) for key in keys],
-            function,
-        )
-    return function, specs, function
-
-
-def _load_keras(path: str) -> Any:
-    """By the Keras of TensorFlow 2 first, which reads the oldest files too; files of Keras 3 by that."""
-    import keras
-    import tf_keras
-
-    try:
-        return tf_keras.models.load_model(path, compile=False)
-    except Exception as old:  # noqa: BLE001 - each version fails in its own way
-        try:
-            return keras.models.load_model(path, compile=False)
-        except Exception as new:
-            missing = re.search(r"Unknown layer:? '?(\w+)|Could not locate class '(\w+)'", f"{old} {new}")
-            if missing:
-                name = missing[1] or missing[2]
-                raise ValueError(
-                    f"{path} uses {name}, a class of its author",
-                    "Give it as module:attribute, a function that loads it with custom_objects.",
-                ) from new
-            first = next((line for line in str(old).splitlines() if line.strip()), type(old).__name__)
-            raise ValueError(
-                f"Keras cannot load {path}: {first[:400]}", "Is it a whole model, not its weights?"
-            ) from new
-
-
-def _graph_file(path: str) -> Any:
-    if path.endswith((".pbtxt", ".txt")):
-        return _graph_of_text(path)
-    graph = tf.compat.v1.GraphDef()
-    _told(lambda: graph.ParseFromString(Path(path).read_bytes()), path)
-    return graph
-
-
-def _graph_of_text(path: str) -> Any:
-    from google.protobuf import text_format
-
-    graph = tf.compat.v1.GraphDef()
-    return _told(lambda: text_format.Parse(Path(path).read_text(), graph), path)
-
-
-def _restore(session: Any, prefix: str) -> None:
-    """Gives the variables of a bare graph their values of a checkpoint, by their names."""
-    reader = _told(lambda: tf.train.load_checkpoint(prefix), prefix)
-    graph = session.graph
-    operations = {operation.name: operation for operation in graph.get_operations()}
-    wanted = [o for o in operations.values() if o.type in ("VariableV2", "Variable", "VarHandleOp")]
-    stored = reader.get_variable_to_shape_map()
-    missing = [o.name for o in wanted if o.name not in stored]
-    if missing:
-        raise ValueError(f"the checkpoint {prefix} has no {missing[0]}", "Give the checkpoint of this graph.")
-    for operation in wanted:
-        target, value = operation.outputs[0], reader.get_tensor(operation.name)
-        is_handle = operation.type == "VarHandleOp"
-        assign = tf.raw_ops.AssignVariableOp if is_handle else tf.raw_ops.Assign
-        constant = tf.constant(value)
-        made = assign(resource=target, value=constant) if is_handle else assign(ref=target, value=constant)
-        session.run(made)
-
-
-def _frozen(session: Any, outputs: list[str]) -> Any:
-    v1 = tf.compat.v1
-    names = [name.partition(":")[0] for name in outputs]
-    return _told(
-        lambda: v1.graph_util.convert_variables_to_constants(session, session.graph.as_graph_def(), names),
-        "the variables of the graph",
     )

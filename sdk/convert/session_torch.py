@@ -6,12 +6,12 @@ turned, so that the model takes what cameras give.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import litert_torch
-import numpy as np
 import torch
+
+from sdk.convert.arrays import read_arrays, write_arrays
 
 PICTURE_RANK = 4
 
@@ -80,11 +80,9 @@ class Session:
 
     def run(self, samples: str, output: str) -> None:
         """What the module itself makes of calibration samples."""
-        named: dict[str, Any] = {}
-        with np.load(samples) as found, torch.no_grad():
-            each = len(self.sample)
-            for i in range(len(found.files) // each):
-                values = self.last(*(torch.from_numpy(found[f"s{i}_{k}"]) for k in range(each)))
-                every = values if isinstance(values, list | tuple) else [values]
-                named |= {f"s{i}_{k}": value.numpy() for k, value in enumerate(every)}
-        np.savez(Path(output), **named)
+        made = []
+        with torch.no_grad():
+            for arrays in read_arrays(samples):
+                values = self.last(*map(torch.from_numpy, arrays))
+                made.append([value.numpy() for value in (values if isinstance(values, list | tuple) else [values])])
+        write_arrays(output, made)

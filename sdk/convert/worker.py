@@ -1,9 +1,9 @@
 """A process of a converter's environment: answers requests of `sdk.convert.process`.
 
-Started as a script with the name of a session module beside it, by a Python that need not have the SDK: it imports the
-standard library, and that module imports its converter. Requests and answers are JSON, one a line: {"call": method,
-arguments...} gets {"result": ...} or {"refused" | "unsupported": message, "remedy": ...}. Everything that the converter
-prints goes to stderr.
+Started as a script with the name of a session module beside it, by a Python that need not have the SDK nor what that
+needs: of the package it imports what lies beside it, and the session module imports its converter. Requests and answers
+are JSON, one a line: {"call": method, arguments...} gets {"result": ...} or {"refused" | "unsupported": message,
+"remedy": ...}. Everything that the converter prints goes to stderr.
 
 A session says what is wrong with the user's model by ValueError(message, remedy), and what TensorFlow Lite cannot do by
 NotImplementedError(message, remedy). Any other exception is a fault and ends the process with its traceback.
@@ -14,10 +14,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
+import importlib.util
 import json
 import os
 import signal
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -64,21 +66,28 @@ def imported(path: str) -> Any:
 
 
 def generate(path: str, output: str, most: int) -> None:
-    """Writes what a generator `module:attribute` yields, as `sdk.convert.calibration.write_samples` does."""
-    import numpy as np
+    """Writes what a generator `module:attribute` yields."""
+    from sdk.convert.arrays import write_arrays
 
     source = imported(path)
-    named = {}
     try:
-        for i, value in enumerate(source() if callable(source) else source):
-            if i == most:
-                break
-            values = list(value.values()) if isinstance(value, dict) else value
-            for k, array in enumerate(values if isinstance(values, list | tuple) else [values]):
-                named[f"s{i}_{k}"] = np.asarray(array)
+        yielded = list(islice(source() if callable(source) else source, most))
     except Exception as error:
         raise ValueError(f"{path} failed: {type(error).__name__}: {error}", "Run it by itself first.") from error
-    np.savez(output, **named)
+    values = [list(value.values()) if isinstance(value, dict) else value for value in yielded]
+    write_arrays(output, [value if isinstance(value, list | tuple) else [value] for value in values])
+
+
+def known_as_sdk(folder: Path) -> None:
+    """Makes modules of the SDK in `folder` importable, and nothing else: what lies beside it in a site-packages is for
+    another Python."""
+    spec = importlib.util.spec_from_file_location(
+        "sdk", folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules["sdk"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules["sdk"])
 
 
 def main() -> None:
@@ -87,9 +96,8 @@ def main() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)
-        sys.path.insert(0, str(Path(__file__).parent))
-        session = importlib.import_module(f"session_{sys.argv[1]}").Session()
-        del sys.path[0]
+        known_as_sdk(Path(__file__).parents[1])
+        session = importlib.import_module(f"sdk.convert.session_{sys.argv[1]}").Session()
         for line in sys.stdin:
             print(json.dumps(answer(session, json.loads(line))), file=answers, flush=True)
 

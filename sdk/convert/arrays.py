@@ -1,0 +1,25 @@
+"""How samples go to a converter's process and back: an .npz with the arrays s0_0, s0_1, s1_0, ...: of each sample those
+of each input or output. Needs nothing but numpy, for it runs on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def write_arrays(path: str | Path, samples: Iterable[Sequence[Any]]) -> None:
+    """Writes the arrays of each sample; all have as many."""
+    named = {f"s{i}_{k}": np.asarray(array) for i, sample in enumerate(samples) for k, array in enumerate(sample)}
+    with Path(path).open("wb") as file:  # np.savez adds an ending to other names
+        np.savez(file, **named)
+
+
+def read_arrays(path: str | Path) -> list[list[Any]]:
+    """What `write_arrays` wrote."""
+    with np.load(path, allow_pickle=False) as found:
+        each = sum(name.startswith("s0_") for name in found.files)
+        count = len(found.files) // each if each else 0
+        return [[found[f"s{i}_{k}"] for k in range(each)] for i in range(count)]

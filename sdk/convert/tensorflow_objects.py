@@ -1,0 +1,104 @@
+"""Objects of TensorFlow and Keras as what a session converts: a callable, the specs of its inputs, and what owns its
+variables."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Any
+
+import tensorflow as tf
+
+from sdk.convert.tensorflow_files import chosen_signature, told
+
+Made = tuple[Any, list[Any], Any]
+
+
+def of_object(source: Any) -> Made:
+    """A Keras model, concrete function, tf.function with an input signature, tf.Module with one such function, or
+    what a function without arguments gives of these."""
+    if hasattr(source, "structured_input_signature"):
+        return _of_concrete(source)
+    if _is_keras(source):
+        return _of_keras(source)
+    if hasattr(source, "get_concrete_function") and getattr(source, "function_spec", source) is not None:
+        signature = getattr(source, "input_signature", None)
+        if signature is None:
+            raise ValueError(
+                "the tf.function has no input signature",
+                "Declare it: @tf.function(input_signature=[tf.TensorSpec([1, 28, 28, 1])]), or a concrete one.",
+            )
+        return _of_concrete(source.get_concrete_function())
+    if isinstance(source, tf.Module) or hasattr(source, "_trackable_children"):
+        return _of_module(source)
+    if callable(source):
+        return of_object(source())
+    raise ValueError(
+        f"{type(source).__name__} is nothing that TensorFlow converts",
+        "Give a Keras model, a concrete function or a tf.Module with one tf.function.",
+    )
+
+
+def _of_module(source: Any) -> Made:
+    functions = {
+        name: value
+        for name in dir(source)
+        if not name.startswith("_") or name == "__call__"
+        if hasattr(value := getattr(source, name, None), "get_concrete_function")
+    }
+    name = "__call__" if "__call__" in functions else next(iter(functions), None)
+    if name is None or (len(functions) > 1 and name != "__call__"):
+        raise ValueError(
+            f"the module has {len(functions)} functions of TensorFlow: {', '.join(functions)}",
+            "Give one of them: module.function.get_concrete_function().",
+        )
+    call, specs, _ = of_object(functions[name])
+    return call, specs, source
+
+
+def of_saved_model(path: str, wanted: str = "") -> Made:
+    """A SavedModel of TensorFlow 2. `wanted`: one of its signatures."""
+    found = told(lambda: tf.saved_model.load(path), path)
+    if not found.signatures:
+        return of_object(found)
+    function = found.signatures[chosen_signature(list(found.signatures), wanted, path)]
+    specs = function.structured_input_signature[1]
+    named = [tf.TensorSpec(spec.shape, spec.dtype, key) for key, spec in specs.items()]
+    return (lambda *values: function(**dict(zip(specs, values, strict=True)))), named, found
+
+
+def _is_keras(source: Any) -> bool:
+    return any(
+        c.__module__.split(".")[0] in ("keras", "tf_keras") and c.__name__ == "Model" for c in type(source).__mro__
+    )
+
+
+def _of_keras(model: Any) -> Made:
+    if not getattr(model, "inputs", None):
+        raise ValueError("the Keras model has no inputs yet", "Call it once, or build it with an Input layer.")
+    if type(model).__mro__[-2].__module__.startswith("keras") or any(
+        c.__module__.startswith("keras.") for c in type(model).__mro__
+    ):  # Keras 3 leaves variables in functions, but not in what it exports
+        with tempfile.TemporaryDirectory() as folder:
+            model.export(folder, verbose=False)
+            return of_saved_model(folder)
+    specs = [tf.TensorSpec(each.shape, each.dtype, each.name) for each in model.inputs]
+
+    def call(*values: Any) -> Any:
+        return model(values[0] if len(values) == 1 else list(values), training=False)
+
+    return call, specs, model
+
+
+def _of_concrete(function: Any) -> Made:
+    captured = {id(placeholder) for _, placeholder in function.graph.captures}
+    inputs = [tensor for tensor in function.inputs if id(tensor) not in captured and tensor.dtype != tf.resource]
+    specs = [tf.TensorSpec(each.shape, each.dtype, each.name.partition(":")[0]) for each in inputs]
+    positional, named = function.structured_input_signature
+    if named and not positional:
+        keys = list(named)
+        return (
+            (lambda *values: function(**dict(zip(keys, values, strict=True)))),
+            [tf.TensorSpec(named[key].shape, named[key].dtype, key) for key in keys],
+            function,
+        )
+    return function, specs, function

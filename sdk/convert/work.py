@@ -1,0 +1,290 @@
+"""One conversion, from its source to what is known of the result.
+
+Always by way of the float32 model: it is what the quantized one is compared with.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sdk.cache import Progress
+from sdk.convert import calibration
+from sdk.convert.arrays import read_arrays, write_arrays
+from sdk.convert.environment import QUANTIZER, TENSORFLOW, TORCH
+from sdk.convert.evaluate import LayerError, accuracy, layer_errors, specs_of
+from sdk.convert.interface import signed, with_float16, with_interface
+from sdk.convert.options import INTERFACES, Converted, Options, Quantize
+from sdk.convert.process import Here, Worker
+from sdk.convert.sources import ATTRIBUTE, Source
+from sdk.errors import InputError, ModelError, SdkError, UsageError
+from sdk.foreign import Kind
+from sdk.graph import Array, DType, Graph
+from sdk.inputs import PICTURES, Sample, random_samples
+from sdk.load import load_bytes
+from sdk.oracle import Oracle
+from sdk.preprocess import Picture, Preprocessing, Sound, attach
+from sdk.program import TensorSpec
+from sdk.report import inspect
+from sdk.write import write
+
+OUTSIDE = {"uint8": DType.UINT8, "float32": DType.FLOAT32}  # interfaces that are nodes at a model's ends
+NARROW = DType.INT8, DType.UINT8, DType.INT16  # what values are quantized to
+RANDOM = 3  # samples that a model without calibration data is compared with its source on
+
+
+class Work:
+    """One conversion, in a temporary folder."""
+
+    def __init__(self, folder: Path, asked: Options, progress: Progress, note: Progress) -> None:
+        self.folder, self.asked, self.progress, self.note = folder, asked, progress, note
+        self.shapes = {name: list(shape) for name, shape in asked.shapes.items()}
+
+    def of_path(self, source: Source) -> Converted:
+        if source.environment is None:
+            return self._of_float(source.kind, _unquantized(source.path), None)
+        with Worker(source.environment, self.progress, self.note) as session:
+            self.progress(f"load {source.path}")
+            if source.kind is Kind.module:
+                about = session.call("open_module", path=source.path, shapes=self.shapes, **source.options)
+            else:
+                name = source.kind.name
+                about = session.call("open", kind=name, path=source.path, shapes=self.shapes, **source.options)
+            return self.of_session(source.kind, session, about, source.environment is TENSORFLOW)
+
+    def of_object(self, source: Any, inputs: Sequence[Any], outputs: Sequence[Any], sample: Any) -> Converted:
+        if "torch" in sys.modules and isinstance(source, sys.modules["torch"].nn.Module):
+            return self._of_torch(source, sample)
+        if "tensorflow" not in sys.modules:
+            raise UsageError(
+                f"{type(source).__name__} is nothing that can be converted",
+                "Give a path, module:attribute, or an object of TensorFlow or PyTorch.",
+            )
+        from sdk.convert.session_tensorflow import Session
+
+        session = Here(Session())
+        options = {"inputs": list(inputs), "outputs": list(outputs)} if inputs or outputs else {}
+        about = session.call("open_object", source=source, shapes=self.shapes, **options)
+        return self.of_session(Kind.module, session, about, is_tensorflow=True)
+
+    def _of_torch(self, source: Any, sample: Any) -> Converted:
+        torch = sys.modules["torch"]
+        if isinstance(sample, str) or sample is None:
+            raise UsageError("a torch module needs a sample of its input", "Give it: sample=torch.zeros(1, 3, 96, 96).")
+        samples = tuple(sample) if isinstance(sample, list | tuple) else (sample,)
+        path = self.folder / "module.pt2"
+        torch.export.save(torch.export.export(source.eval(), samples), path)
+        return self.of_path(Source(Kind.pt2, str(path), TORCH))
+
+    def of_session(
+        self, kind: Kind, session: Here | Worker, about: Mapping[str, Any], is_tensorflow: bool
+    ) -> Converted:
+        self.progress("convert to float32")
+        path = self.folder / "float32.tflite"
+        session.call("convert", output=str(path))
+        model = path.read_bytes()
+        generator = self.asked.representative
+        if isinstance(generator, str) and ATTRIBUTE.match(generator) and not Path(generator).exists():
+            drawn = self.folder / "drawn.npz"
+            session.call("generate", path=generator, output=str(drawn), most=self.asked.samples)
+            self.asked = replace(self.asked, representative=read_arrays(drawn))
+        return self._of_float(kind, model, session, is_tensorflow, about.get("fake_quant", False))
+
+    def _of_float(
+        self,
+        kind: Kind,
+        model: bytes,
+        session: Here | Worker | None,
+        is_tensorflow: bool = False,
+        fake_quant: bool = False,
+    ) -> Converted:
+        graph = load_bytes(model, "float32")
+        specs = specs_of(graph, graph.inputs, graph.input_names)
+        declared = self._declared(specs)
+        samples = self._samples(specs, declared, fake_quant, kind)
+        error = (
+            None if session is None else self._source_error(session, model, samples or random_samples(specs, RANDOM, 0))
+        )
+        self.progress(f"quantize to {self.asked.quantize}")
+        if is_tensorflow and session is not None:
+            result = self._by_tensorflow(session, model, samples)
+        else:
+            result = self._by_quantizer(model, samples)
+        return self._judged(kind, model, result, samples, declared, error)
+
+    def _judged(
+        self,
+        kind: Kind,
+        model: bytes,
+        result: bytes,
+        samples: Sequence[Sample],
+        declared: Preprocessing | None,
+        error: float | None,
+    ) -> Converted:
+        before, after = (load_bytes(model), model), (load_bytes(result), result)
+        layers: list[LayerError] = []
+        if samples and result != model:
+            self.progress("compare the layers")
+            layers = self._compared(before, after, samples)
+        found = None
+        if self.asked.dataset is not None:
+            self.progress("run the labelled samples")
+            found = accuracy(before, after, self.asked.dataset, declared, self.asked.count, self.note)
+        assert self.asked.quantize is not None
+        noted = attach(result, declared) if declared is not None else result
+        self.progress("lower the model")
+        report = inspect(load_bytes(noted))
+        return Converted(kind, noted, model, report, declared, self.asked.quantize, len(samples), error, layers, found)
+
+    def _compared(
+        self, before: tuple[Graph, bytes], after: tuple[Graph, bytes], samples: Sequence[Sample]
+    ) -> list[LayerError]:
+        try:
+            return layer_errors(before, after, samples)
+        except SdkError as error:
+            self.note(f"the layers could not be compared: {error.message}")
+            return []
+
+    # Samples
+
+    def _declared(self, specs: Sequence[TensorSpec]) -> Preprocessing | None:
+        """What the user says of the input, completed by the input's shape."""
+        given, labels = dict(self.asked.preprocess), tuple(self.asked.labels)
+        kinds = _kinds(self.asked.representative) | _kinds(self.asked.dataset)
+        spec = specs[0] if len(specs) == 1 else None
+        if spec is not None and len(spec.shape) == 4 and spec.shape[3] in (1, 3, 4) and "rate_hz" not in given:
+            if given or kinds & PICTURES:
+                height, width, channels = spec.shape[1:]
+                return Preprocessing(Picture(height, width, channels, **given), labels=labels)
+        elif spec is not None and (given or ".wav" in kinds) and max(spec.shape, default=0) == int(np.prod(spec.shape)):
+            return Preprocessing(sound=Sound(max(spec.shape), **given), labels=labels)
+        if given:
+            raise UsageError(
+                f"--{next(iter(given)).replace('_hz', '')} is for a model with one input, a picture or raw sound",
+                "Prepare the samples yourself, and give them as .npy.",
+            )
+        return Preprocessing(labels=labels) if labels else None
+
+    def _samples(
+        self, specs: Sequence[TensorSpec], declared: Preprocessing | None, fake_quant: bool, kind: Kind
+    ) -> list[Sample]:
+        given = self.asked.representative
+        if given is not None and not isinstance(given, str | Path):
+            given = given() if callable(given) else given
+            if not isinstance(given, Iterable):
+                raise UsageError("the representative data are no samples", "Give a path, or arrays, or a generator.")
+            return calibration.of_arrays(given, specs, self.asked.samples)
+        if given is not None:
+            return calibration.read_calibration(Path(given), specs, declared, self.asked.samples, self.note)
+        needed = self.asked.quantize in INTERFACES and not fake_quant and not self.asked.input_stats
+        if needed and any(spec.dtype is DType.FLOAT32 for spec in specs):
+            raise UsageError(
+                f"{self.asked.quantize} needs representative samples to measure ranges with",
+                "Give them: --representative FOLDER (pictures, .wav, .npy, .csv, or module:generator); or leave the "
+                "values in float: --quantize float32, float16 or dynamic.",
+            )
+        if kind is Kind.tflite and self.asked.quantize is Quantize.float32:
+            raise UsageError("a .tflite model stays as it is with --quantize float32", "Choose another --quantize.")
+        return []
+
+    def _source_error(self, session: Here | Worker, model: bytes, samples: Sequence[Sample]) -> float | None:
+        """The largest difference of any output from that of the source."""
+        some, path = samples[:RANDOM], self.folder / "source.npz"
+        session.call("run", samples=self._write("compared.npz", some), output=str(path))
+        wanted = read_arrays(path)
+        try:
+            with Oracle(model) as oracle:
+                return max(
+                    _difference(oracle.run(list(s.arrays)).outputs, w) for s, w in zip(some, wanted, strict=True)
+                )
+        except SdkError as error:
+            self.note(f"the float32 model could not be compared with its source: {error.message}")
+            return None
+
+    def _write(self, name: str, samples: Sequence[Sample]) -> str:
+        path = self.folder / name
+        write_arrays(path, [sample.arrays for sample in samples])
+        return str(path)
+
+    # Quantizers
+
+    def _by_tensorflow(self, session: Here | Worker, model: bytes, samples: Sequence[Sample]) -> bytes:
+        if self.asked.quantize is Quantize.float32:
+            return model
+        path = self.folder / "quantized.tflite"
+        session.call(
+            "convert",
+            output=str(path),
+            quantize=str(self.asked.quantize),
+            interface=self.asked.interface,
+            samples=self._write("calibration.npz", samples) if samples else "",
+            input_stats=[list(pair) for pair in self.asked.input_stats],
+        )
+        return path.read_bytes()
+
+    def _by_quantizer(self, model: bytes, samples: Sequence[Sample]) -> bytes:
+        if self.asked.quantize is Quantize.float32:
+            return model
+        if self.asked.input_stats:
+            raise UsageError("--input-stats is for graphs of TensorFlow", "Give --representative samples instead.")
+        if self.asked.quantize is Quantize.float16:
+            return with_float16(model)
+        source, path = self.folder / "unquantized.tflite", self.folder / "quantized.tflite"
+        graph = signed(load_bytes(model))
+        assert graph.signature is not None
+        source.write_bytes(model if graph.signature == load_bytes(model).signature else write(graph))
+        with Worker(QUANTIZER, self.progress, self.note) as session:
+            session.call(
+                "convert",
+                source=str(source),
+                output=str(path),
+                signature=graph.signature.name,
+                inputs=list(graph.signature.inputs),
+                quantize=str(self.asked.quantize),
+                samples=self._write("calibration.npz", samples) if samples else "",
+            )
+        outside = OUTSIDE.get(self.asked.interface or "")
+        return with_interface(path.read_bytes(), outside) if outside else path.read_bytes()
+
+
+def _unquantized(path: str) -> bytes:
+    """A .tflite model, if it is none that was quantized before: that cannot be undone."""
+    model = Path(path).read_bytes()
+    quantized = (t for t in load_bytes(model, path).tensors.values() if t.quantization and t.dtype in NARROW)
+    tensor = next(quantized, None)
+    if tensor is not None:
+        raise ModelError(
+            f"{path} is quantized already: '{tensor.name}' is {tensor.dtype.numpy_name}",
+            "Use it as it is (sdk verify), or convert the float32 model that it was made of.",
+        )
+    return model
+
+
+def _kinds(given: Any) -> set[str]:
+    """The endings of the files that are given."""
+    if not isinstance(given, str | Path):
+        return set()
+    path = Path(given)
+    if path.is_dir():
+        return {file.suffix.lower() for file in path.rglob("*")}
+    if path.suffix.lower() == ".csv" and path.is_file():
+        return {Path(line.partition(",")[0]).suffix.lower() for line in path.read_text("utf-8", "replace").splitlines()}
+    return {path.suffix.lower()}
+
+
+def _difference(got: Sequence[Array], want: Sequence[Array]) -> float:
+    """Outputs are matched by their shapes: converters may order them by their names."""
+    left = list(want)
+    worst = 0.0
+    for array in got:
+        index = next((i for i, other in enumerate(left) if other.size == array.size), None)
+        if index is None:
+            raise InputError("the float32 model has other outputs than its source")
+        other = left.pop(index).reshape(array.shape)
+        worst = max(worst, float(np.max(np.abs(array.astype(np.float64) - other.astype(np.float64)), initial=0.0)))
+    return worst

@@ -1,0 +1,138 @@
+"""`sdk train` on real pictures, to an emulated Cortex-M4. `make test-convert` runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pictures import write_digits
+
+from sdk.cli import main
+from sdk.convert.environment import TENSORFLOW, python_of
+from sdk.convert.training import train
+from sdk.errors import UsageError
+from sdk.preprocess import attached
+
+if not os.environ.get("MICROLITH_TEST_CONVERT"):
+    pytest.skip("training needs TensorFlow: run `make test-convert`", allow_module_level=True)
+
+ROOT = Path(__file__).parents[1]
+BOARD = "mps2-an386"
+EACH = 40  # digits of each class
+SMALL: dict[str, Any] = {"backbone": "mobilenet_v1", "size": 32, "gray": True}
+NETWORKS = """
+import os, sys
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+import tensorflow as tf
+made = tf.keras.applications.MobileNet
+tf.keras.utils.set_random_seed(1)
+made((32, 32, 1), alpha=0.25, include_top=False, weights=None).save_weights(sys.argv[1] + "/bare.h5")
+whole = made((32, 32, 1), alpha=0.25, weights=None, classes=7)
+whole.save_weights(sys.argv[1] + "/headed.h5")
+whole.save(sys.argv[1] + "/whole.h5")
+whole.save(sys.argv[1] + "/whole.keras")
+"""
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Handwritten digits of scikit-learn, a folder a class."""
+    return write_digits(tmp_path_factory.mktemp("train") / "digits", EACH)
+
+
+@pytest.fixture(scope="session")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights and models as others save them."""
+    folder = tmp_path_factory.mktemp("networks")
+    done = subprocess.run([python_of(TENSORFLOW), "-c", NETWORKS, folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def test_from_scratch_to_a_board(digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tmp_path / "digits.tflite"
+    words = ["train", "--images", digits, "-o", model, "--weights", "none", "--backbone", "mobilenet_v1", "--json"]
+    assert main(list(map(str, [*words, "--size", 32, "--gray"]))) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["trained"], said["held_out"], said["classes"]) == (320, 80, list("0123456789"))
+    assert said["accuracy"]["before"] > 0.85
+    assert said["accuracy"]["before"] - said["accuracy"]["after"] < 0.04
+    assert said["guessing"] == 0.1
+    assert BOARD in said["boards"]
+    assert said["history"][-1]["held_out"] == pytest.approx(said["accuracy"]["before"], abs=0.02)
+    declared = attached(model.read_bytes())
+    assert declared is not None
+    assert declared.labels == tuple("0123456789")
+    assert declared.picture is not None
+    assert (declared.picture.channels, declared.picture.mean, declared.picture.fit) == (1, (127.5,), "crop")
+    assert main(list(map(str, ["verify", model, "--board", BOARD, "--dataset", digits, "--count", 20, "--json"]))) == 0
+
+
+@pytest.mark.parametrize("file", ["bare.h5", "headed.h5", "whole.h5", "whole.keras"])
+def test_weights_of_files(file: str, digits: Path, networks: Path) -> None:
+    made = train(digits, weights=str(networks / file), alpha=0.25, epochs=4, **SMALL)
+    scored = made.converted.accuracy
+    assert scored is not None
+    assert scored.before > 0.5  # of random features: far from the guess of one in ten
+    assert len(made.history) == 4
+    assert made.converted.report.lowered is not None
+
+
+def test_training_is_repeatable_and_tunes(digits: Path, networks: Path) -> None:
+    settings = {"weights": str(networks / "bare.h5"), "epochs": 2, "fine_tune": 2, **SMALL}
+    first, second = (train(digits, **settings) for _ in range(2))
+    assert first.converted.model == second.converted.model
+    assert first.history == second.history
+    assert len(first.history) == 4
+    assert first.converted.model != train(digits, **{**settings, "seed": 2}).converted.model
+
+
+@pytest.mark.parametrize(
+    ("file", "settings", "message"),
+    [
+        ("bare.h5", {"alpha": 0.5}, "holds weights of another network"),
+        ("headed.h5", {"backbone": "mobilenet_v2"}, "holds weights of another network"),
+        ("whole.h5", {"size": 48}, r"takes \[32, 32, 1\], pictures here are \[48, 48, 1\]"),
+        ("torn.h5", {}, "is no file of Keras"),
+    ],
+)
+def test_weights_that_do_not_fit(
+    file: str, settings: dict[str, Any], message: str, digits: Path, networks: Path
+) -> None:
+    (networks / "torn.h5").write_bytes((networks / "bare.h5").read_bytes()[:1000])
+    with pytest.raises(UsageError, match=message):
+        train(digits, weights=str(networks / file), **{**SMALL, **settings})
+
+
+def test_without_a_network_the_choices_are_named(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
+    with pytest.raises(UsageError, match="no weights of ImageNet for mobilenet_v2") as caught:
+        train(digits)
+    assert "--weights none" in caught.value.remedy
+    assert "--weights FILE.h5" in caught.value.remedy
+
+
+def test_ctrl_c_leaves_nothing(digits: Path, tmp_path: Path) -> None:
+    shutil.copytree(digits, tmp_path / "digits")
+    words = ["-v", "train", "--images", "digits", "-o", "out.tflite", "--weights", "none", "--size", "32"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sdk", *words],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    with process.stderr:
+        next(line for line in process.stderr if "epoch 1 of" in line)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["digits"]
