@@ -698,14 +698,14 @@ typedef struct ml_conv_three_args {
 } ml_conv_three_args;
 _Static_assert(sizeof(ml_conv_three_args) == 52u, "ml_conv_three_args");
 
-typedef struct ml_fully_connected_pair_s8_args {
+typedef struct ml_fully_connected_group_args {
     uint32_t rows;
     uint32_t inputs;
     uint32_t outputs;
     int16_t low;
     int16_t high;
-} ml_fully_connected_pair_s8_args;
-_Static_assert(sizeof(ml_fully_connected_pair_s8_args) == 16u, "ml_fully_connected_pair_s8_args");
+} ml_fully_connected_group_args;
+_Static_assert(sizeof(ml_fully_connected_group_args) == 16u, "ml_fully_connected_group_args");
 
 typedef struct ml_conv_winograd_s8_args {
     ml_window window;
@@ -1448,6 +1448,21 @@ int32_t ml_fully_connected_pair_s8(const void *args, void *const *operands);
 ml_status ml_conv_winograd_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_winograd_s8(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_conv_winograd_s8 {259u, 48u, 4u, 12u, 0u, 0u, 136u, 0u, ml_conv_winograd_s8_check, ml_conv_winograd_s8}
+
+/* fully_connected_wide_s8: operands input, weights, output */
+ml_status ml_fully_connected_wide_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_fully_connected_wide_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_fully_connected_wide_s8 {260u, 16u, 3u, 4u, 0u, 0u, 8u, 0u, ml_fully_connected_wide_s8_check, ml_fully_connected_wide_s8}
+
+/* fully_connected_pair_widened_s8: operands input, weights, output, widened */
+ml_status ml_fully_connected_pair_widened_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_fully_connected_pair_widened_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_fully_connected_pair_widened_s8 {262u, 16u, 4u, 12u, 0u, 0u, 136u, 0u, ml_fully_connected_pair_widened_s8_check, ml_fully_connected_pair_widened_s8}
+
+/* fully_connected_wide_widened_s8: operands input, weights, output, widened */
+ml_status ml_fully_connected_wide_widened_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_fully_connected_wide_widened_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_fully_connected_wide_widened_s8 {264u, 16u, 4u, 12u, 0u, 0u, 136u, 0u, ml_fully_connected_wide_widened_s8_check, ml_fully_connected_wide_widened_s8}
 
 /* window_function_s16: operands input, weights, output */
 ml_status ml_window_function_s16_check(const void *args, const ml_operand *operands);

@@ -178,6 +178,9 @@ class FullyConnected(Op):
             (3, 16, 4),
             (2, 33, 17),
             (1, 134, 6),
+            (1, 132, 6),
+            (2, 12, 33),
+            (1, 64, 36),
         ):
             for activation in (numerics.ACTIVATION_NONE, numerics.RELU, numerics.RELU6, numerics.RELU_N1_TO_1):
                 name = f"{rows}x{inputs}x{outputs}-act{activation}"

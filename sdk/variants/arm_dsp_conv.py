@@ -13,7 +13,7 @@ from sdk.ops import convolution as conv
 from sdk.ops.base import Kernel, read, write
 from sdk.ops.conv_2d import CONV_2D_S8
 from sdk.ops.fully_connected import FULLY_CONNECTED_S8
-from sdk.overlap import Overlap, items_ahead_bytes, window_ahead_bytes
+from sdk.overlap import Overlap, window_ahead_bytes
 from sdk.program import Profile, Struct, embed, fields
 from sdk.target import Optimize
 from sdk.variants import packing
@@ -42,14 +42,6 @@ SLOTS = (
 )
 CONV_PAIR_S8 = Kernel("conv_pair_s8", 0x100, "arm_dsp/conv.c", ARGS, SLOTS, Profile.arm_dsp)
 CONV_WIDE_S8 = Kernel("conv_wide_s8", 0x101, "arm_dsp/conv.c", ARGS, SLOTS, Profile.arm_dsp)
-FULLY_CONNECTED_PAIR_S8 = Kernel(
-    "fully_connected_pair_s8",
-    0x102,
-    "arm_dsp/fully_connected.c",
-    Struct("ml_fully_connected_pair_s8_args", (*fields("I", "rows", "inputs", "outputs"), *fields("h", "low", "high"))),
-    (read("input", DType.INT8), read("weights", DType.INT32), write("output", DType.INT8)),
-    Profile.arm_dsp,
-)
 
 
 def is_joined(height: int, row_bytes: int) -> bool:
@@ -106,40 +98,6 @@ def shares_kernel(layer: Layer, low: Lowering) -> bool:
     """Whether few pixels are computed three times rather than with a kernel of their own, for the smallest image."""
     windows = any(node.op == "CONV_2D" for node in low.root.nodes)
     return low.target.optimize is Optimize.size and windows and layer.window["input_channels"] <= MOST_SHARED_INPUTS
-
-
-class FullyConnected(Variant):
-    """Few rows: four outputs of one at a time, weights at their own size."""
-
-    profile = Profile.arm_dsp
-    replaces = (CONV_2D_S8, FULLY_CONNECTED_S8)
-    kernels = (FULLY_CONNECTED_PAIR_S8,)
-
-    def lower(self, step: PortableStep, low: Lowering) -> bool:
-        layer = Layer.of(step)
-        if layer is None or layer.rounding is None or not self._takes(layer) or not upper_fits(layer):
-            return False
-        if shares_kernel(layer, low):
-            return False
-        words = pair_words(pairs_of(inputs_in_quads(layer.weights)))
-        if words is None:
-            return False
-        start, rounding = pairs_of(layer.start), rounding_of_pairs(layer.rounding)
-        starts = np.stack([256 * start[:, 1] + start[:, 0], start[:, 0]], axis=1)
-        # Two pairs are a group: [groups][start][pair], [groups][quads][2][pair], [groups][pair][6].
-        starts, words, rounding = (pairs_of(part) for part in (starts, words, rounding))
-        stream = stream_of(starts.transpose(0, 2, 1), words.transpose(0, 2, 3, 1), rounding)
-        rows, inputs, outputs = (layer.window[name] for name in ("output_width", "input_channels", "output_channels"))
-        args = {name: layer.quantized[name] for name in ("low", "high")}
-        args |= {"rows": rows, "inputs": inputs, "outputs": outputs}
-        overlap = Overlap(0, 2, items_ahead_bytes(rows, inputs, outputs) + outputs)
-        low.step(self.kernels[0], args, [layer.input, low.constant(stream), layer.output], overlaps=[overlap])
-        return True
-
-    @staticmethod
-    def _takes(layer: Layer) -> bool:
-        """Whether there are too few rows for a block of pixels, and they are read in fours."""
-        return layer.is_pointwise and layer.pixels < PIXELS and layer.window["input_channels"] % 4 == 0
 
 
 class _Conv(Variant):

@@ -18,12 +18,12 @@ from sdk.variants.arm_dsp_conv import (
     BYTE_ORDER,
     ConvPair,
     ConvWide,
-    FullyConnected,
     pairs_of,
     rounding_of_pairs,
     stream_of,
     words_of,
 )
+from sdk.variants.arm_dsp_fully_connected import FullyConnectedPair, FullyConnectedWide
 from sdk.variants.base import PortableStep, Variant
 from sdk.variants.layer import Layer
 
@@ -107,5 +107,5 @@ def _takes(layer: Layer) -> bool:
     return square and whole and unclamped and small
 
 
-# The first that takes a step serves it: this before those of arm_dsp_conv.py, which take more.
-VARIANTS: list[Variant] = [ConvWinograd(), FullyConnected(), ConvPair(), ConvWide()]
+# The first that takes a step serves it: those that take less come first.
+VARIANTS: list[Variant] = [ConvWinograd(), FullyConnectedWide(), FullyConnectedPair(), ConvPair(), ConvWide()]
