@@ -10,23 +10,18 @@ All of it lies in `~/.microlith` there: env, wheels, images, models/NAME/VERSION
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import re
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sdk.cache import Progress, silent
-from sdk.closing import Closing
-from sdk.errors import LinkError, OutputError, ToolError, UsageError
+from sdk.errors import ToolError
 from sdk.flash.ssh import FOLDER, SWITCH, Host
-from sdk.graph import Array
 from sdk.preprocess import attached
-from sdk.runtime.__main__ import receive, send
 from sdk.runtime.litert import MODULES, PACKAGES
 from sdk.shared_library import make_wheel
 
@@ -189,67 +184,3 @@ def _service(installed: Installed) -> str:
 def uninstall(host: Host) -> None:
     """Removes all that was ever put there, services included."""
     host.run(UNINSTALL)
-
-
-class RemoteRuntime(Closing):
-    """A model that an engine of the runtime runs on the board: what `sdk.verify.verify` needs of a device, but for
-    intermediate tensors."""
-
-    def __init__(self, host: Host, installed: str, engine: str, *, reference: bool = False) -> None:
-        words = [PYTHON, "-m", "sdk.runtime", installed, "--serve", "--engine", engine]
-        words += ["--reference"] if reference else []
-        self.name = host.name
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        try:
-            self._process = subprocess.Popen(
-                host.command('exec "$@"', *words),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._errors,
-            )
-        except OSError as error:
-            raise OutputError(f"cannot start ssh: {error}") from error
-
-    def reset_state(self) -> None:
-        """Puts the model's variables back to their initial values."""
-        self._exchange({})
-
-    def run(self, inputs: Sequence[Array], *, timeout_s: float | None = None) -> list[Array]:  # noqa: ARG002 - a Device's
-        """The outputs of one inference on stored values."""
-        return list(self._exchange({f"input_{i}": array for i, array in enumerate(inputs)}).values())
-
-    def _exchange(self, arrays: dict[str, Array]) -> dict[str, Array]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            send(self._process.stdin, arrays)
-            answer = receive(self._process.stdout)
-        except OSError:
-            answer = None
-        if answer is None:
-            raise self._ended()
-        return answer
-
-    def _ended(self) -> LinkError | UsageError:
-        self._wait()
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        said = [line for line in lines if not line.startswith(("INFO", "W0000", "WARNING"))]
-        told = said[0] if said else "it has ended"
-        return LinkError(f"the runtime on {self.name}: {told}", said[1] if len(said) > 1 else "Flash the model again.")
-
-    def close(self) -> None:
-        """Ends the process there."""
-        for stream in (self._process.stdin, self._process.stdout):
-            assert stream is not None
-            with contextlib.suppress(OSError):  # what a failed send has left in the buffer
-                stream.close()
-        self._wait()
-        self._errors.close()
-
-    def _wait(self) -> None:
-        try:
-            self._process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()

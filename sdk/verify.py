@@ -91,6 +91,17 @@ class _Comparison:
             index = tuple(int(i) for i in np.unravel_index(int(np.argmax(wrong)), want.shape))
             self.first = Difference(self.input, step, name, tensor, index, got[index].item(), want[index].item())
 
+    def verdict(self, inputs: int) -> Verdict:
+        """On `inputs` sets of inputs."""
+        return Verdict(
+            ok=self.mismatches == 0 and self.compared > 0,
+            inputs=inputs,
+            compared=self.compared,
+            mismatches=self.mismatches,
+            first_difference=self.first,
+            max_abs_error=self.max_abs_error,
+        )
+
     def _wrong(self, got: Array, want: Array, bound: tuple[float, float]) -> Any:
         if want.dtype.kind != "f":
             return got.astype(np.int64) != want.astype(np.int64)
@@ -130,14 +141,14 @@ def verify(
         results = _compare_one(device, lowered, oracle, inputs, layers, timeout_s, comparison)
         if on_outputs is not None:
             on_outputs(*results)
-    return Verdict(
-        ok=comparison.mismatches == 0 and comparison.compared > 0,
-        inputs=len(inputs_list),
-        compared=comparison.compared,
-        mismatches=comparison.mismatches,
-        first_difference=comparison.first,
-        max_abs_error=comparison.max_abs_error,
-    )
+    return comparison.verdict(len(inputs_list))
+
+
+def compare(lowered: Lowered, outputs: Sequence[Array], expected: Sequence[Array], number: int = 0) -> Verdict:
+    """The verdict on the outputs of one inference, the input `number`, that was made elsewhere."""
+    comparison = _Comparison(input=number)
+    _compare_outputs(lowered, outputs, expected, comparison)
+    return comparison.verdict(1)
 
 
 def _compare_one(
@@ -168,9 +179,15 @@ def _compare_one(
         outputs = device.run_steps(inputs, look, timeout_s=timeout_s).outputs
     else:
         outputs = device.run(inputs, timeout_s=timeout_s)
-    for got, want, bound, spec in zip(outputs, expected.outputs, lowered.bounds, lowered.outputs, strict=True):
-        comparison.add(got, want, bound, f"'{spec.name}'", None, "")
+    _compare_outputs(lowered, outputs, expected.outputs, comparison)
     return outputs, expected.outputs
+
+
+def _compare_outputs(
+    lowered: Lowered, outputs: Sequence[Array], expected: Sequence[Array], comparison: _Comparison
+) -> None:
+    for got, want, bound, spec in zip(outputs, expected, lowered.bounds, lowered.outputs, strict=True):
+        comparison.add(got, want, bound, f"'{spec.name}'", None, "")
 
 
 def _read(device: Device, watch: Watch) -> Array:

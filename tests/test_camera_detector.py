@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 
 from sdk.camera import Classifier, Detector, Frame, Result, watch
-from sdk.camera.detector import detection_order
-from sdk.camera.prepare import Preparation
+from sdk.camera.prepare import Preparation, detection_order
 from sdk.camera.sinks import jpeg
 from sdk.camera.sources import Images
 from sdk.cli import main
@@ -126,7 +125,7 @@ def test_each_class_has_its_own_debounce(detector: Path) -> None:
 def test_places_lead_back_to_the_frame(fit: str, height: int, width: int) -> None:
     """A white spot in the frame is found where it is, however the frame was brought to the input's size."""
     tensor = Tensor("x", (1, 48, 96, 3), np.dtype(np.float32))
-    preparation = Preparation(Picture(48, 96, 3, fit=fit, std=(255.0,)), tensor)
+    preparation = Preparation(Picture(48, 96, 3, fit=fit, std=(255.0,)), [tensor], [])
     pixels = np.zeros((height, width, 3), np.uint8)
     place = np.array([0.45 * height, 0.4 * width, 0.6 * height, 0.6 * width]).astype(int)
     pixels[place[0] : place[2], place[1] : place[3]] = 255

@@ -17,19 +17,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sdk.boards import Board, load_board
 from sdk.cache import silent
 from sdk.cli import main
 from sdk.deploy import deployed, make_image, prepare
-from sdk.errors import FitError, LinkError, ToolError, UsageError
+from sdk.errors import FitError, LinkError, ToolError, UsageError, VerifyError
 from sdk.flash import connect, flash
 from sdk.flash.native import ProcessTransport
 from sdk.flash.ssh import Host
 from sdk.link.device import Device
 from sdk.linux import (
     Installed,
-    RemoteRuntime,
     install_model,
     install_runtime,
     restart_service,
@@ -39,6 +39,8 @@ from sdk.linux import (
 from sdk.load import load
 from sdk.oracle import Oracle
 from sdk.paths import BOARDS
+from sdk.preprocess import Picture, Preprocessing
+from sdk.remote import RemoteRuntime
 from sdk.verify import verify
 
 DIGITS = Path("examples/digits/digits_int8.tflite")
@@ -236,6 +238,38 @@ def test_runtime_is_installed_used_and_removed(linux: Board, home: Path, capsys:
 
     assert main(["uninstall", *where]) == 0
     assert not (home / ".microlith").exists()
+
+
+@pytest.mark.usefixtures("client")
+def test_frames_of_the_board(linux: Board, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder there is its camera: what it computes is brought back with the frames, and compared."""
+    rng = np.random.default_rng(0)
+    (home / "seen").mkdir()
+    for number in range(3):
+        Image.fromarray(rng.integers(0, 256, (48, 64, 3), np.uint8)).save(home / "seen" / f"{number}.png")
+    words = ["verify", str(DIGITS), "--board", str(linux.path), "--host", "pi", "--json", "--output", str(tmp_path)]
+    try:
+        assert main([*words, "--camera", "seen", "--engine", "litert", "--reference-kernels"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["ok"], found["frames"], found["differing"]) == (True, 3, [])
+        assert main([*words, "--camera", "seen", "--count", "2"]) == 0
+        assert json.loads(capsys.readouterr().out)["frames"] == 2
+        assert main([*words, "--camera"]) == LinkError.exit_code  # its own: picamera2
+        assert "picamera2 is missing" in capsys.readouterr().err
+        beside = (home / ".microlith/models/digits_int8/current").resolve() / "model.json"
+        beside.write_text(Preprocessing(picture=Picture(8, 8, 1, mean=(128.0,))).to_json())  # nobody else knows of it
+        assert main([*words, "--camera", "seen"]) == VerifyError.exit_code
+        found = json.loads(capsys.readouterr().out)
+        assert (found["ok"], found["frames"]) == (False, 3)
+        assert [(each["inputs"] > 0, each["outputs"]) for each in found["differing"]] == [(True, 0)] * 3
+        for each in found["differing"]:
+            with (
+                Image.open(each["picture"]) as kept,
+                Image.open(each["name"].replace("seen", str(home / "seen"))) as was,
+            ):
+                np.testing.assert_array_equal(np.asarray(kept), np.asarray(was))
+    finally:
+        uninstall(Host(linux, "pi"))
 
 
 @pytest.mark.usefixtures("client")

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sdk.camera.classifier import Classifier
+from sdk.camera.prepare import detection_order
 from sdk.camera.sources import Source
 from sdk.camera.watcher import Box, Ranking, Watcher
 from sdk.errors import UnsupportedError, UsageError
 from sdk.runtime import Runtime
-from sdk.runtime.tensors import Array, Tensor
+from sdk.runtime.tensors import Array
 
-# The orders in which converters leave the four outputs: that of the operator, and that of TensorFlow 2's detectors.
-ORDERS = (("boxes", "classes", "scores", "count"), ("scores", "boxes", "count", "classes"))
 BACKGROUND = "???"  # the first line of many lists of COCO's labels, which detectors do not count
 
 
 class Detector(Watcher):
     """See Watcher. Each class is held to be seen, or no more, after `debounce` frames with or without it. A frame is
     stretched to the model's input, where the model does not declare anything else."""
-
-    fit = "stretch"
 
     def __init__(self, model: str | Path | Runtime, source: Source, **options: Any) -> None:
         if options.pop("smoothing", 0):
@@ -69,18 +65,6 @@ class Detector(Watcher):
         for name in turned:
             del self._turning[name]
         return tuple(sorted(set(self._held) ^ turned, key=lambda name: (-scores.get(name, 0.0), name)))
-
-
-def detection_order(outputs: Iterable[Tensor]) -> tuple[str, ...] | None:
-    """What the outputs of a detector are, in the model's order; None if they are not those of one."""
-    shapes = [tensor.shape for tensor in outputs]
-    for order in ORDERS:
-        if len(shapes) == len(order):
-            found = dict(zip(order, shapes, strict=True))
-            count = found["boxes"][1] if len(found["boxes"]) == 3 else 0
-            if found == {"boxes": (1, count, 4), "classes": (1, count), "scores": (1, count), "count": (1,)}:
-                return order
-    return None
 
 
 def watch(model: str | Path, source: Source, **options: Any) -> Watcher:

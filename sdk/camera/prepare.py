@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +15,18 @@ from sdk.runtime.tensors import Array, Tensor
 Corners = tuple[float, float, float, float]  # top, left, bottom, right; as shares of the height and the width
 
 
-class Preparation:
-    """How frames of any size become the input `tensor`: as `picture` declares it; where that is None, by `fit`, with
-    black and white at the ends of the input's range. UsageError if the declaration is of another size."""
+# The orders in which converters leave the four outputs: that of the operator, and that of TensorFlow 2's detectors.
+ORDERS = (("boxes", "classes", "scores", "count"), ("scores", "boxes", "count", "classes"))
 
-    def __init__(self, picture: Picture | None, tensor: Tensor, *, fit: str = "crop") -> None:
+
+class Preparation:
+    """How frames of any size become the one input of a model: as `picture` declares it. Where that is None, classifiers
+    get the middle of the frame, detectors all of it, with black and white at the ends of the input's range. UsageError
+    if the declaration is of another size, UnsupportedError if the model does not take one picture."""
+
+    def __init__(self, picture: Picture | None, inputs: Iterable[Tensor], outputs: Iterable[Tensor]) -> None:
+        tensor = _picture_input(list(inputs))
+        fit = "crop" if detection_order(outputs) is None else "stretch"
         self.picture = picture or default_picture(tensor, fit)
         wanted = (1, self.picture.height, self.picture.width, self.picture.channels)
         if wanted != tensor.shape:
@@ -64,8 +72,7 @@ def declaration(model: Path) -> Preprocessing:
         return Preprocessing()  # a board, to which the file was copied by hand
 
 
-def picture_input(tensors: list[Tensor]) -> Tensor:
-    """The one input of a model that takes one picture. UnsupportedError for any other model."""
+def _picture_input(tensors: Sequence[Tensor]) -> Tensor:
     if len(tensors) == 1:
         tensor = tensors[0]
         if len(tensor.shape) == 4 and tensor.shape[0] == 1 and tensor.shape[3] in (1, 3, 4):
@@ -82,3 +89,15 @@ def default_picture(tensor: Tensor, fit: str = "crop") -> Picture:
     std = 255 / (high - low)
     _, height, width, channels = tensor.shape
     return Picture(height, width, channels, fit=fit, mean=(-low * std,), std=(std,))
+
+
+def detection_order(outputs: Iterable[Tensor]) -> tuple[str, ...] | None:
+    """What the outputs of a detector are, in the model's order; None if they are not those of one."""
+    shapes = [tensor.shape for tensor in outputs]
+    for order in ORDERS:
+        if len(shapes) == len(order):
+            found = dict(zip(order, shapes, strict=True))
+            count = found["boxes"][1] if len(found["boxes"]) == 3 else 0
+            if found == {"boxes": (1, count, 4), "classes": (1, count), "scores": (1, count), "count": (1,)}:
+                return order
+    return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdk.camera.prepare import Corners, Preparation, declaration, picture_input
+from sdk.camera.prepare import Corners, Preparation, declaration
 from sdk.camera.sources import Frame, Latest, Source
 from sdk.closing import Closing
 from sdk.errors import UsageError
@@ -78,8 +78,6 @@ class Watcher(Closing):
     `labels`: names of the classes, instead of those in the model. Further arguments are those of `sdk.runtime.Runtime`.
     """
 
-    fit = "crop"  # how frames become a model's input where the model does not declare it
-
     def __init__(
         self,
         model: str | Path | Runtime,
@@ -97,8 +95,7 @@ class Watcher(Closing):
             )
         self.runtime = model if isinstance(model, Runtime) else Runtime(model, **options)
         declared = declaration(self.runtime.model)
-        tensor = picture_input(list(self.runtime.inputs.values()))
-        self.preparation = Preparation(declared.picture, tensor, fit=self.fit)
+        self.preparation = Preparation(declared.picture, self.runtime.inputs.values(), self.runtime.outputs.values())
         self._labels = tuple(labels) or declared.labels
         self._source, self._top = source, top
         self._threshold, self._debounce = threshold, debounce

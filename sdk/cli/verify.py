@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from sdk.cli.arguments import (
     add_board,
     add_count,
+    add_folder,
     add_inputs,
     add_json,
     add_model,
@@ -27,6 +28,7 @@ from sdk.errors import UsageError, VerifyError
 if TYPE_CHECKING:
     from sdk.boards import Board
     from sdk.dataset import Scores
+    from sdk.graph import Graph
     from sdk.link.device import Device
     from sdk.lower import Lowered
     from sdk.verify import Difference, Verdict
@@ -39,13 +41,19 @@ integers bit for bit, float32 within the operator's bound. Exit code 11 if they 
 --dataset takes labelled samples: an .npz with x and y (or images and labels, inputs and labels, x_test and y_test), a \
 folder with a subfolder for each class, or a .csv of file,label. The class is the index of the first output's largest \
 value. Both accuracies are printed, and each sample whose class differs between device and oracle; that too is exit \
-code 11. --json adds samples, device_accuracy, oracle_accuracy (of 1) and disagreements."""
+code 11. --json adds samples, device_accuracy, oracle_accuracy (of 1) and disagreements.
+
+--camera records frames, on a Linux board with its own camera and Python runtime (the engine microlith, or that of \
+--engine), and brings them back with the inputs they became and the outputs computed. Frames that differ are written \
+to --output. --json prints ok, frames and differing."""
 EXAMPLES = (
     "sdk verify model.tflite --board mps2-an386",
     "sdk verify model.tflite --board mps2-an386 --layers          # every tensor between the operators too",
     "sdk verify model.tflite --board native --inputs a.png b.png --json",
     "sdk verify model.tflite --board native --count 100 --seed 7",
     "sdk verify model.tflite --board mps2-an386 --dataset test.npz --count 1000",
+    "sdk verify model.tflite --board rpi4 --host pi@raspberrypi.local --camera",
+    "sdk verify model.tflite --board mps2-an386 --camera photos/",
 )
 COUNT = 5
 
@@ -61,6 +69,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--dataset", type=Path, metavar="PATH", help="labelled samples: .npz, .csv or a folder of folders; see above"
     )
     parser.add_argument(
+        "--camera",
+        nargs="?",
+        const="",
+        metavar="SOURCE",
+        help="frames of a Linux board's camera, or of this SOURCE there; for other boards of a SOURCE of this computer "
+        "(see sdk camera)",
+    )
+    parser.add_argument(
         "--layers", action="store_true", help="compare every intermediate tensor, and name the first step that differs"
     )
     parser.add_argument(
@@ -74,6 +90,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="on a Linux board: let this engine of its Python runtime compute, instead of the image",
     )
     parser.add_argument("--reference-kernels", action="store_true", help="with --engine: its exact, slow kernels")
+    add_folder(parser, "build/frames-MODEL-BOARD, for --camera: frames that differ")
     add_json(parser)
 
 
@@ -81,13 +98,21 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.deploy import prepare
     from sdk.piecewise import reference_for
     from sdk.verify import verify
-    from sdk.write import write
 
     if args.reference_kernels and args.engine is None:
         raise UsageError("--reference-kernels are those of an engine", "Name it with --engine.")
+    if args.camera is not None and (args.inputs or args.dataset or args.layers):
+        raise UsageError("--camera was given with other inputs, or with --layers", "Leave one of them out.")
+    if args.output and args.camera is None:
+        raise UsageError("--output is for the frames of --camera", "Leave it out.")
     board, port = board_of(args, console)
     graph = model_of(args)
     lowered = prepare(graph, board, args.optimize, args.weights_in_ram)
+    if args.camera is not None:
+        from sdk.cli.verify_frames import verify_frames
+
+        with reference_for(_bytes(args, graph), args.oracle) as oracle:
+            return verify_frames(args, lowered, board, port, oracle, console)
     scores = _labelled(args, lowered, console) if args.dataset else None
     if scores is not None:
         samples = [each.sample for each in scores.labelled]
@@ -95,9 +120,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         samples = samples_of(args, graph, lowered.inputs, COUNT, console)
     console.progress("load the oracle")
     with (
-        reference_for(
-            write(graph) if args.shape or args.signature else Path(args.model).read_bytes(), args.oracle
-        ) as oracle,
+        reference_for(_bytes(args, graph), args.oracle) as oracle,
         _device(args, lowered, board, port, console) as device,
     ):
         verdict = verify(
@@ -125,6 +148,13 @@ def run(args: argparse.Namespace, console: Console) -> int:
     return 0 if ok else VerifyError.exit_code
 
 
+def _bytes(args: argparse.Namespace, graph: Graph) -> bytes:
+    """The model as the oracle gets it."""
+    from sdk.write import write
+
+    return write(graph) if args.shape or args.signature else Path(args.model).read_bytes()
+
+
 @contextmanager
 def _device(
     args: argparse.Namespace, lowered: Lowered, board: Board, port: str | None, console: Console
@@ -139,7 +169,8 @@ def _device(
     if board.flasher != "ssh" or args.layers:
         raise UsageError("--engine is for the outputs of Linux boards", "Leave it out, or leave out --layers.")
     from sdk.flash.ssh import Host
-    from sdk.linux import RemoteRuntime, install_model, install_runtime
+    from sdk.linux import install_model, install_runtime
+    from sdk.remote import RemoteRuntime
 
     host = Host(board, port)
     install_runtime(host, progress=console.progress)
