@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -24,20 +26,29 @@ if not os.environ.get("MICROLITH_TEST_CONVERT"):
     pytest.skip("training needs TensorFlow: run `make test-convert`", allow_module_level=True)
 
 ROOT = Path(__file__).parents[1]
+GESTURE = ROOT / "examples" / "gesture"
 BOARD = "mps2-an386"
 EACH = 40  # digits of each class
 SMALL: dict[str, Any] = {"backbone": "mobilenet_v1", "size": 32, "gray": True}
 NETWORKS = """
 import os, sys
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
-import tensorflow as tf
+import numpy as np, tensorflow as tf
 made = tf.keras.applications.MobileNet
 tf.keras.utils.set_random_seed(1)
-made((32, 32, 1), alpha=0.25, include_top=False, weights=None).save_weights(sys.argv[1] + "/bare.h5")
 whole = made((32, 32, 1), alpha=0.25, weights=None, classes=7)
+for layer in whole.layers:
+    if hasattr(layer, "momentum"):
+        layer.momentum = 0.5
+for seed in range(10):  # normalized, so that features of random weights tell something
+    rough = np.random.default_rng(seed).uniform(-1, 1, (64, 8, 8, 1))
+    whole(rough.repeat(4, 1).repeat(4, 2).astype("float32"), training=True)
 whole.save_weights(sys.argv[1] + "/headed.h5")
 whole.save(sys.argv[1] + "/whole.h5")
 whole.save(sys.argv[1] + "/whole.keras")
+bare = made((32, 32, 1), alpha=0.25, include_top=False, weights=None)
+bare.load_weights(sys.argv[1] + "/headed.h5", by_name=True)
+bare.save_weights(sys.argv[1] + "/bare.h5")
 """
 
 
@@ -59,7 +70,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_from_scratch_to_a_board(digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = tmp_path / "digits.tflite"
     words = ["train", "--images", digits, "-o", model, "--weights", "none", "--backbone", "mobilenet_v1", "--json"]
-    assert main(list(map(str, [*words, "--size", 32, "--gray"]))) == 0
+    assert main(list(map(str, [*words, "--size", 32, "--gray", "--epochs", 30]))) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["trained"], said["held_out"], said["classes"]) == (320, 80, list("0123456789"))
     assert said["accuracy"]["before"] > 0.85
@@ -72,7 +83,7 @@ def test_from_scratch_to_a_board(digits: Path, tmp_path: Path, capsys: pytest.Ca
     assert declared.labels == tuple("0123456789")
     assert declared.picture is not None
     assert (declared.picture.channels, declared.picture.mean, declared.picture.fit) == (1, (127.5,), "crop")
-    assert main(list(map(str, ["verify", model, "--board", BOARD, "--dataset", digits, "--count", 20, "--json"]))) == 0
+    assert main(list(map(str, ["verify", model, "--board", BOARD, "--dataset", digits, "--count", 10, "--json"]))) == 0
 
 
 @pytest.mark.parametrize("file", ["bare.h5", "headed.h5", "whole.h5", "whole.keras"])
@@ -118,6 +129,26 @@ def test_without_a_network_the_choices_are_named(digits: Path, tmp_path: Path, m
         train(digits)
     assert "--weights none" in caught.value.remedy
     assert "--weights FILE.h5" in caught.value.remedy
+
+
+COMMANDS = re.findall(r"^\$ (.*)$", GESTURE.joinpath("README.md").read_text().partition("```sh")[2], re.MULTILINE)
+
+
+def test_movements_from_recordings_to_a_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands of the example, with fewer epochs."""
+    folder = shutil.copytree(GESTURE, tmp_path / "gesture")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("GESTURE_EPOCHS", "3")
+    assert len(COMMANDS) == 3
+    for command in COMMANDS:
+        tool, *words = shlex.split(command)
+        if tool == "python":
+            subprocess.run([sys.executable, *words], check=True)
+        else:
+            assert main(words) == 0
+    assert attached((folder / "gesture.tflite").read_bytes()) == attached(
+        (GESTURE / "gesture_int8.tflite").read_bytes()
+    )
 
 
 def test_ctrl_c_leaves_nothing(digits: Path, tmp_path: Path) -> None:
