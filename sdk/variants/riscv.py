@@ -72,7 +72,7 @@ FULLY_CONNECTED_FOUR_S8 = Kernel(
     ),
     (
         read("input", DType.INT8),
-        read("weights", DType.INT8),  # see firmware/src/kernels/riscv/fully_connected.c
+        read("weights", DType.INT8),  # see firmware/src/kernels/riscv/single.h
         read("channels", DType.INT32),  # see `records`
         write("output", DType.INT8),
     ),
@@ -92,16 +92,15 @@ def records(start: Array, rounding: packing.Rounding | None, bounds: tuple[Array
     return wrap32(np.stack([column.astype(np.int64) for column in columns], axis=1)).astype(np.int32)
 
 
-def groups_of(weights: Array) -> Array | None:
-    """int8[outputs][rows][taps] -> int8[outputs][groups][2], rows filled up with zeros; None where the sum of a group's
-    products may leave 16 bits."""
+def paired(weights: Array) -> Array:
+    """int8[outputs][rows][taps] -> int8[outputs][groups][2], rows filled up with zeros."""
     filled = np.pad(weights, [(0, 0), (0, 0), (0, -weights.shape[2] % GROUP_TAPS)])
-    groups = filled.reshape(len(weights), -1, GROUP_TAPS)
-    return groups if packing.fit_16_bits(groups) else None
+    groups: Array = filled.reshape(len(weights), -1, GROUP_TAPS)
+    return groups
 
 
 def interleaved(groups: Array) -> Array:
-    """[outputs][groups][n]: the groups of each four channels in turn; then those of each channel that is left over."""
+    """[outputs][groups][2]: the groups of each four channels in turn; then those of each channel that is left over."""
     whole = len(groups) // CHANNELS * CHANNELS
     fours = groups[:whole].reshape(-1, CHANNELS, *groups.shape[1:]).transpose(0, 2, 1, 3)
     stream: Array = np.concatenate([fours.reshape(-1), groups[whole:].reshape(-1)])
@@ -124,7 +123,7 @@ class FullyConnected(Variant):
         layer = Layer.of(step)
         if layer is None or step.args["rows"] != 1:
             return False
-        weights = layer.weights.reshape(len(layer.start), -1, 1)
+        weights = paired(layer.weights)
         channels = records(layer.start, layer.rounding, layer.bounds)
         if channels is None:
             return False
@@ -150,8 +149,8 @@ class Convolution(Variant):
         if layer is None:
             return False
         channels = records(layer.start, layer.rounding, layer.bounds)
-        groups = groups_of(layer.weights)
-        if channels is None or groups is None:
+        groups = paired(layer.weights)
+        if channels is None or not packing.fit_16_bits(groups):
             return False
         args = {name: layer.quantized[name] for name in ("low", "high")} | {
             "window": layer.window,

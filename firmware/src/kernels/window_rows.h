@@ -36,18 +36,24 @@ static inline bool ml_rows_stay_inside(const ml_window *w) {
     return w->dilation_width == 1 && ml_window_stays_inside(w);
 }
 
+#define ML_FEW_BYTES 8u /* that a loop copies before a call has begun to */
+
 /* Row `y` of the window that begins in column `left`, put together in `to`. */
 static const int8_t *ml_padded_row(const ml_rows *g, uint32_t y, uint32_t left, int8_t *to) {
     const ml_window *w = g->window;
-    uint32_t channels = w->input_channels;
-    memset(to, g->padding, g->row_bytes);
-    for (uint32_t kx = 0, taps; y < w->input_height && kx < w->kernel_width;
-         kx += taps, left += taps * w->dilation_width) {
-        taps = 1;
-        if (left < w->input_width) {
-            taps = w->dilation_width == 1 ? ML_MIN(w->kernel_width - kx, w->input_width - left) : 1u;
+    uint32_t bytes = w->input_channels, width = y < w->input_height ? w->input_width : 0;
+    const int8_t *row = g->image + y * g->image_row_bytes;
+    for (int8_t *next = to, *end = to + g->row_bytes; next != end; next += bytes, left += w->dilation_width) {
+        bool inside = left < width;
+        if (bytes <= ML_FEW_BYTES) {
+            for (uint32_t i = 0; i < bytes; i++) {
+                next[i] = inside ? row[left * bytes + i] : g->padding;
+            }
+        } else if (inside) {
             /* A hostile program's scratch may overlap its input. */
-            memmove(to + kx * channels, g->image + y * g->image_row_bytes + left * channels, taps * channels);
+            memmove(next, row + left * bytes, bytes);
+        } else {
+            memset(next, g->padding, bytes);
         }
     }
     return to;

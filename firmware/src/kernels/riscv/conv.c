@@ -9,128 +9,119 @@
  * number of taps with what has weights of 0. Weights are bytes: [taps / 2][4 channels][2] for each four channels, and
  * [taps] for each one that is left over. */
 #include "../window_rows.h"
-#include "rescale.h"
+#include "single.h"
 
 #define PIXELS 4u
 #define CHANNELS 4u
-#define GROUP_TAPS 2u
+#define GROUP_TAPS ML_GROUP
 #define HALF 0x8000u
 
+/* Some channels of four pixels. The assembly code knows where its members lie. */
 typedef struct block {
-    const uint32_t *inputs;
-    uint32_t groups; /* of taps */
-    uint32_t next[PIXELS]; /* how far each pixel's outputs lie from the first one's */
+    uint32_t *inputs;
+    const uint32_t *end;
+    const int8_t *weights;
+    const ml_channel *channels, *fours; /* the next channel; the end of those that come in fours */
+    int8_t *to[PIXELS];
     int32_t low, high; /* of outputs */
-    bool has_sign;
+    uint32_t has_sign;
+    uint32_t odd; /* whether groups are */
 } block;
 
-/* Of two pairs of pixels. */
-typedef struct sums {
-    uint32_t all[2], high[2];
-} sums;
-
-typedef struct four {
-    sums channels[CHANNELS];
-} four;
-
-/* Adds up the products of four pixels and `count` channels. HALF is added to each group, so that a shift makes its
- * upper half, and is part of `all`. */
-ML_INLINE void add_groups(const uint32_t *x, const int8_t *weights, uint32_t groups, sums *s, uint32_t count) {
-    memset(s, 0, count * sizeof *s);
-    for (; groups != 0; groups--, x += 2u * GROUP_TAPS, weights += GROUP_TAPS * count) {
+/* The next channels, `count` at a time, for which HALF is added to each group, so that a shift makes its upper half. */
+ML_INLINE void run_channels(block *b, const ml_channel *end, uint32_t count) {
+    while (b->channels != end) {
+        uint32_t all[2 * CHANNELS], high[2 * CHANNELS];
         for (uint32_t i = 0; i < count; i++) {
-            uint32_t w0 = (uint32_t)weights[2u * i], w1 = (uint32_t)weights[2u * i + 1u];
-            uint32_t group0 = x[0] * w0 + x[2] * w1 + HALF, group1 = x[1] * w0 + x[3] * w1 + HALF;
-            s[i].all[0] += group0;
-            s[i].all[1] += group1;
-            s[i].high[0] += (uint32_t)((int32_t)group0 >> 16);
-            s[i].high[1] += (uint32_t)((int32_t)group1 >> 16);
+            high[2 * i] = high[2 * i + 1] = (uint32_t)b->channels[i].start;
+            all[2 * i] = all[2 * i + 1] = high[2 * i] + (high[2 * i] << 16);
         }
+        for (const uint32_t *x = b->inputs; x != b->end; x += 2u * GROUP_TAPS, b->weights += GROUP_TAPS * count) {
+            for (uint32_t i = 0; i < 2u * count; i++) {
+                const int8_t *w = b->weights + (i & ~1u);
+                uint32_t w0 = (uint32_t)w[0], w1 = (uint32_t)w[1];
+                uint32_t group = x[i & 1u] * w0 + x[2u + (i & 1u)] * w1;
+                all[i] += group;
+                high[i] += (uint32_t)((int32_t)(group + HALF) >> 16);
+            }
+        }
+        for (uint32_t i = 0; i < 2u * count; i++) {
+            const ml_channel *c = b->channels + i / 2u;
+            uint32_t low = all[i] - (high[i] << 16), p = 2u * (i & 1u);
+            *b->to[p]++ = (int8_t)ml_rescaled(c, low, b->has_sign, b->low, b->high);
+            *b->to[p + 1u]++ = (int8_t)ml_rescaled(c, high[i], b->has_sign, b->low, b->high);
+        }
+        b->channels += count;
     }
 }
 
 #if defined(__riscv) && !defined(__riscv_e)
 /* clang-format off */
+/* t0 to t3: inputs; a4: where they lie; a5: their end; a6: weights; a7: HALF; s and a0 to a3: for each channel both sums
+ * of everything and both of upper halves. */
+#define START(at, all0, all1, high0, high1) \
+    "lw " high0 ", " at "(a4)\n slli " all0 ", " high0 ", 16\n add " all0 ", " all0 ", " high0 "\n" \
+    "mv " all1 ", " all0 "\n mv " high1 ", " high0 "\n"
 #define SPLIT(all, high, into) \
-    "add " into ", " into ", %[half]\n add " all ", " all ", " into "\n srai " into ", " into ", 16\n" \
+    "add " all ", " all ", " into "\n add " into ", " into ", a7\n srai " into ", " into ", 16\n" \
     "add " high ", " high ", " into "\n"
 #define CHANNEL(at0, at1, all0, all1, high0, high1) \
-    "lb t4, " at0 "(%[w])\n lb t5, " at1 "(%[w])\n" \
+    "lb t4, " at0 "(a6)\n lb t5, " at1 "(a6)\n" \
     "mul t6, t0, t4\n mul ra, t2, t5\n mul t4, t1, t4\n mul t5, t3, t5\n" \
     "add t6, t6, ra\n add t4, t4, t5\n" SPLIT(all0, high0, "t6") SPLIT(all1, high1, "t4")
 #define GROUP(x0, x1, x2, x3, w0, w1, w2, w3, w4, w5, w6, w7) \
-    "lw t0, " x0 "(%[x])\n lw t1, " x1 "(%[x])\n lw t2, " x2 "(%[x])\n lw t3, " x3 "(%[x])\n" \
+    "lw t0, " x0 "(a4)\n lw t1, " x1 "(a4)\n lw t2, " x2 "(a4)\n lw t3, " x3 "(a4)\n" \
     CHANNEL(w0, w1, "s0", "s1", "s2", "s3") CHANNEL(w2, w3, "s4", "s5", "s6", "s7") \
     CHANNEL(w4, w5, "s8", "s9", "s10", "s11") CHANNEL(w6, w7, "a0", "a1", "a2", "a3")
-#define FOUR(line, r0, r1, r2, r3, at) \
-    line " " r0 ", " at "+%[s]\n" line " " r1 ", 4+" at "+%[s]\n" \
-    line " " r2 ", 8+" at "+%[s]\n" line " " r3 ", 12+" at "+%[s]\n"
+/* t0 to t3: outputs; a4: channels; a5, a6: the least and greatest output; ra: whether there is a sign; a7, t4, t5:
+ * multiplier, offset and shift. */
+#define OUTPUT(sum, to) \
+    "slli t6, " sum ", 2\n mulh t6, t6, a7\n add t6, t6, t4\n" \
+    "beqz ra, 4f\n srli " sum ", " sum ", 31\n slli " sum ", " sum ", 1\n sub t6, t6, " sum "\n" \
+    "4: sra t6, t6, t5\n bge t6, a5, 5f\n mv t6, a5\n 5: bge a6, t6, 6f\n mv t6, a6\n 6: sb t6, " to "\n"
+#define OUTPUTS(i, multiplier, offset, shift, all0, all1, high0, high1) \
+    "lw a7, " multiplier "(a4)\n lw t4, " offset "(a4)\n lw t5, " shift "(a4)\n" \
+    "slli t6, " high0 ", 16\n sub " all0 ", " all0 ", t6\n slli t6, " high1 ", 16\n sub " all1 ", " all1 ", t6\n" \
+    OUTPUT(all0, i "(t0)") OUTPUT(high0, i "(t1)") OUTPUT(all1, i "(t2)") OUTPUT(high1, i "(t3)")
 
 /* All registers there are: compilers would move sums to memory and back. The loop takes two groups in a round, and
  * begins with the second one where their number is odd. */
-ML_INLINE void add_four_channels(const uint32_t *x, const int8_t *weights, uint32_t groups, four *s) {
-    uint32_t odd = groups & 1u;
-    s->channels[0].all[0] = odd;
-    register const uint32_t *at __asm__("a4") = x - 4u * odd, *end __asm__("a5") = x + 4u * groups;
-    register const int8_t *w __asm__("a6") = weights - 8u * odd;
-    register uint32_t half __asm__("a7") = HALF;
+ML_INLINE void run_fours(block *b) {
     __asm__ volatile(
-        "lw t0, %[s]\n"
-        "li s0, 0\n li s1, 0\n li s2, 0\n li s3, 0\n li s4, 0\n li s5, 0\n li s6, 0\n li s7, 0\n"
-        "li s8, 0\n li s9, 0\n li s10, 0\n li s11, 0\n li a0, 0\n li a1, 0\n li a2, 0\n li a3, 0\n"
-        "bnez t0, 2f\n"
-        "1:" GROUP("0", "4", "8", "12", "0", "1", "2", "3", "4", "5", "6", "7")
-        "2:" GROUP("16", "20", "24", "28", "8", "9", "10", "11", "12", "13", "14", "15")
-        "addi %[x], %[x], 32\n addi %[w], %[w], 16\n bne %[x], %[end], 1b\n"
-        FOUR("sw", "s0", "s1", "s2", "s3", "0") FOUR("sw", "s4", "s5", "s6", "s7", "16")
-        FOUR("sw", "s8", "s9", "s10", "s11", "32") FOUR("sw", "a0", "a1", "a2", "a3", "48")
-        : [x] "+r"(at), [w] "+r"(w), [s] "+m"(*s)
-        : [end] "r"(end), [half] "r"(half)
+        "1: lw a4, 12+%[b]\n"
+        START("0", "s0", "s1", "s2", "s3") START("16", "s4", "s5", "s6", "s7")
+        START("32", "s8", "s9", "s10", "s11") START("48", "a0", "a1", "a2", "a3")
+        "lw a4, %[b]\n lw a5, 4+%[b]\n lw a6, 8+%[b]\n lui a7, 8\n lw t0, 48+%[b]\n"
+        "beqz t0, 2f\n addi a4, a4, -16\n addi a6, a6, -8\n j 3f\n"
+        "2:" GROUP("0", "4", "8", "12", "0", "1", "2", "3", "4", "5", "6", "7")
+        "3:" GROUP("16", "20", "24", "28", "8", "9", "10", "11", "12", "13", "14", "15")
+        "addi a4, a4, 32\n addi a6, a6, 16\n bne a4, a5, 2b\n"
+        "sw a6, 8+%[b]\n lw a4, 12+%[b]\n lw a5, 36+%[b]\n lw a6, 40+%[b]\n lw ra, 44+%[b]\n"
+        "lw t0, 20+%[b]\n lw t1, 24+%[b]\n lw t2, 28+%[b]\n lw t3, 32+%[b]\n"
+        OUTPUTS("0", "4", "8", "12", "s0", "s1", "s2", "s3")
+        OUTPUTS("1", "20", "24", "28", "s4", "s5", "s6", "s7")
+        OUTPUTS("2", "36", "40", "44", "s8", "s9", "s10", "s11")
+        OUTPUTS("3", "52", "56", "60", "a0", "a1", "a2", "a3")
+        "addi t0, t0, 4\n addi t1, t1, 4\n addi t2, t2, 4\n addi t3, t3, 4\n"
+        "sw t0, 20+%[b]\n sw t1, 24+%[b]\n sw t2, 28+%[b]\n sw t3, 32+%[b]\n"
+        "lw t0, 16+%[b]\n addi a4, a4, 64\n sw a4, 12+%[b]\n beq a4, t0, 7f\n j 1b\n 7:"
+        : [b] "+m"(*b)
+        :
         : "t0", "t1", "t2", "t3", "t4", "t5", "t6", "ra", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9",
-          "s10", "s11", "a0", "a1", "a2", "a3", "memory");
+          "s10", "s11", "a0", "a1", "a2", "a3", "a4", "a5", "a6", "a7", "memory");
 }
 /* clang-format on */
 #else
-ML_INLINE void add_four_channels(const uint32_t *x, const int8_t *weights, uint32_t groups, four *s) {
-    add_groups(x, weights, groups, s->channels, CHANNELS);
-}
+ML_INLINE void run_fours(block *b) { run_channels(b, b->fours, CHANNELS); }
 #endif
 
-/* The outputs of some (`count`) channels of four pixels. */
-ML_INLINE void finish(const block *b, const ml_channel *c, const sums *s, int8_t *output, uint32_t count,
-                      bool has_sign) {
-    const int8_t *end = output + count;
-    for (; output != end; output++, c++, s++) {
-        ml_channel channel = *c;
-        uint32_t high_start = (uint32_t)channel.start, low_start = high_start - b->groups * HALF;
-        uint32_t low0 = low_start + s->all[0] - (s->high[0] << 16), low1 = low_start + s->all[1] - (s->high[1] << 16);
-        /* Where pixels have one place, the last is written first. */
-        output[b->next[3]] = (int8_t)ml_rescaled(&channel, high_start + s->high[1], has_sign, b->low, b->high);
-        output[b->next[2]] = (int8_t)ml_rescaled(&channel, low1, has_sign, b->low, b->high);
-        output[b->next[1]] = (int8_t)ml_rescaled(&channel, high_start + s->high[0], has_sign, b->low, b->high);
-        output[0] = (int8_t)ml_rescaled(&channel, low0, has_sign, b->low, b->high);
-    }
-}
-
 /* All channels of four pixels. */
-static void any_block(const block *constants, const int8_t *weights, const ml_channel *c, int8_t *output,
-                      uint32_t channels) {
-    block b = *constants;
-    four s;
-    for (uint32_t count; channels != 0; channels -= count, c += count, output += count) {
-        count = channels >= CHANNELS ? CHANNELS : 1u;
-        if (count == CHANNELS) {
-            add_four_channels(b.inputs, weights, b.groups, &s);
-        } else {
-            add_groups(b.inputs, weights, b.groups, s.channels, 1);
-        }
-        weights += GROUP_TAPS * b.groups * count;
-        if (b.has_sign) {
-            finish(&b, c, s.channels, output, count, true);
-        } else {
-            finish(&b, c, s.channels, output, count, false);
-        }
+static void run_block(const block *first, uint32_t channels) {
+    block b = *first;
+    if (b.channels != b.fours) {
+        run_fours(&b);
     }
+    run_channels(&b, first->channels + channels, 1);
 }
 
 /* Spreads one row of four windows; returns the end of what it wrote. */
@@ -159,6 +150,26 @@ static void spread_windows(const ml_rows *g, const ml_place places[PIXELS], uint
     }
 }
 
+/* All channels of a single pixel: in a block it would take the time of four. */
+static void run_pixel(const block *b, const ml_rows *g, ml_place place, int8_t *output) {
+    const ml_window *w = g->window;
+    int8_t *inputs = (int8_t *)b->inputs, *to = inputs;
+    for (uint32_t ky = 0, down = 0; ky < w->kernel_height; ky++, down += w->dilation_height) {
+        memmove(to, ml_row(g, place, down, 0), g->row_bytes);
+        to += (g->row_bytes + 1u) & ~1u;
+    }
+    const ml_single single = {.inputs = inputs,
+                              .weights = b->weights,
+                              .channels = b->channels,
+                              .output = output,
+                              .input_count = (uint32_t)(to - inputs),
+                              .output_count = w->output_channels,
+                              .has_sign = b->has_sign != 0,
+                              .low = b->low,
+                              .high = b->high};
+    ml_run_single(&single);
+}
+
 /* Operands: input, weights, channels, output, scratch for what is spread and for rows. */
 ml_status ml_conv_four_s8_check(const void *args, const ml_operand *operands) {
     const ml_conv_four_args *a = args;
@@ -178,7 +189,13 @@ int32_t ml_conv_four_s8(const void *args, void *const *operands) {
     const ml_window *w = &a->window;
     uint32_t *inputs = operands[4], channels = w->output_channels;
     uint32_t groups = (w->kernel_width * w->input_channels + 1u) / GROUP_TAPS * w->kernel_height;
-    block b = {inputs, groups, {0}, a->low, a->high, a->has_sign != 0};
+    block b = {.inputs = inputs, .end = inputs + 2u * GROUP_TAPS * groups, .weights = operands[1]};
+    b.channels = operands[2];
+    b.fours = b.channels + (channels & ~(CHANNELS - 1u));
+    b.low = a->low;
+    b.high = a->high;
+    b.has_sign = a->has_sign;
+    b.odd = groups & 1u;
     ml_rows g = ml_rows_of(w, operands[0], inputs + 2u * GROUP_TAPS * groups, a->padding);
     int8_t *output = operands[3];
     for (uint32_t image = 0; image < w->batches; image++, g.image += w->input_height * g.image_row_bytes) {
@@ -187,11 +204,16 @@ int32_t ml_conv_four_s8(const void *args, void *const *operands) {
             ml_place places[PIXELS];
             count = ML_MIN(left, PIXELS);
             ml_next_places(w, &next, count, PIXELS, places);
+            if (count == 1) {
+                run_pixel(&b, &g, places[0], output);
+                output += channels;
+                continue;
+            }
             spread_windows(&g, places, inputs);
             for (uint32_t p = 0; p < PIXELS; p++) {
-                b.next[p] = ML_MIN(p, count - 1u) * channels;
+                b.to[p] = output + ML_MIN(p, count - 1u) * channels;
             }
-            any_block(&b, operands[1], operands[2], output, channels);
+            run_block(&b, channels);
             output += count * channels;
         }
     }

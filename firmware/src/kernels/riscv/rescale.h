@@ -16,10 +16,7 @@ ML_INLINE int32_t ml_rescaled(const ml_channel *c, uint32_t sum, bool has_sign, 
     if (has_sign) {
         scaled -= sum >> 31 << 1;
     }
-    int32_t output = (int32_t)scaled >> (c->shift & 31);
-    /* One comparison where nothing is to be clamped. */
-    bool inside = (uint32_t)output - (uint32_t)low <= (uint32_t)high - (uint32_t)low;
-    return inside ? output : output < low ? low : high;
+    return ml_clamp((int32_t)scaled >> (c->shift & 31), low, high);
 }
 
 #endif
