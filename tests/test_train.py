@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from sdk.cli import main
+from sdk.convert.classes import drawn, find_classes
 from sdk.convert.environment import VARIABLE
-from sdk.convert.training import Settings, drawn, find_classes, train
+from sdk.convert.training import Settings, train
 from sdk.dataset import read_dataset
 from sdk.errors import InputError, MissingToolError, OutputError, UsageError
 from sdk.graph import DType
@@ -36,7 +37,9 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_folders_are_classes(photos: Path) -> None:
     (photos / "cat" / "notes.txt").write_text("no picture")
     (photos / ".thumbnails").mkdir()
-    classes = find_classes(photos)
+    said: list[str] = []
+    classes = find_classes(photos, said.append)
+    assert said == [f"{photos / 'cat'}: 1 that are no .bmp, .jpeg, .jpg, .png are passed over"]
     assert {name: len(files) for name, files in classes.items()} == {"cat": 10, "dog": 10, "emu": 10}
     for old, new in (("cat", "10"), ("dog", "9"), ("emu", "0")):
         (photos / old).rename(photos / new)
@@ -105,6 +108,18 @@ def test_bad_folders(photos: Path) -> None:
     (photos / "dog").rmdir()
     with pytest.raises(InputError, match=r"has 1 subfolder: a network tells at least two"):
         train(photos)
+
+
+def test_copies_on_both_sides_are_told(photos: Path) -> None:
+    said: list[str] = []
+    with pytest.raises(MissingToolError):
+        train(photos, note=said.append)
+    assert not any("as copies" in line for line in said)
+    for i in range(1, 10):
+        (photos / "emu" / f"{i}.png").write_bytes((photos / "emu" / "0.png").read_bytes())
+    with pytest.raises(MissingToolError):
+        train(photos, note=said.append)
+    assert "2 of the pictures held out are learnt from too" in said[-1]
 
 
 def test_where_nothing_can_be_written_nothing_is_trained(photos: Path) -> None:

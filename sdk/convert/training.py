@@ -18,15 +18,16 @@ from typing import Any
 import numpy as np
 
 from sdk.cache import Progress, silent
+from sdk.convert.classes import drawn, find_classes
 from sdk.convert.environment import TENSORFLOW
 from sdk.convert.options import Converted, Options
 from sdk.convert.process import Worker
 from sdk.convert.work import Work
-from sdk.errors import InputError, UsageError
+from sdk.errors import UsageError
 from sdk.files import check_place, deliver
 from sdk.foreign import Kind
 from sdk.graph import Array
-from sdk.inputs import PICTURES, read_picture
+from sdk.inputs import read_picture
 from sdk.preprocess import Picture
 
 BACKBONES = {"mobilenet_v1": 0.25, "mobilenet_v2": 0.35}  # and the alpha that fits microcontrollers
@@ -117,7 +118,7 @@ def train(
     if unknown:
         raise UsageError(f"training has no {', '.join(sorted(unknown))}", f"It takes what {Settings.__name__} has.")
     asked = Settings(**settings)
-    classes = find_classes(Path(images))
+    classes = find_classes(Path(images), note)
     if output is not None:
         check_place(Path(output))
     parts = drawn(classes, asked.held_out, asked.seed)
@@ -127,45 +128,6 @@ def train(
     if output is not None:
         deliver({Path(output): made.converted.model})
     return made
-
-
-def find_classes(path: Path) -> dict[str, list[Path]]:
-    """The pictures in each subfolder of `path`, by its name. InputError if they are no two classes of two pictures."""
-    if not path.is_dir():
-        raise InputError(f"there is no folder {path}", "Give one with a subfolder of pictures for each class.")
-    folders = [each for each in path.iterdir() if each.is_dir() and not each.name.startswith(".")]
-    numbered = all(each.name.isdecimal() for each in folders)
-    folders.sort(key=lambda each: (int(each.name) if numbered else 0, each.name))
-    if len(folders) < 2:
-        raise InputError(
-            f"{path} has {len(folders) or 'no'} subfolder{'' if len(folders) == 1 else 's'}: a network tells at least "
-            "two classes apart",
-            "Put the pictures of each class into a subfolder of its name.",
-        )
-    classes = {
-        each.name: sorted(p for p in each.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith("."))
-        for each in folders
-    }
-    for name, files in classes.items():
-        if len(files) < 2:
-            raise InputError(
-                f"the class '{name}' has {len(files) or 'no'} picture{'' if len(files) == 1 else 's'} "
-                f"({', '.join(sorted(PICTURES))}) in {path / name}",
-                "Give at least two, one to learn from and one to be held out; better some hundred.",
-            )
-    return classes
-
-
-def drawn(classes: Mapping[str, Sequence[Path]], share: float, seed: int) -> list[list[tuple[Path, int]]]:
-    """Pictures and their classes: those to train with and those held out, at least one of every class in each. The same
-    for the same seed; both go through the classes in turn."""
-    parts: list[list[tuple[int, Path, int]]] = [[], []]
-    for label, files in enumerate(classes.values()):
-        order = np.random.default_rng([seed, label]).permutation(len(files))
-        held = min(max(1, round(share * len(files))), len(files) - 1)
-        for place, at in enumerate(order):
-            parts[place < held].append((place, files[at], label))
-    return [[(file, label) for _, file, label in sorted(part, key=lambda each: (each[0], each[2]))] for part in parts]
 
 
 def _warn(classes: Mapping[str, Sequence[Path]], asked: Settings, note: Progress) -> None:
@@ -198,6 +160,10 @@ class _Training:
 
     def run(self) -> Trained:
         pixels = self._pixels()
+        learnt = {each.tobytes() for each in pixels[: self.trained]}
+        twins = sum(each.tobytes() in learnt for each in pixels[self.trained :])
+        if twins:
+            self.note(f"{twins} of the pictures held out are learnt from too, as copies: accuracy will look too good")
         with Worker(TENSORFLOW, self.progress, self.note, session="training") as session:
             about = session.call(
                 "open_network",
