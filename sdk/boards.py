@@ -33,10 +33,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class MemoryRegion:
-    """A block of memory: where it begins, how long it is."""
+    """A block of memory: where it begins, how long it is; of flash that the firmware writes, what it erases at once."""
 
     origin: int
     bytes: int
+    erase_bytes: int = 0
+
+    @property
+    def end(self) -> int:
+        return self.origin + self.bytes
+
+
+def overlap(a: MemoryRegion, b: MemoryRegion) -> bool:
+    """Whether two regions share memory."""
+    return a.origin < b.end and b.origin < a.end
 
 
 @dataclass(frozen=True)
@@ -333,7 +343,9 @@ def _regions(section: _Section) -> Mapping[str, MemoryRegion]:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
             raise section.fault(name, "is not a name for a region: use a-z, 0-9 and _")
         origin = values.number("origin", "an address", 0)
-        regions[name] = MemoryRegion(origin, values.number("bytes", "a size in bytes", 64))
+        size = values.number("bytes", "a size in bytes", 64)
+        erase = values.number("erase_bytes", "a size in bytes", 256) if name == "programs" else 0
+        regions[name] = MemoryRegion(origin, size, erase)
         values.done()
     for name in ("flash", "ram"):
         if name not in regions:
@@ -413,6 +425,24 @@ def _check_upload(board: Board, upload: _Section) -> None:
             raise upload.fault(key, f"is {size}, but microlith.regions.{name}.bytes is {board.regions[name].bytes}")
 
 
+def _check_programs(board: Board, own: _Section) -> None:
+    """Whole blocks, at the end of the image's flash or apart from it. A frame must hold a page."""
+    from sdk.link.messages import FLASH_PAGE_BYTES
+
+    if "programs" not in board.regions:
+        return
+    flash, programs = board.regions["flash"], board.regions["programs"]
+    if programs.origin % programs.erase_bytes or programs.bytes % programs.erase_bytes:
+        raise own.fault("regions.programs", f"must be whole blocks of its erase_bytes, {programs.erase_bytes:,}")
+    if programs.erase_bytes % FLASH_PAGE_BYTES or board.frame_bytes < 2 * FLASH_PAGE_BYTES:
+        raise own.fault(
+            "regions.programs",
+            f"is written in pages of {FLASH_PAGE_BYTES}: a block holds whole ones, a frame more than one",
+        )
+    if overlap(flash, programs) and (programs.origin < flash.origin or programs.end != flash.end):
+        raise own.fault("regions.programs", "must be the end of the region flash, or lie apart from it")
+
+
 def _check_fast_ram(board: Board, own: _Section) -> None:
     """It lies apart from the other regions, and from what guards the stack below `ram`."""
     if "fast" not in board.regions:
@@ -431,6 +461,7 @@ def _check_fast_ram(board: Board, own: _Section) -> None:
 def _check_sizes(board: Board, own: _Section) -> None:
     """Everything must fit into the RAM."""
     _check_fast_ram(board, own)
+    _check_programs(board, own)
     if board.stack_bytes % 16:
         raise own.fault("stack_bytes", f"must be a multiple of 16, not {board.stack_bytes}")
     if board.frame_bytes not in FRAME_BYTES:

@@ -224,6 +224,13 @@ def compile_flags(board: Board, extra_includes: Sequence[Path]) -> str:
     }
     if board.fast_bytes:
         defines |= {"ML_FAST_ORIGIN": f"{board.regions['fast'].origin:#x}u", "ML_FAST_BYTES": f"{board.fast_bytes}u"}
+    if "programs" in board.regions:
+        programs = board.regions["programs"]
+        defines |= {
+            "ML_PROGRAMS_ORIGIN": f"{programs.origin:#x}u",
+            "ML_PROGRAMS_BYTES": f"{programs.bytes}u",
+            "ML_PROGRAMS_ERASE_BYTES": f"{programs.erase_bytes}u",
+        }
     common = FIRMWARE / "ports" / "common"
     includes = [FIRMWARE / "include", FIRMWARE / "src", FIRMWARE / "gen", common, board.port, *extra_includes]
     freestanding = ["-ffreestanding", "-isystem", str(common / "libc")] if board.linker_script else []

@@ -21,8 +21,10 @@ from sdk.fit import check_fits
 from sdk.flash import flash
 from sdk.graph import Graph
 from sdk.link.device import Device
+from sdk.link.transport import Transport
 from sdk.lower import Lowered, lower
 from sdk.target import Optimize
+from sdk.update import forget_update
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,18 @@ def connected(board: Board, emitted: Emitted, *, port: str | None = None, progre
     image = build(board, emitted, progress=progress)
     transport = flash(board, image, port=port, progress=progress)
     progress(f"connect to {transport.name}")
-    return Deployed(image, Device(transport, board_id=board.id))
+    return Deployed(image, started(board, transport))
+
+
+def started(board: Board, transport: Transport) -> Device:
+    """The device that was flashed, running the program of its image."""
+    device = Device(transport, board_id=board.id)
+    try:
+        forget_update(device, board)
+    except BaseException:
+        device.close()
+        raise
+    return device
 
 
 @contextmanager

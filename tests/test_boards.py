@@ -49,6 +49,15 @@ def test_fields() -> None:
 
 
 Change = Callable[[Manifest], object]
+
+
+def programs(**values: object) -> Change:
+    """Gives the board a region `programs`, sound but for `values`; None leaves a key out."""
+    region = {"origin": "0x22000000", "bytes": 8192, "erase_bytes": 4096, **values}
+    region = {key: value for key, value in region.items() if value is not None}
+    return lambda m: m["microlith"]["regions"].update(programs=region)
+
+
 FAULTS: dict[str, tuple[Change, str]] = {
     "no name": (lambda m: m.pop("name"), "name is missing"),
     "empty vendor": (lambda m: m.update(vendor=""), "vendor is empty"),
@@ -59,6 +68,13 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "linker script": (lambda m: m["build"].update(ldscript="no.ld"), "build.ldscript is 'no.ld'"),
     "no section": (lambda m: m.pop("microlith"), "microlith is missing"),
     "port": (lambda m: m["microlith"].update(port="mps9"), "microlith.port is 'mps9'"),
+    "blocks": (
+        programs(origin="0x22000100"),
+        "microlith.regions.programs must be whole blocks of its erase_bytes, 4,096",
+    ),
+    "block": (programs(erase_bytes=100), "microlith.regions.programs.erase_bytes must be a size in bytes, from 256"),
+    "no block": (programs(erase_bytes=None), "microlith.regions.programs.erase_bytes is missing"),
+    "programs": (programs(origin="0x00003000"), "microlith.regions.programs must be the end of the region flash"),
     "profile": (lambda m: m["microlith"].update(profile="fast"), "microlith.profile is 'fast'"),
     "flasher": (lambda m: m["microlith"].update(flasher="magic"), "microlith.flasher is 'magic'"),
     "flasher path": (lambda m: m["microlith"].update(flasher="../x"), "microlith.flasher is '../x'"),

@@ -17,6 +17,8 @@
 #define ML_LINK_DIRECTION_OUTPUT 1u
 #define ML_LINK_READ_OUTPUT 0u
 #define ML_LINK_READ_REGION 1u
+#define ML_LINK_FLASH_PAGE_BYTES 256u
+#define ML_LINK_UPDATE_MAGIC 1347767373u
 
 /* What a reply's status says beyond ml_status. */
 enum {
@@ -28,6 +30,7 @@ enum {
     ML_LINK_ERR_MISSING = 6, /* there is no such program: none in the image, or its upload is not complete */
     ML_LINK_ERR_MEMORY = 7, /* the program and the memory it needs do not fit into the device's pool */
     ML_LINK_ERR_STACK = 8, /* the stack has overflowed: results and memory can no longer be trusted until the device reboots */
+    ML_LINK_ERR_FLASH = 9, /* the flash does not hold what was written to it */
 };
 
 typedef struct ml_link_header {
@@ -49,7 +52,10 @@ typedef struct ml_link_header {
     X(read, 9, 4, 0, 0) \
     X(reset, 10, 0, 0, 0) \
     X(stack, 11, 1, 1, 0) \
-    X(reboot, 12, 0, 0, 0)
+    X(reboot, 12, 0, 0, 0) \
+    X(flash_info, 13, 0, 4, 0) \
+    X(flash_erase, 14, 1, 0, 0) \
+    X(flash_write, 15, 1, 0, 1)
 
 enum {
     ML_LINK_HELLO = 1,
@@ -64,6 +70,9 @@ enum {
     ML_LINK_RESET = 10,
     ML_LINK_STACK = 11,
     ML_LINK_REBOOT = 12,
+    ML_LINK_FLASH_INFO = 13,
+    ML_LINK_FLASH_ERASE = 14,
+    ML_LINK_FLASH_WRITE = 15,
 };
 
 /* HELLO: Starts a session with this frame's sequence number and closes what an earlier one had open. */
@@ -74,8 +83,8 @@ typedef struct ml_hello_reply {
     uint32_t frame_bytes; /* longest frame before byte stuffing, header and CRC included */
     uint32_t pool_bytes; /* RAM for uploaded programs and the memory of the open one */
     uint32_t stack_bytes; /* RAM reserved for the stack */
-    uint32_t resident_bytes; /* size of the program in the image, 0 if there is none */
-    uint32_t resident_crc; /* CRC-32 that the program in the image carries */
+    uint32_t resident_bytes; /* size of the program in flash, 0 if there is none */
+    uint32_t resident_crc; /* CRC-32 that the program in flash carries */
     uint32_t kernel_count; /* number of kernels in the image */
     uint32_t counter_runs; /* 1 if the tick counter counts */
 } ml_hello_reply;
@@ -96,7 +105,7 @@ typedef struct ml_load_request {
 
 /* OPEN: Checks a program, lends it memory from the start of the pool, and starts it. */
 typedef struct ml_open_request {
-    uint32_t source; /* 0 the program in the image, 1 the uploaded one */
+    uint32_t source; /* 0 the program in flash, 1 the uploaded one */
     uint32_t check_crc; /* 1 to check its CRC-32 too */
 } ml_open_request;
 typedef struct ml_open_reply {
@@ -167,5 +176,24 @@ typedef struct ml_stack_reply {
 } ml_stack_reply;
 
 /* REBOOT: Restarts the device, after the reply. */
+
+/* FLASH_INFO: Tells of the flash for programs that come after the image. This and the next two are answered only where the board's file has such a region. */
+typedef struct ml_flash_info_reply {
+    uint32_t bytes; /* its size, first page included; 0 if the image reaches into it */
+    uint32_t erase_bytes; /* size of a block */
+    uint32_t image_crc; /* CRC-32 that the image's own program carries, 0 if there is none */
+    uint32_t updated; /* 1 if the program in flash is not the image's own */
+} ml_flash_info_reply;
+
+/* FLASH_ERASE: Erases a block of that flash. Closes the open program; the image's own is the one in flash until a restart. */
+typedef struct ml_flash_erase_request {
+    uint32_t offset; /* where the block begins */
+} ml_flash_erase_request;
+
+/* FLASH_WRITE: Writes whole pages of that flash, and closes as FLASH_ERASE does. */
+typedef struct ml_flash_write_request {
+    uint32_t offset; /* where the first begins */
+} ml_flash_write_request;
+/* The request's tail: the pages. */
 
 #endif

@@ -20,6 +20,14 @@ uint32_t ml_port_ticks(void);
 /* Restarts the chip as a power cycle would. Does not return. */
 _Noreturn void ml_port_reset(void);
 
+/* Only for boards whose file has a region `programs`: flash that takes programs while the image runs from the rest of
+ * it. Addresses are those that the image reads it by. Both return when what they have done can be read there; the
+ * caller looks. Erases the block of ML_PROGRAMS_ERASE_BYTES at `address`. */
+void ml_port_flash_erase(uint32_t address);
+
+/* Writes whole pages of 256 bytes where the flash is erased; `bytes` is aligned to 4. */
+void ml_port_flash_write(uint32_t address, const uint8_t *bytes, uint32_t count);
+
 /* The RAM between .bss and the stack, from the linker script (or, on a host, from an array): what the server lends to
  * programs. Both ends are aligned to 16 bytes. */
 extern uint8_t ml_pool_start[];

@@ -7,6 +7,7 @@
 #include "microlith.h"
 #include "ml_messages.h"
 #include "port.h"
+#include "store.h"
 
 /* What the board's file says; the build passes it on. */
 #if !defined(ML_BOARD_ID) || !defined(ML_FRAME_BYTES) || !defined(ML_PROFILE)
@@ -20,7 +21,7 @@ _Static_assert(ML_FRAME_BYTES % 4u == 0, "frames are arrays of words");
 #define CANARY_BYTES 16u /* of the stack's far end: their paint is gone when it has overflowed */
 #define BODY_BYTES (ML_FRAME_BYTES - ML_LINK_CRC_BYTES)
 
-/* The program in the image (model.c); 0 bytes if it holds none. */
+/* The program in the image (model.c); 0 bytes if it holds none. On some boards another may lie in flash beside it. */
 extern const uint8_t ml_model[];
 extern const uint32_t ml_model_bytes;
 
@@ -39,6 +40,8 @@ static struct {
     uint32_t received[ML_FRAME_BYTES / 4u];
     uint32_t sent[ML_FRAME_BYTES / 4u]; /* the last reply, kept to be sent again */
     ml_frame_receiver receiver;
+    const uint8_t *resident; /* the program in flash: the image's own, or one that came after it */
+    uint32_t resident_bytes;
     ml_session session; /* open while started is true */
     uint8_t *upload; /* where the upload begins, at the pool's end; null without one */
     uint32_t upload_bytes; /* whole size */
@@ -86,6 +89,11 @@ static void paint_stack(void) {
     for (volatile uint8_t *byte = ml_stack_start; (uintptr_t)byte < top; byte++) *byte = ML_STACK_PAINT;
 }
 
+/* The CRC-32 that a program carries; 0 if there is none. */
+static uint32_t crc_of(const uint8_t *program, uint32_t bytes) {
+    return bytes >= sizeof(ml_header) ? ((const ml_header *)(const void *)program)->crc32 : 0;
+}
+
 static bool counter_runs(void) {
     const uint32_t start = ml_port_ticks();
     uint32_t reads = 0;
@@ -104,8 +112,8 @@ static int32_t on_hello(exchange *x) {
         .frame_bytes = ML_FRAME_BYTES,
         .pool_bytes = distance(ml_pool_start, ml_pool_end),
         .stack_bytes = distance(ml_stack_start, ml_stack_end),
-        .resident_bytes = ml_model_bytes,
-        .resident_crc = ml_model_bytes >= sizeof(ml_header) ? ((const ml_header *)(const void *)ml_model)->crc32 : 0,
+        .resident_bytes = server.resident_bytes,
+        .resident_crc = crc_of(server.resident, server.resident_bytes),
         .kernel_count = ml_kernel_count,
     };
     x->reply_tail_bytes = sizeof ML_BOARD_ID - 1u;
@@ -209,18 +217,68 @@ static int32_t on_open(exchange *x) {
     const bool uploaded = request->source == ML_LINK_SOURCE_UPLOADED;
     close_program();
     if (request->source > ML_LINK_SOURCE_UPLOADED) return ML_LINK_ERR_RANGE;
-    if (uploaded ? server.upload == NULL || server.uploaded_bytes != server.upload_bytes : ml_model_bytes == 0) {
+    if (uploaded ? server.upload == NULL || server.uploaded_bytes != server.upload_bytes : server.resident_bytes == 0) {
         return ML_LINK_ERR_MISSING;
     }
-    const uint8_t *program = uploaded ? server.upload : ml_model;
-    const uint32_t bytes = uploaded ? server.upload_bytes : ml_model_bytes;
+    const uint8_t *program = uploaded ? server.upload : server.resident;
+    const uint32_t bytes = uploaded ? server.upload_bytes : server.resident_bytes;
     const uint32_t limit = distance(ml_pool_start, uploaded ? server.upload : ml_pool_end);
     const int32_t status = open_program(program, bytes, request->check_crc != 0, limit, x->reply);
-    /* The program in the image takes the whole pool, an upload included. */
+    /* The program in flash takes the whole pool, an upload included. */
     if (!uploaded) server.upload = NULL;
     server.started = status == ML_OK;
     return status;
 }
+
+static void use_own_program(void) {
+    close_program();
+    server.resident = ml_model;
+    server.resident_bytes = ml_model_bytes;
+}
+
+#if defined(ML_PROGRAMS_BYTES)
+
+/* Goes over to the program that has come after the image, if a whole one lies there that runs here. */
+static void use_update(void) {
+    ml_open_reply opened;
+    const uint8_t *update = ml_store_program(crc_of(ml_model, ml_model_bytes));
+    const uint32_t room = ml_store_bytes() - ML_LINK_FLASH_PAGE_BYTES;
+    if (update != NULL && open_program(update, room, true, distance(ml_pool_start, ml_pool_end), &opened) == ML_OK) {
+        server.resident = update;
+        server.resident_bytes = ((const ml_header *)(const void *)update)->bytes;
+    }
+}
+
+static int32_t on_flash_info(exchange *x) {
+    ml_flash_info_reply *reply = x->reply;
+    *reply = (ml_flash_info_reply){
+        .bytes = ml_store_bytes(),
+        .erase_bytes = ML_PROGRAMS_ERASE_BYTES,
+        .image_crc = crc_of(ml_model, ml_model_bytes),
+        .updated = server.resident != ml_model,
+    };
+    return ML_OK;
+}
+
+static int32_t on_flash_erase(exchange *x) {
+    const ml_flash_erase_request *request = x->request;
+    use_own_program();
+    return ml_store_erase(request->offset);
+}
+
+static int32_t on_flash_write(exchange *x) {
+    const ml_flash_write_request *request = x->request;
+    use_own_program();
+    return ml_store_write(request->offset, x->tail, x->tail_bytes);
+}
+
+#else
+/* Requests that are not known here. */
+#define on_flash_info NULL
+#define on_flash_erase NULL
+#define on_flash_write NULL
+static void use_update(void) {}
+#endif
 
 static int32_t on_describe(exchange *x) {
     const ml_describe_request *request = x->request;
@@ -386,6 +444,8 @@ void ml_server_start(void) {
         cost = ML_MIN(cost, ticks);
     }
     server.counter_cost = cost;
+    use_own_program();
+    use_update();
 }
 
 void ml_server_receive(uint8_t byte) {

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
 SUMMARY = "build a model's firmware, put it on a board and start it"
 DETAILS = """MODEL may also be an .elf file that was built for the board before. Ends when the board has answered and \
-holds the model. An emulated board keeps its flash until the next time; `sdk monitor` shows what is on it."""
+holds the model. An emulated board keeps its flash until the next time; `sdk monitor` shows what is on it. With \
+--update the firmware stays, which takes far less time: it must have the model's kernels, and its flash room."""
 EXAMPLES = (
     "sdk flash model.tflite --board mps2-an386",
+    "sdk flash retrained.tflite --board esp32 --update",
     "sdk flash build/model-microbit/model.elf --board microbit",
     "sdk flash model.tflite --board rpi5 --host pi@raspberrypi.local --service",
 )
@@ -30,6 +32,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_board(parser)
     add_optimize(parser)
     add_port(parser)
+    parser.add_argument(
+        "--update", action="store_true", help="replace only the model on a board that runs Microlith's firmware"
+    )
     linux = parser.add_argument_group("Linux boards")
     linux.add_argument("--service", action="store_true", help="start the model's camera loop now and at each start")
     linux.add_argument("--wheels", type=Path, metavar="DIR", help="wheels to send along: the board needs no Internet")
@@ -42,6 +47,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     board, port = board_of(args, console)
     if board.flasher != "ssh" and (args.service or args.wheels):
         raise UsageError(f"--service and --wheels are for Linux boards, and {board.id} is none", "Leave them out.")
+    if args.update:
+        return _update(args, board, port, console)
     if _is_elf(Path(args.model)):
         return _flash_built(Path(args.model), board, port, console)
     lowered = prepare(model_of(args), board, args.optimize, args.weights_in_ram)
@@ -54,6 +61,25 @@ def run(args: argparse.Namespace, console: Console) -> int:
     console.result(
         {**lowered_json(lowered), **image_json(target.image), "device": where, "emulated": board.emulated} | linux
     )
+    return 0
+
+
+def _update(args: argparse.Namespace, board: Board, port: str | None, console: Console) -> int:
+    """Leaves the firmware as it is."""
+    from sdk.deploy import prepare
+    from sdk.flash import connect
+    from sdk.link.device import Device
+    from sdk.update import update
+
+    if board.flasher == "ssh" or _is_elf(Path(args.model)):
+        raise UsageError("--update puts a model into a microcontroller's firmware", "Leave it out.")
+    lowered = prepare(model_of(args), board, args.optimize)
+    say_lowered(lowered, console)
+    with Device(connect(board, port=port), board_id=board.id) as device:
+        update(device, board, lowered, console.progress)
+        where = device.transport.name
+    console.say(f"{where} runs {Path(args.model).name}, until it is flashed again")
+    console.result({**lowered_json(lowered), "board": board.id, "device": where, "emulated": board.emulated})
     return 0
 
 
@@ -89,11 +115,11 @@ def _is_elf(path: Path) -> bool:
 def _flash_built(elf: Path, board: Board, port: str | None, console: Console) -> int:
     """Flashes an image as it is."""
     from sdk.build import built
+    from sdk.deploy import started
     from sdk.flash import flash
-    from sdk.link.device import Device
 
     image = built(board, elf)
-    with Device(flash(board, image, port=port, progress=console.progress), board_id=board.id) as device:
+    with started(board, flash(board, image, port=port, progress=console.progress)) as device:
         where = device.transport.name
     say_image(image, console)
     console.say(f"{where} runs {elf}. See what it says: sdk monitor --board {board.id}")

@@ -18,8 +18,8 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sdk.boards import Board, Emulator
-from sdk.cache import Progress
+from sdk.boards import Board
+from sdk.cache import Progress, cache_dir
 from sdk.errors import LinkError, ToolError
 from sdk.flash.process import POKE_S, READ_BYTES, VIRTUAL_QUICK_S, Child, Line, no_port, store, stored
 from sdk.tools import find_tool
@@ -67,7 +67,7 @@ class EmulatorTransport:
         self.name = f"{board.id} (emulated)"
         tool = find_tool(board.emulator.command)
         self._line, self._control = Line(), _Control()
-        options = _options(board.emulator, elf, self._line.there.fileno(), self._control.line.there.fileno())
+        options = _options(board, elf, self._line.there.fileno(), self._control.line.there.fileno())
         self._child = Child([tool, *options], [self._line.there, self._control.line.there])
         try:
             if not self._control.start():
@@ -226,16 +226,27 @@ def _is_reset_from_here(message: Message) -> bool:
     return message.get("event") == "RESET" and not message["data"]["guest"]
 
 
-def _options(emulator: Emulator, elf: Path, serial_fd: int, control_fd: int) -> list[str]:
+def _options(board: Board, elf: Path, serial_fd: int, control_fd: int) -> list[str]:
     """Of the machine's serial ports, those before the firmware's own lead nowhere. A comma in a path counts double in
     QEMU's options, but not in that of -kernel."""
+    emulator = board.emulator
+    assert emulator is not None
+    programs = str(_programs_file(board)).replace(",", ",,") if "programs" in board.regions else ""
     serial = [option for _ in range(emulator.uart) for option in ("-serial", "null")]
     return [
         *("-nodefaults", "-no-user-config", "-display", "none"),
         *("-machine", emulator.machine),
-        *emulator.options,
+        *(option.replace("{programs}", programs) for option in emulator.options),
         *("-icount", INSTRUCTION_COUNT),
         *("-kernel", str(elf)),
         *("-chardev", f"socket,id=serial,fd={serial_fd}", *serial, "-serial", "chardev:serial"),
         *("-chardev", f"socket,id=control,fd={control_fd}", "-mon", "chardev=control,mode=control"),
     ]
+
+
+def _programs_file(board: Board) -> Path:
+    """What the region `programs` holds: all zeros at first, which is no program."""
+    file = cache_dir("boards", board.id) / "programs.bin"
+    with file.open("ab") as stream:
+        stream.truncate(board.regions["programs"].bytes)
+    return file

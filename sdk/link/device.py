@@ -26,6 +26,7 @@ from sdk.link.exchange import Exchange
 from sdk.link.messages import (
     BY_NAME,
     CRC_BYTES,
+    FLASH_PAGE_BYTES,
     HEADER_BYTES,
     INPUT,
     MAX_FRAME_BYTES,
@@ -59,16 +60,26 @@ class DeviceInfo:
     frame_bytes: int
     pool_bytes: int  # RAM for uploaded programs and for the memory of the open one
     stack_bytes: int  # RAM reserved for the stack
-    resident_bytes: int  # size of the program in the image, 0 if there is none
+    resident_bytes: int  # size of the program in flash, 0 if there is none
     resident_crc: int
     counter_runs: bool  # ticks are 0 if not
     kernels: tuple[int, ...]  # numbers of the kernels in the image
 
     def holds(self, program: bytes) -> bool:
-        """Whether the program in the image is this one, by its size and CRC-32."""
+        """Whether the program in flash is this one, by its size and CRC-32."""
         if len(program) < HEADER.size or len(program) != self.resident_bytes:
             return False
         return bool(HEADER.unpack(program)["crc32"] == self.resident_crc)
+
+
+@dataclass(frozen=True)
+class FlashInfo:
+    """The flash for programs that come after the image."""
+
+    bytes: int  # first page included; 0 if the image reaches into it
+    erase_bytes: int  # size of a block
+    image_crc: int  # CRC-32 of the program in the image
+    updated: bool  # whether another than that is the one in flash
 
 
 @dataclass(frozen=True)
@@ -182,7 +193,7 @@ class Device(Closing):
         return self._open(UPLOADED, check_crc)
 
     def open_resident(self, *, check_crc: bool = True) -> OpenResult:
-        """Opens the program in the image."""
+        """Opens the program in flash."""
         return self._open(RESIDENT, check_crc)
 
     def reset_state(self) -> None:
@@ -297,6 +308,26 @@ class Device(Closing):
             fast_bytes=opened.fast_bytes,
             state_bytes=opened.state_bytes,
         )
+
+    def flash_info(self) -> FlashInfo:
+        """What there is of flash for programs that come after the image."""
+        words = self._request("flash_info").words
+        return FlashInfo(words["bytes"], words["erase_bytes"], words["image_crc"], bool(words["updated"]))
+
+    def erase_flash(self, offset: int) -> None:
+        """Erases a block of it. What was open is closed."""
+        self._forget_program()
+        self._request("flash_erase", offset=offset)
+
+    def write_flash(
+        self, offset: int, data: bytes, on_progress: Callable[[int, int], None] = lambda _written, _all: None
+    ) -> None:
+        """Writes whole pages of it. What was open is closed. `on_progress(written, all)` is called after each chunk."""
+        self._forget_program()
+        room = self._room("flash_write") // FLASH_PAGE_BYTES * FLASH_PAGE_BYTES
+        for at in range(0, len(data), room):
+            self._request("flash_write", data[at : at + room], offset=offset + at)
+            on_progress(min(at + room, len(data)), len(data))
 
     def reboot(self) -> None:
         """Restarts the device and waits until it answers again. No program is open afterwards."""

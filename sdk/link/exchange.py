@@ -33,14 +33,16 @@ HELLO_REPLY = BY_NAME["hello"].number | REPLY
 LEARN_BYTES = 100  # shorter requests say nothing of the time that a byte takes
 NO_STEP = 0xFFFFFFFF
 
-_SESSION, _MISSING, _MEMORY, _STACK = (
+_KIND, _SESSION, _MISSING, _MEMORY, _STACK, _FLASH = (
     next(number for name, number, _ in LINK_STATUSES if name == wanted)
-    for wanted in ("SESSION", "MISSING", "MEMORY", "STACK")
+    for wanted in ("KIND", "SESSION", "MISSING", "MEMORY", "STACK", "FLASH")
 )
 _REMEDIES = {
+    _KIND: "Its firmware is older than this SDK: flash it again, whole, with `sdk flash MODEL`.",
     _MISSING: "Flash a program with `sdk flash MODEL`, or upload one.",
     _MEMORY: "Use a smaller model, a board with more RAM, or flash the program instead of uploading it.",
     _STACK: "Enlarge `stack_bytes` in the board's file and flash again.",
+    _FLASH: "It may be write-protected or worn out: flash the whole image, or use another board.",
 }
 _FAULT = re.compile(rb"microlith: fault ([0-9a-f]{8}) at ([0-9a-f]{8})")
 

@@ -36,6 +36,7 @@ LINK_STATUSES: tuple[tuple[str, int, str], ...] = (
     ("MISSING", 6, "there is no such program: none in the image, or its upload is not complete"),
     ("MEMORY", 7, "the program and the memory it needs do not fit into the device's pool"),
     ("STACK", 8, "the stack has overflowed: results and memory can no longer be trusted until the device reboots"),
+    ("FLASH", 9, "the flash does not hold what was written to it"),
 )
 
 # OPEN's `source`.
@@ -44,6 +45,10 @@ RESIDENT, UPLOADED = 0, 1
 INPUT, OUTPUT = 0, 1
 # READ's `source`: output `index`, or the memory region whose number in the program format is `index`.
 READ_OUTPUT, READ_REGION = 0, 1
+# The flash for programs that come after the image is written by pages; the first begins with the mark, then the CRC-32
+# of the image's own program.
+FLASH_PAGE_BYTES = 256
+UPDATE_MAGIC = int.from_bytes(b"MLUP", "little")
 
 CONSTANTS = {
     "SOURCE_RESIDENT": RESIDENT,
@@ -52,6 +57,8 @@ CONSTANTS = {
     "DIRECTION_OUTPUT": OUTPUT,
     "READ_OUTPUT": READ_OUTPUT,
     "READ_REGION": READ_REGION,
+    "FLASH_PAGE_BYTES": FLASH_PAGE_BYTES,
+    "UPDATE_MAGIC": UPDATE_MAGIC,
 }
 
 
@@ -81,8 +88,8 @@ MESSAGES: tuple[Message, ...] = (
             "frame_bytes": "longest frame before byte stuffing, header and CRC included",
             "pool_bytes": "RAM for uploaded programs and the memory of the open one",
             "stack_bytes": "RAM reserved for the stack",
-            "resident_bytes": "size of the program in the image, 0 if there is none",
-            "resident_crc": "CRC-32 that the program in the image carries",
+            "resident_bytes": "size of the program in flash, 0 if there is none",
+            "resident_crc": "CRC-32 that the program in flash carries",
             "kernel_count": "number of kernels in the image",
             "counter_runs": "1 if the tick counter counts",
         },
@@ -109,7 +116,7 @@ MESSAGES: tuple[Message, ...] = (
         "open",
         4,
         "Checks a program, lends it memory from the start of the pool, and starts it.",
-        request={"source": "0 the program in the image, 1 the uploaded one", "check_crc": "1 to check its CRC-32 too"},
+        request={"source": "0 the program in flash, 1 the uploaded one", "check_crc": "1 to check its CRC-32 too"},
         reply={
             "failed_step": "the step that the status belongs to",
             "arena_bytes": "activations and scratch",
@@ -177,6 +184,31 @@ MESSAGES: tuple[Message, ...] = (
         reply={"used_bytes": "high-water mark"},
     ),
     Message("reboot", 12, "Restarts the device, after the reply."),
+    Message(
+        "flash_info",
+        13,
+        "Tells of the flash for programs that come after the image. This and the next two are answered only where the "
+        "board's file has such a region.",
+        reply={
+            "bytes": "its size, first page included; 0 if the image reaches into it",
+            "erase_bytes": "size of a block",
+            "image_crc": "CRC-32 that the image's own program carries, 0 if there is none",
+            "updated": "1 if the program in flash is not the image's own",
+        },
+    ),
+    Message(
+        "flash_erase",
+        14,
+        "Erases a block of that flash. Closes the open program; the image's own is the one in flash until a restart.",
+        request={"offset": "where the block begins"},
+    ),
+    Message(
+        "flash_write",
+        15,
+        "Writes whole pages of that flash, and closes as FLASH_ERASE does.",
+        request={"offset": "where the first begins"},
+        request_tail="the pages",
+    ),
 )
 
 BY_NAME = {message.name: message for message in MESSAGES}

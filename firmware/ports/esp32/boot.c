@@ -58,10 +58,12 @@ static void flash_timing(void) {
     }
 }
 
+void esp_unmap_flash(void) { ROM_FUNCTION(void, 0x40009AB8u, uint32_t)(0); /* Cache_Read_Disable */ }
+
 /* Instructions and data have tables of their own: 64 entries for 0x3F400000 on, 64 for 0x40000000 on, of which the
  * first 13 are no flash. Pages of 64 KB lie there as in the flash. */
-static void map_flash(void) {
-    ROM_FUNCTION(void, 0x40009AB8u, uint32_t)(0); /* Cache_Read_Disable */
+void esp_map_flash(void) {
+    esp_unmap_flash();
     ROM_FUNCTION(void, 0x40009A14u, uint32_t)(0); /* Cache_Flush */
     ROM_FUNCTION(void, 0x400095A4u, uint32_t)(0); /* mmu_init */
     for (uint32_t page = 0; page < FLASH_PAGES; page++) {
@@ -125,9 +127,13 @@ static void set_mmu(void) {
 }
 
 #if defined(ML_ESP32S3)
-static void map_flash(void) {
+void esp_unmap_flash(void) {
     ROM_FUNCTION(uint32_t, 0x4000186Cu, void)(); /* Cache_Disable_ICache */
     ROM_FUNCTION(uint32_t, 0x40001884u, void)(); /* Cache_Disable_DCache */
+}
+
+void esp_map_flash(void) {
+    esp_unmap_flash();
     set_mmu();
     /* Size, ways and line of the caches for instructions and data, in bytes. */
     ROM_FUNCTION(void, 0x40001A1Cu, uint32_t, uint8_t, uint8_t)(0x4000, 8, 32);
@@ -140,8 +146,10 @@ static void map_flash(void) {
     ROM_FUNCTION(void, 0x40001890u, uint32_t)(0); /* Cache_Enable_DCache */
 }
 #else
-static void map_flash(void) {
-    ROM_FUNCTION(uint32_t, 0x4000051Cu, void)(); /* Cache_Disable_ICache */
+void esp_unmap_flash(void) { ROM_FUNCTION(uint32_t, 0x4000051Cu, void)(); /* Cache_Disable_ICache */ }
+
+void esp_map_flash(void) {
+    esp_unmap_flash();
     set_mmu();
     ROM_FUNCTION(void, 0x400004D8u, void)(); /* Cache_Invalidate_ICache_All */
     ML_REGISTER(EXTMEM + 0x04u) &= ~3u; /* both buses */
@@ -158,6 +166,6 @@ _Noreturn void ml_start_chip(void) {
     watchdogs_off();
     clock_to_full_speed();
     flash_timing();
-    map_flash();
+    esp_map_flash();
     ml_start_core();
 }

@@ -20,6 +20,8 @@
 #define CPU_PERIOD ML_REGISTER(0x3FF0003Cu)
 #define CACHE_BUSES_OFF ML_REGISTER(0x3FF00044u)
 #define MMU_TABLE 0x3FF10000u
+#define MMU_NO_PAGE 0x100u
+#define FLASH_VIEW 0x3F400000u /* the flash from its first byte on, as the data bus sees it */
 #define SPI_CTRL ML_REGISTER(0x3FF43008u)
 #define SPI_CTRL2 ML_REGISTER(0x3FF43014u)
 #define SPI_USER ML_REGISTER(0x3FF4301Cu)
@@ -27,6 +29,12 @@
 #define SPI_CS_HOLD_AND_SETUP 0x30u
 #define SPI_CS_TIMES 0xFFu
 #define SPI_CS_HOLD_1 0x10u
+/* The controller of the flash that commands go through; the other one serves the cache. */
+#define SPI_1 0x3FF42000u
+#define SPI_1_STATUS ML_REGISTER(SPI_1 + 0x10u)
+#define SPI_1_USER ML_REGISTER(SPI_1 + 0x1Cu)
+#define SPI_1_USER1 ML_REGISTER(SPI_1 + 0x20u)
+#define SPI_1_DATA(i) ML_REGISTER(SPI_1 + 0x80u + 4u * (i))
 #define UART 0x3FF40000u
 #define UART_FIFO_WRITE ML_REGISTER(0x60000000u) /* the other address loses bytes */
 #define UART_SCLK_HZ 80000000u
@@ -43,11 +51,17 @@
 #define MMU_TABLE 0x600C5000u
 #define ANALOG_CONF ML_REGISTER(0x6000E040u)
 #define ANALOG_ENABLE ML_REGISTER(0x6000E044u)
+#define FLASH_VIEW 0x3C000000u
 #define SPI_CTRL ML_REGISTER(0x60003008u)
 #define SPI_CTRL2 ML_REGISTER(0x60003010u)
 #define SPI_USER ML_REGISTER(0x60003018u)
 #define SPI_CS_HOLD_AND_SETUP 0xC0u
 #define SPI_CS_TIMES 0x3FFu
+#define SPI_1 0x60002000u
+#define SPI_1_STATUS ML_REGISTER(SPI_1 + 0x2Cu)
+#define SPI_1_USER ML_REGISTER(SPI_1 + 0x18u)
+#define SPI_1_USER1 ML_REGISTER(SPI_1 + 0x1Cu)
+#define SPI_1_DATA(i) ML_REGISTER(SPI_1 + 0x58u + 4u * (i))
 #define UART 0x60000000u
 #define UART_FIFO_WRITE ML_REGISTER(UART)
 #define UART_CLK_CONF ML_REGISTER(UART + 0x78u)
@@ -63,6 +77,7 @@
 #define SUPER_WDT_PROTECT ML_REGISTER(RTC_CNTL + 0xB8u)
 #define CPU_PERIOD ML_REGISTER(0x600C0010u)
 #define CPU_CLOCK ML_REGISTER(0x600C0060u)
+#define MMU_NO_PAGE 0x4000u
 #define USB_SERIAL 0x60038000u
 #define ANALOG_WRITE ROM_FUNCTION(void, 0x40005D60u, uint8_t, uint8_t, uint8_t, uint8_t)
 #define ANALOG_WRITE_BITS ROM_FUNCTION(void, 0x40005D6Cu, uint8_t, uint8_t, uint8_t, uint8_t, uint8_t, uint8_t)
@@ -73,6 +88,7 @@
 #define SUPER_WDT_PROTECT ML_REGISTER(RTC_CNTL + 0xB0u)
 #define CPU_PERIOD ML_REGISTER(0x600C0008u)
 #define CPU_CLOCK ML_REGISTER(0x600C0058u)
+#define MMU_NO_PAGE 0x100u
 #define USB_SERIAL 0x60043000u
 #define ANALOG_WRITE ROM_FUNCTION(void, 0x4000195Cu, uint8_t, uint8_t, uint8_t, uint8_t)
 #define ANALOG_WRITE_BITS ROM_FUNCTION(void, 0x40001960u, uint8_t, uint8_t, uint8_t, uint8_t, uint8_t, uint8_t)
@@ -86,10 +102,17 @@
 #define OPTIONS_PLL_OFF (1u << 10 | 1u << 8 | 1u << 6)
 #define OPTIONS_RESET (1u << 31)
 
+#define SPI_1_COMMAND ML_REGISTER(SPI_1)
+#define SPI_1_ADDRESS ML_REGISTER(SPI_1 + 4u)
+
 #define UART_FIFO_READ ML_REGISTER(UART)
 #define UART_CLKDIV ML_REGISTER(UART + 0x14u)
 #define UART_STATUS ML_REGISTER(UART + 0x1Cu)
 #define UART_FIFO_BYTES 128u
+
+/* Both for code in `iram` only: without the map there is no other. */
+void esp_unmap_flash(void);
+void esp_map_flash(void);
 
 /* Of the core. */
 static inline uint32_t esp_cycles(void) {

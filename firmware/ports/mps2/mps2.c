@@ -16,3 +16,15 @@ void ml_port_init(void) {
 }
 
 uint32_t ml_port_ticks(void) { return ~TIMER_VALUE; }
+
+#if defined(ML_PROGRAMS_BYTES)
+/* The emulator keeps the board's PSRAM in a file: it stands in for flash, so that bits are set by erasing alone. */
+void ml_port_flash_erase(uint32_t address) {
+    for (uint32_t i = 0; i < ML_PROGRAMS_ERASE_BYTES; i += 4u) ML_REGISTER(address + i) = UINT32_MAX;
+}
+
+void ml_port_flash_write(uint32_t address, const uint8_t *bytes, uint32_t count) {
+    const uint32_t *words = (const uint32_t *)(const void *)bytes;
+    for (uint32_t i = 0; i < count / 4u; i++) ML_REGISTER(address + 4u * i) &= words[i];
+}
+#endif
