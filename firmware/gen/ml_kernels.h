@@ -1454,6 +1454,11 @@ ml_status ml_fully_connected_wide_s8_check(const void *args, const ml_operand *o
 int32_t ml_fully_connected_wide_s8(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_fully_connected_wide_s8 {260u, 16u, 3u, 4u, 0u, 0u, 8u, 0u, ml_fully_connected_wide_s8_check, ml_fully_connected_wide_s8}
 
+/* conv_wide_common_s8: operands input, weights, output, scratch */
+ml_status ml_conv_wide_common_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_conv_wide_common_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_conv_wide_common_s8 {261u, 52u, 4u, 12u, 0u, 0u, 136u, 0u, ml_conv_wide_common_s8_check, ml_conv_wide_common_s8}
+
 /* fully_connected_pair_widened_s8: operands input, weights, output, widened */
 ml_status ml_fully_connected_pair_widened_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_pair_widened_s8(const void *args, void *const *operands);

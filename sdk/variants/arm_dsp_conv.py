@@ -31,7 +31,7 @@ ARGS = Struct(
     (
         *embed("window", conv.WINDOW),
         *fields("h", "low", "high", "padding"),
-        *fields("H", "has_sign"),  # whether outputs below the zero point show
+        *fields("H", "has_sign"),  # whether outputs below the zero point show: with `pair`
     ),
 )
 SLOTS = (
@@ -42,6 +42,8 @@ SLOTS = (
 )
 CONV_PAIR_S8 = Kernel("conv_pair_s8", 0x100, "arm_dsp/conv.c", ARGS, SLOTS, Profile.arm_dsp)
 CONV_WIDE_S8 = Kernel("conv_wide_s8", 0x101, "arm_dsp/conv.c", ARGS, SLOTS, Profile.arm_dsp)
+# For outputs clamped to their zero point or above, of channels that can all have COMMON_SHIFT.
+CONV_WIDE_COMMON_S8 = Kernel("conv_wide_common_s8", 0x105, "arm_dsp/conv.c", ARGS, SLOTS, Profile.arm_dsp)
 
 
 def is_joined(height: int, row_bytes: int) -> bool:
@@ -50,12 +52,15 @@ def is_joined(height: int, row_bytes: int) -> bool:
 
 
 def inputs_in_quads(weights: Array) -> Array:
-    """int8[outputs][rows][n] -> int8[outputs][quads][2][2]: rows, joined or not, filled up with zeros to fours, in
-    `BYTE_ORDER`."""
+    """int8[outputs][rows][n] -> int8[outputs][quads][2][2]: rows filled up with zeros to fours, in `BYTE_ORDER`. Where
+    they are joined, first the whole fours of all rows, then what is left, with zeros before it in the last four."""
     outputs, height, row_bytes = weights.shape
-    rows = weights.reshape(outputs, 1, -1) if is_joined(height, row_bytes) else weights
-    filled = np.pad(rows, [(0, 0), (0, 0), (0, -rows.shape[2] % 4)])
-    return filled.reshape(outputs, -1, 4)[:, :, BYTE_ORDER].reshape(outputs, -1, 2, 2)
+    rows = np.pad(weights, [(0, 0), (0, 0), (0, -row_bytes % 4)])
+    if is_joined(height, row_bytes):
+        whole, rests = (part.reshape(outputs, -1) for part in np.split(weights, [row_bytes // 4 * 4], axis=2))
+        count = rests.shape[1]
+        rows = np.hstack([whole, np.insert(rests, [count // 4 * 4] * (-count % 4), 0, axis=1)])
+    return rows.reshape(outputs, -1, 4)[:, :, BYTE_ORDER].reshape(outputs, -1, 2, 2)
 
 
 def words_of(halves: Array) -> Array:
@@ -101,37 +106,29 @@ def shares_kernel(layer: Layer, low: Lowering) -> bool:
 
 
 class _Conv(Variant):
-    """Three pixels and two channels at a time. The weights are a stream: for each pair of channels `body`, then the
-    constants of requantization."""
+    """Three pixels and two channels at a time. The weights are a stream: for each pair of channels start values and
+    weights, then the constants of requantization."""
 
     profile = Profile.arm_dsp
     replaces = (CONV_2D_S8, FULLY_CONNECTED_S8)
 
     @abstractmethod
-    def takes(self, layer: Layer, optimize: Optimize) -> bool:
-        """Whether sums are not too large for the kernel, and its weights not for what `optimize` asks."""
-
-    @abstractmethod
-    def body(self, weights: Array, start: Array) -> tuple[Array, Array] | None:
-        """Start values and weights of each pair of channels, from int64[pairs][2][quads][2][2] and int64[pairs][2]."""
+    def stream(self, layer: Layer, rounding: packing.Rounding, optimize: Optimize) -> Array | None:
+        """The weights; None where the kernel is not for the layer, or they are too large for what `optimize` asks."""
 
     def lower(self, step: PortableStep, low: Lowering) -> bool:
         layer = Layer.of(step)
         if layer is None or layer.rounding is None or (layer.pixels < PIXELS and not shares_kernel(layer, low)):
             return False
-        if not self.takes(layer, low.target.optimize):
+        stream = self.stream(layer, layer.rounding, low.target.optimize)
+        if stream is None:
             return False
-        weights = inputs_in_quads(layer.weights)
-        body = self.body(pairs_of(weights), pairs_of(layer.start))
-        if body is None:
-            return False
-        stream = stream_of(*body, rounding_of_pairs(layer.rounding))
         args = {name: layer.quantized[name] for name in ("low", "high")} | {
             "window": layer.window,
             "padding": layer.quantized.get("input_zero_point", 0),
             "has_sign": packing.sign_matters(layer.quantized),
         }
-        scratch = low.scratch(scratch_bytes(layer, weights.shape[1]))
+        scratch = low.scratch(scratch_bytes(layer))
         pixel_bytes = layer.window["input_channels"], layer.window["output_channels"]
         overlap = Overlap(0, 2, window_ahead_bytes(layer.window, *pixel_bytes))
         values = [layer.input, low.constant(stream), layer.output, scratch]
@@ -139,12 +136,13 @@ class _Conv(Variant):
         return True
 
 
-def scratch_bytes(layer: Layer, quads: int) -> int:
+def scratch_bytes(layer: Layer) -> int:
     """Of the patch, and of windows whose rows are put together, or of rows that cannot be read in place."""
     height, row_bytes = layer.weights.shape[1:]
+    quads = inputs_in_quads(layer.weights).shape[1]
     patch_bytes = PIXELS * 8 * quads
     if is_joined(height, row_bytes):
-        return patch_bytes + PIXELS * (4 * quads + 4)
+        return patch_bytes + PIXELS * 4 * quads
     whole = layer.is_pointwise or (row_bytes % 4 == 0 and conv.stays_inside(layer.window))
     return patch_bytes + (0 if whole else (PIXELS + 1) * 4 * -(-row_bytes // 4))
 
@@ -154,22 +152,40 @@ class ConvPair(_Conv):
 
     kernels = (CONV_PAIR_S8,)
 
-    def takes(self, layer: Layer, optimize: Optimize) -> bool:
+    def stream(self, layer: Layer, rounding: packing.Rounding, optimize: Optimize) -> Array | None:
         tiny = optimize is Optimize.balanced and layer.weights.size <= TINY_BYTES
-        return optimize is not Optimize.speed and not tiny and upper_fits(layer)
+        if optimize is Optimize.speed or tiny or not upper_fits(layer):
+            return None
+        words, start = pair_words(pairs_of(inputs_in_quads(layer.weights))), pairs_of(layer.start)
+        starts = np.stack([256 * start[:, 1] + start[:, 0], start[:, 0]], axis=1)
+        return None if words is None else stream_of(starts, words, rounding_of_pairs(rounding))
 
-    def body(self, weights: Array, start: Array) -> tuple[Array, Array] | None:
-        words = pair_words(weights)
-        return None if words is None else (np.stack([256 * start[:, 1] + start[:, 0], start[:, 0]], axis=1), words)
+
+def wide_stream(layer: Layer, exponents: Array, rounding: packing.Rounding) -> Array:
+    """Weights of 16 bits and start values, times powers of 2."""
+    weights = inputs_in_quads(layer.weights).astype(np.int64) << exponents[:, np.newaxis, np.newaxis, np.newaxis]
+    words = words_of(pairs_of(weights)).transpose(0, 2, 3, 1)  # [pairs][quads][2][channel]
+    starts = pairs_of(layer.start.astype(np.int64) << exponents)[:, ::-1]
+    return stream_of(starts, words, rounding_of_pairs(rounding))
+
+
+class ConvWideCommon(_Conv):
+    """Outputs clamped to their zero point or above, of channels that can all have the same shift."""
+
+    kernels = (CONV_WIDE_COMMON_S8,)
+
+    def stream(self, layer: Layer, rounding: packing.Rounding, optimize: Optimize) -> Array | None:  # noqa: ARG002
+        if optimize is Optimize.size or packing.sign_matters(layer.quantized):
+            return None
+        limits = packing.MAX_EXPONENT, packing.COMMON_SHIFT
+        common = packing.common_shift(layer.scales, layer.quantized["output_offset"], layer.bounds, *limits)
+        return None if common is None else wide_stream(layer, common.exponents, common)
 
 
 class ConvWide(_Conv):
-    """Weights of 16 bits, doubled as requantization wants sums."""
+    """Sums doubled, as requantization wants them."""
 
     kernels = (CONV_WIDE_S8,)
 
-    def takes(self, layer: Layer, optimize: Optimize) -> bool:  # noqa: ARG002
-        return True
-
-    def body(self, weights: Array, start: Array) -> tuple[Array, Array] | None:
-        return 2 * start[:, ::-1], words_of(2 * weights).transpose(0, 2, 3, 1)  # [pairs][quads][2][channel]
+    def stream(self, layer: Layer, rounding: packing.Rounding, optimize: Optimize) -> Array | None:  # noqa: ARG002
+        return wide_stream(layer, np.ones(len(layer.start), np.int64), rounding)

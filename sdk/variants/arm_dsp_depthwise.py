@@ -19,7 +19,6 @@ from sdk.variants.base import PortableStep, Variant
 
 CHANNELS = 4  # at a time
 MOST_TAPS = 49
-COMMON_SHIFT, MAX_EXPONENT = 12, 8  # weights of 8 bits times 2^8 fit 16
 COLUMN_BYTES = 32  # of two row pairs of as many channels
 
 ARGS_3X3 = Struct(
@@ -141,9 +140,10 @@ def _layer(step: PortableStep) -> Layer | None:
 
 
 def _common(layer: Layer) -> tuple[Array, Array] | None:
-    """Weights and `finish` for `COMMON_SHIFT`, where all channels allow it."""
+    """Weights and `finish` for `packing.COMMON_SHIFT`, where all channels allow it."""
     bounds = packing.sum_bounds(layer.weights, layer.start)
-    common = packing.common_shift(layer.scales, layer.output_offset, bounds, MAX_EXPONENT, COMMON_SHIFT)
+    limits = packing.MAX_EXPONENT, packing.COMMON_SHIFT
+    common = packing.common_shift(layer.scales, layer.output_offset, bounds, *limits)
     if common is None:
         return None
     finish = np.column_stack([layer.start << common.exponents, common.multipliers, common.offsets, common.shifts])

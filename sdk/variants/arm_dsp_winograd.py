@@ -18,6 +18,7 @@ from sdk.variants.arm_dsp_conv import (
     BYTE_ORDER,
     ConvPair,
     ConvWide,
+    ConvWideCommon,
     pairs_of,
     rounding_of_pairs,
     stream_of,
@@ -108,4 +109,11 @@ def _takes(layer: Layer) -> bool:
 
 
 # The first that takes a step serves it: those that take less come first.
-VARIANTS: list[Variant] = [ConvWinograd(), FullyConnectedWide(), FullyConnectedPair(), ConvPair(), ConvWide()]
+VARIANTS: list[Variant] = [
+    ConvWinograd(),
+    FullyConnectedWide(),
+    FullyConnectedPair(),
+    ConvPair(),
+    ConvWideCommon(),
+    ConvWide(),
+]

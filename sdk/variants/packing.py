@@ -16,6 +16,7 @@ import numpy as np
 from sdk.graph import Array
 
 SUM_LIMIT = 1 << 30  # sums below it, doubled, fit 32 bits
+COMMON_SHIFT, MAX_EXPONENT = 12, 8  # of kernels for Cortex-M4: weights of 8 bits times 2^8 fit 16
 MAX_SHIFT = 22  # 128 << 22 and a product's upper half fit 32 bits together
 
 

@@ -9,7 +9,6 @@
 #include "simd.h"
 
 #define CHANNELS 4u /* at a time */
-#define COMMON_SHIFT 12 /* of sums, for layers whose channels allow the same: an instruction less an output */
 
 /* One column of both row pairs; which pair is the upper one changes from one pair of output rows to the next. */
 typedef uint32_t column[CHANNELS][2];
@@ -47,9 +46,7 @@ typedef struct strip {
 #define SCALE(x) "smmlar " x ", " x ", r12, lr\n"
 #define SHIFT(x) "asr " x ", " x ", r12\n ssat " x ", #8, " x "\n"
 #define SCALE_COMMON(x) "smmla " x ", " x ", r12, lr\n"
-#define SHIFT_COMMON(x) "ssat " x ", #8, " x ", asr #" TEXT(COMMON_SHIFT) "\n"
-#define TEXT(number) TEXT_OF(number)
-#define TEXT_OF(number) #number
+#define SHIFT_COMMON(x) "ssat " x ", #8, " x ", asr #" ML_TEXT(COMMON_SHIFT) "\n"
 
 #define TWO_OUTPUTS(p, q, scale, shift)                                                                             \
     LOAD("], #32") "ldr r11, [r0, %[start]]\n"                                                        \

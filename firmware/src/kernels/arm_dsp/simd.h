@@ -22,6 +22,9 @@ static inline void ml_store_word(void *bytes, uint32_t word) { __builtin_memcpy(
 #else
 #define ML_SIMD(type, text, plain, ...) return (type)(plain)
 #endif
+#define COMMON_SHIFT 12 /* of sums, for layers whose channels allow the same: an instruction less an output */
+#define ML_TEXT(number) ML_TEXT_OF(number)
+#define ML_TEXT_OF(number) #number
 #define ML_LOWER(word) ((int16_t)(word))
 #define ML_UPPER(word) ((int32_t)(word) >> 16)
 
