@@ -225,24 +225,6 @@ def full(**_options: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_examples(folder: Path, tmp_path: Path) -> None:
-    """The scripts that a user begins with, on pictures in place of a camera."""
-
-    def run(script: str, *words: str) -> str:
-        command = [sys.executable, f"examples/raspberry_pi/{script}.py", str(DIGITS), *words]
-        env = {**os.environ, "PYTHONPATH": str(Path.cwd())}
-        return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
-
-    twice = tmp_path / "sevens"
-    twice.mkdir()
-    seven = next(path for path in sorted(folder.iterdir()) if path.stem.endswith("-7"))
-    for number in range(3):
-        (twice / f"{number}.png").write_bytes(seven.read_bytes())
-    assert run("classify", str(twice)).startswith("7 (")
-    assert run("watch", "7", str(tmp_path / "out"), str(twice)) == "7: picture 1 saved\n"
-    assert len(list((tmp_path / "out").iterdir())) == 1
-
-
 def test_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [str(DIGITS), "--source", str(folder), "--json", "--count", "3", "--engine", "microlith"]
     assert main(["camera", *words]) == 0
