@@ -13,7 +13,7 @@ from sdk.convert.tensorflow_files import load_keras
 
 PATIENCE_S = 20  # without an answer from the network
 BACKBONES = {"mobilenet_v1": "MobileNet", "mobilenet_v2": "MobileNetV2"}
-WHOLE_RANK = 4  # of the output of a layer that still is a picture
+PICTURE_RANK = 4
 ZIP = b"PK"
 
 
@@ -66,14 +66,15 @@ def _holds_model(path: str) -> bool:
 
 
 def _cut(model: Any, path: str) -> Any:
-    """A model up to the last layer that still is a picture, averaged."""
+    """A model up to where a picture becomes a vector, averaged."""
     if not isinstance(model, tf.keras.Model):
         raise ValueError(f"{path} is of Keras 3", "Save it as .h5 by tf_keras, or give a model of Keras 2.")
-    layers = [each for each in model.layers if len(getattr(each, "output_shape", ())) == WHOLE_RANK]
-    last = next((each for each in reversed(layers) if min(each.output_shape[1:3]) > 1), None)
-    if last is None or len(model.inputs) != 1 or len(model.input_shape) != WHOLE_RANK:
+    layers = tf.keras.layers
+    ends = layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D, layers.Flatten
+    last = next((each for each in reversed(model.layers) if isinstance(each, ends)), None)
+    if last is None or len(model.inputs) != 1 or {len(model.input_shape), len(last.input_shape)} != {PICTURE_RANK}:
         raise ValueError(f"{path} is no convolutional network for pictures", "Give one, or weights of a MobileNet.")
-    return tf.keras.Model(model.input, tf.keras.layers.GlobalAveragePooling2D(name="average")(last.output))
+    return tf.keras.Model(model.input, layers.GlobalAveragePooling2D(name="average")(last.input))
 
 
 def _loaded(trunk: Any, path: str) -> Any:
