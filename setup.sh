@@ -26,6 +26,7 @@ if [[ $tests == --tests ]]; then
         "xtensa-lx106-elf-ld      binutils-xtensa-lx106"
         "g++                      g++"
         "arm-linux-gnueabi-gcc    gcc-arm-linux-gnueabi"
+        "ssh                      openssh-client"
         "/usr/arm-linux-gnueabi/include/stdlib.h  libc6-dev-armel-cross"
     )
 fi
@@ -73,7 +74,7 @@ fingerprint() {
 
 ready() {
     [[ -f .venv/ready && "$(<.venv/ready)" == "$(fingerprint)" ]] &&
-        [[ -x .venv/bin/python && -x .venv/bin/sdk && -z "$(missing_packages)" ]] && ! wants_emulator
+        [[ -x .venv/bin/python && -x .venv/bin/sdk && -z "$(missing_packages)" ]] && ! wants_emulator && ! wants_sshd
 }
 
 # step TITLE COMMAND...: runs COMMAND and shows that it lives. Its whole output is shown only if it fails.
@@ -151,6 +152,25 @@ install_emulator() {
         echo "npm brings no rp2040js: the tests of the emulated RP2040 will be skipped"
 }
 
+# The SSH server of some tests, which are skipped without it. It is unpacked and not installed: to install it would
+# start it on this machine.
+wants_sshd() {
+    [[ $tests == --tests && ! -d .venv/sshd && ! -x /usr/sbin/sshd ]] && command -v apt-get dpkg >/dev/null
+}
+
+install_sshd() {
+    local package
+    mkdir -p .venv/sshd/debs
+    for package in openssh-server libwrap0 libnsl2 libtirpc3; do
+        (cd .venv/sshd/debs && apt-get download -q "$package" >/dev/null 2>&1) || true # not every release has all
+    done
+    for package in .venv/sshd/debs/*.deb; do [[ ! -e $package ]] || dpkg -x "$package" .venv/sshd; done
+    [[ -x .venv/sshd/usr/sbin/sshd ]] || echo "apt brings no openssh-server: the tests over SSH will be skipped"
+    # What its package would add: as root it gives up its rights by becoming this user.
+    ((EUID != 0)) || getent passwd sshd >/dev/null ||
+        useradd --system --no-create-home --home-dir /run/sshd --shell /usr/sbin/nologin sshd
+}
+
 main() {
     if ready; then return; fi
     # Two commands at once in one checkout: the second waits for the first, and finds its work done.
@@ -170,6 +190,7 @@ main() {
         "Install one (on Debian 12: apt-get install python3-venv), then run the same command again."
     step "[2/2] Python packages" install_python_packages
     if wants_emulator; then install_emulator; fi
+    if wants_sshd; then install_sshd; fi
     fingerprint >.venv/ready
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import socket
@@ -11,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -95,6 +97,30 @@ def test_browsers_that_never_read(page: WebPage, monkeypatch: pytest.MonkeyPatch
             time.sleep(0.05)
     else:
         pytest.fail("no place became free")
+
+
+def test_answers_that_nobody_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures larger than what the system keeps for a socket: the places come back when the time is over."""
+    monkeypatch.setattr(_Handler, "timeout", 0.5)
+    noise = np.random.default_rng(0).integers(0, 256, (3000, 3000, 3), np.uint8)
+    with WebPage(port=0) as page, contextlib.ExitStack() as stack:
+        page.take(replace(result(0), frame=Frame(noise, 0.0, "camera")))
+        assert len(page.picture()) > 5_000_000
+        address = ("127.0.0.1", int(urlsplit(page.url).port or 0))
+        for _ in range(MAX_CLIENTS):
+            line = stack.enter_context(socket.socket())
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            line.connect(address)
+            line.send(b"GET /frame.jpg HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        assert refused(page.url + "state") == 503
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            with contextlib.suppress(urllib.error.HTTPError, ConnectionError):
+                assert json.loads(get(page.url + "state"))["number"] == 0
+                break
+            time.sleep(0.05)
+        else:
+            pytest.fail("no place became free")
 
 
 def test_request_that_comes_a_byte_at_a_time(page: WebPage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,6 +164,15 @@ def test_damaged_program(program: Path, tmp_path: Path) -> None:
         Runtime(path)
 
 
+def test_a_program_of_another_model_beside_it(tmp_path: Path, expected: Any) -> None:
+    """It was left by an older model: what can be lowered is lowered."""
+    (tmp_path / "model.tflite").write_bytes(DIGITS.read_bytes())
+    other = sdk.load(DIGITS.with_name("digits_float32.tflite"))
+    (tmp_path / "model.mlith").write_bytes(sdk.lower(other, sdk.Target()).block)
+    with Runtime(tmp_path / "model.tflite", engine="microlith") as runtime:
+        np.testing.assert_array_equal(runtime.run(IMAGE, raw=True)["digit"], expected)
+
+
 def test_signature(engine: str) -> None:
     with Runtime(DIGITS, engine=engine, signature="serving_default") as runtime:
         assert runtime.run({"image": IMAGE}, raw=True)["digit"].shape == (1, 10)

@@ -66,9 +66,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def port(keys: Path, home: Path) -> Iterator[int]:
     """That of a running sshd."""
-    server = shutil.which("sshd") or "/usr/sbin/sshd"
-    if not Path(server).exists():
-        pytest.skip("sshd is not on this machine: apt-get install openssh-server")
+    unpacked = Path(sys.prefix) / "sshd"  # by setup.sh
+    places = (Path("/usr/sbin/sshd"), unpacked / "usr" / "sbin" / "sshd")
+    server = next((path for path in places if path.exists()), None)
+    if server is None:
+        pytest.skip("sshd is not on this machine: ./setup.sh --tests")
+    libraries = ":".join(map(str, unpacked.glob("usr/lib/*-linux-gnu")))
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)  # what sshd wants of root
     with socket.socket() as free:
@@ -83,7 +86,11 @@ def port(keys: Path, home: Path) -> Iterator[int]:
         f"ForceCommand export HOME={home} PATH={home}/bin:{tools}:$PATH PYTHONPATH={packages}; "
         f'cd {home} && eval "$SSH_ORIGINAL_COMMAND"\n'
     )
-    with subprocess.Popen([server, "-D", "-q", "-f", str(keys / "sshd_config")]) as daemon:
+    command = [server, "-D", "-q", "-f", str(keys / "sshd_config")]
+    sessions = unpacked / "usr" / "lib" / "openssh" / "sshd-session"
+    if server != places[0] and sessions.exists():  # since OpenSSH 9.8
+        command += ["-o", f"SshdSessionPath={sessions}", "-o", f"SshdAuthPath={sessions.with_name('sshd-auth')}"]
+    with subprocess.Popen(command, env={**os.environ, "LD_LIBRARY_PATH": libraries}) as daemon:
         for _ in range(200):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", number)) == 0:

@@ -134,26 +134,34 @@ def _aligned(data: bytes) -> Array:
 
 
 def _program(model: Path, signature: str | None) -> bytes:
-    """The program in `model`, that beside it, or the one that it is lowered to where the whole SDK is installed."""
-    program = model.with_suffix(".mlith")
-    if program.is_file() and (model.suffix == ".mlith" or signature is None):
-        if model.suffix == ".mlith" and signature is not None:
-            raise UsageError("a program has no signatures", "Give its name to `sdk lower --signature` instead.")
-        return program.read_bytes()
+    """The program in `model`, or the one that it is lowered to where the whole SDK is installed; elsewhere that beside
+    it, which may be older than the model."""
     if model.suffix == ".mlith":
-        raise UsageError(f"cannot read {model}", "Check the path.")
+        if signature is not None:
+            raise UsageError("a program has no signatures", "Give its name to `sdk lower --signature` instead.")
+        try:
+            return model.read_bytes()
+        except OSError as error:
+            raise UsageError(f"cannot read {model}", "Check the path.") from error
     try:
         importlib.import_module("tflite")
     except ImportError:
-        raise MissingToolError(
-            f"the engine microlith runs programs, and there is no {program}",
-            f"On a computer with the whole SDK: sdk lower {model.name}; then copy {program.name} beside the model.",
-        ) from None
+        return _beside(model, signature)
     from sdk.load import load
     from sdk.lower import lower
     from sdk.target import Target
 
     return lower(load(str(model), signature), Target()).block
+
+
+def _beside(model: Path, signature: str | None) -> bytes:
+    program = model.with_suffix(".mlith")
+    if signature is None and program.is_file():
+        return program.read_bytes()
+    raise MissingToolError(
+        f"the engine microlith runs programs, and there is no {program}",
+        f"On a computer with the whole SDK: sdk lower {model.name}; then copy {program.name} beside the model.",
+    )
 
 
 def abi() -> str:
