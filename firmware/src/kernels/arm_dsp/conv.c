@@ -48,35 +48,38 @@ typedef struct block {
     "smmla " x ", " x ", r0, r1\n ssat " x ", #8, " x ", asr #" ML_TEXT(COMMON_SHIFT) "\n strb " x ", " to "\n"
 #define CHANNEL(out, x, y, z) "ldmia lr!, {r0, r1, r2}\n" out(z, "[r11, r4]") out(y, "[r11, r3]") out(x, "[r11], #1")
 
-/* All channels of one block. The first four inputs turn start values into sums; a loop of sixteen does the others,
- * which the table enters where their number asks for it. */
-#define DEFINE_BLOCK(name, quad, split, out, end_again)                                                             \
+#define FOUR(quad) "2:" quad "3:" quad "4:" quad "5:" quad
+#define EIGHT(quad) FOUR(quad) "6:" quad "7:" quad "8:" quad "9:" quad
+#define ENTRIES_4 "10f + 1, 5f + 1, 4f + 1, 3f + 1, 2f + 1"
+#define ENTRIES_8 "10f + 1, 9f + 1, 8f + 1, 7f + 1, 6f + 1, 5f + 1, 4f + 1, 3f + 1, 2f + 1"
+
+/* All channels of one block. The first four inputs turn start values into sums; a loop of four or eight times four does
+ * the others, which the table enters where their number asks for it. */
+/* clang-format off */
+#define DEFINE_BLOCK(name, unrolled, loop, quad, split, out, end_again)                                             \
     static void name(const block *b) {                                                                              \
         block f = *b;                                                                                               \
         const void *entry;                                                                                          \
         register const int32_t *weights __asm__("r0") = f.weights;                                                  \
-        register uint32_t rest __asm__("r1") = f.quads > 1 ? ((f.quads - 2u) & 3u) + 1u : 0u;                       \
+        register uint32_t rest __asm__("r1") = f.quads > 1 ? ((f.quads - 2u) & ((unrolled) - 1u)) + 1u : 0u;        \
         __asm__ volatile(                                                                                           \
-            "mov lr, r0\n adr r0, 9f\n ldr r0, [r0, r1, lsl #2]\n str r0, %[entry]\n"                               \
-            "1: ldrd r11, r12, %[patch]\n ldrd r7, r10, [lr], #8\n" quad(                                           \
-                FIRST_UPPER,                                                                                        \
-                FIRST_LOWER) "ldr pc, %[entry]\n"                                                                   \
-                             ".balign 4\n 9: .word 7f + 1, 5f + 1, 4f + 1, 3f + 1, 2f + 1\n"                        \
-                             "2:" quad(UPPER, LOWER) "3:" quad(UPPER, LOWER) "4:" quad(UPPER, LOWER) "5:" quad(     \
-                                 UPPER, LOWER) "cmp r11, r12\n bne 2b\n"                                            \
-                                               "7:" split                                                           \
-                                               "ldrd r11, r12, %[output]\n ldrd r3, r4, %[second]\n" CHANNEL(       \
-                                                   out, "r8", "r9", "r10") end_again                                \
-            "cmp r11, r12\n beq 8f\n" CHANNEL(out, "r5", "r6", "r7") end_again                                      \
-            "str r11, %[output]\n cmp r11, r12\n bne 1b\n 8:"                                                       \
+            "mov lr, r0\n adr r0, 12f\n ldr r0, [r0, r1, lsl #2]\n str r0, %[entry]\n"                              \
+            "1: ldrd r11, r12, %[patch]\n ldrd r7, r10, [lr], #8\n" quad(FIRST_UPPER, FIRST_LOWER)                  \
+            "ldr pc, %[entry]\n .balign 4\n 12: .word " ENTRIES_##unrolled "\n"                                     \
+            loop(quad(UPPER, LOWER)) "cmp r11, r12\n bne 2b\n"                                                      \
+            "10:" split "ldrd r11, r12, %[output]\n ldrd r3, r4, %[second]\n"                                       \
+            CHANNEL(out, "r8", "r9", "r10") end_again                                                               \
+            "cmp r11, r12\n beq 11f\n" CHANNEL(out, "r5", "r6", "r7") end_again                                     \
+            "str r11, %[output]\n cmp r11, r12\n bne 1b\n 11:"                                                      \
             : "+r"(weights), "+r"(rest), [output] "+m"(f.output), [entry] "=m"(entry)                               \
             : [patch] "m"(f.patch), "m"(f.patch_end), [second] "m"(f.second), "m"(f.third), [end] "m"(f.output_end) \
             : "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");           \
     }
-DEFINE_BLOCK(pair_signed, PAIR_QUAD, PAIR_SPLIT, SIGNED, SIGNED_END)
-DEFINE_BLOCK(pair_unsigned, PAIR_QUAD, PAIR_SPLIT, UNSIGNED, UNSIGNED_END)
-DEFINE_BLOCK(wide_signed, WIDE_QUAD, WIDE_SPLIT, SIGNED, SIGNED_END)
-DEFINE_BLOCK(wide_common, WIDE_QUAD, WIDE_SPLIT, COMMON, UNSIGNED_END)
+/* clang-format on */
+DEFINE_BLOCK(pair_signed, 4, FOUR, PAIR_QUAD, PAIR_SPLIT, SIGNED, SIGNED_END)
+DEFINE_BLOCK(pair_unsigned, 4, FOUR, PAIR_QUAD, PAIR_SPLIT, UNSIGNED, UNSIGNED_END)
+DEFINE_BLOCK(wide_signed, 8, EIGHT, WIDE_QUAD, WIDE_SPLIT, SIGNED, SIGNED_END)
+DEFINE_BLOCK(wide_common, 8, EIGHT, WIDE_QUAD, WIDE_SPLIT, COMMON, UNSIGNED_END)
 
 #else
 /* How sums become outputs: with their sign, which only outputs below the zero point show; without it; with the common
@@ -148,34 +151,23 @@ static ml_status check(const ml_conv_three_args *a, const ml_operand *operands, 
     return sound ? ML_OK : ML_ERR_OPERAND;
 }
 
-/* Rare, and in an image once. */
-__attribute__((noinline)) static void clamp_all(const ml_conv_three_args *a, int8_t *at, uint32_t count) {
-    for (; count != 0; count--, at++) {
-        *at = (int8_t)ml_clamp(*at, a->low, a->high);
-    }
-}
-
 /* Computes the outputs of the `count` pixels in the patch, and goes on to those behind them. */
-static inline void finish_block(const ml_conv_three_args *a, block *b, uint32_t count, void (*run)(const block *)) {
-    uint32_t channels = a->window.output_channels;
+static inline void finish_block(block *b, uint32_t channels, uint32_t count, void (*run)(const block *)) {
     b->second = count > 1 ? (int32_t)channels : 0;
     b->third = count > 2 ? 2 * b->second : b->second;
     b->output_end = b->output + channels;
     run(b);
-    if (a->low > -128 || a->high < 127) {
-        clamp_all(a, b->output, count * channels);
-    }
     b->output += count * channels;
 }
 
 /* Does what `convolve` does, where windows are single pixels. */
-static void convolve_pointwise(const ml_conv_three_args *a, const int8_t *from, block *b, void (*run)(const block *)) {
-    uint32_t inputs = a->window.input_channels;
-    for (uint32_t left = a->window.output_height * a->window.output_width, count; left != 0; left -= count) {
+static void convolve_pointwise(const ml_window *w, const int8_t *from, block *b, void (*run)(const block *)) {
+    uint32_t inputs = w->input_channels;
+    for (uint32_t left = w->output_height * w->output_width, count; left != 0; left -= count) {
         count = ML_MIN(left, PIXELS);
         const int8_t *y = from + (count > 1 ? inputs : 0), *z = y + (count > 2 ? inputs : 0);
         widen(from, y, z, inputs, b->scratch);
-        finish_block(a, b, count, run);
+        finish_block(b, w->output_channels, count, run);
         from += count * inputs;
     }
 }
@@ -199,40 +191,53 @@ static inline void go_on(cursor *c, const gather *g, uint32_t pixels) {
     }
 }
 
-/* Whether the next three windows lie side by side, inside: as most do. */
+/* Whether the next three windows lie side by side, inside. */
 static inline bool are_inside(const cursor *c, const gather *g) {
     const ml_window *w = g->window;
     return c->column + PIXELS <= w->output_width && c->at.top < g->inner_rows && c->at.left < g->inner &&
            c->at.left + (PIXELS - 1u) * w->stride_width < g->inner;
 }
 
+/* Computes blocks of such windows as long as they go on, as most do; returns how many pixels. */
+__attribute__((noinline)) static uint32_t convolve_inside(const gather *g, block *b, cursor *c,
+                                                          void (*run)(const block *)) {
+    const ml_window *w = g->window;
+    const int8_t *x = g->image + c->at.offset;
+    uint32_t step = w->stride_width * w->input_channels, room = w->output_width - c->column, pixels = 0;
+    uint32_t last = c->at.left + (PIXELS - 1u) * w->stride_width;
+    do {
+        widen_windows(g, x, x + step, x + 2u * step, g->down_bytes);
+        finish_block(b, w->output_channels, PIXELS, run);
+        x += PIXELS * step, last += PIXELS * w->stride_width, pixels += PIXELS;
+    } while (pixels + PIXELS <= room && last < g->inner);
+    go_on(c, g, pixels);
+    return pixels;
+}
+
 /* Computes one image; `b` has its first outputs, and in the end those behind it. */
-static void convolve(const ml_conv_three_args *a, const gather *g, block *b, void (*run)(const block *)) {
-    const ml_window *w = &a->window;
-    uint32_t step = w->stride_width * w->input_channels;
+static void convolve(const gather *g, block *b, void (*run)(const block *)) {
+    const ml_window *w = g->window;
     place first = {0u - w->pad_top, 0u - w->pad_left,
                    0u - w->pad_top * g->image_row_bytes - w->pad_left * w->input_channels};
     cursor next = {first, first, 0};
     for (uint32_t left = w->output_height * w->output_width, count; left != 0; left -= count) {
         place places[PIXELS];
-        count = ML_MIN(left, PIXELS);
         if (are_inside(&next, g)) {
-            const int8_t *x = g->image + next.at.offset;
-            widen_windows(g, x, x + step, x + 2u * step, g->down_bytes);
-            go_on(&next, g, PIXELS);
-        } else {
-            for (uint32_t p = 0; p < PIXELS; p++) {
-                /* Where pixels are left over, the last is computed more than once. */
-                places[p] = p < count ? next.at : places[p - 1u];
-                go_on(&next, g, 1);
-            }
-            if (g->joined) {
-                gather_joined(g, places);
-            } else {
-                gather_padded(g, places);
-            }
+            count = convolve_inside(g, b, &next, run);
+            continue;
         }
-        finish_block(a, b, count, run);
+        count = ML_MIN(left, PIXELS);
+        for (uint32_t p = 0; p < PIXELS; p++) {
+            /* Where pixels are left over, the last is computed more than once. */
+            places[p] = p < count ? next.at : places[p - 1u];
+            go_on(&next, g, 1);
+        }
+        if (g->joined) {
+            gather_joined(g, places);
+        } else {
+            gather_padded(g, places);
+        }
+        finish_block(b, w->output_channels, count, run);
     }
 }
 
@@ -249,10 +254,13 @@ static int32_t convolve_all(const ml_conv_three_args *a, void *const *operands, 
     }
     for (uint32_t image = 0; image < w->batches; image++, g.image += w->input_height * g.image_row_bytes) {
         if (pointwise) {
-            convolve_pointwise(a, g.image, &b, run);
+            convolve_pointwise(w, g.image, &b, run);
         } else {
-            convolve(a, &g, &b, run);
+            convolve(&g, &b, run);
         }
+    }
+    for (int8_t *at = operands[2]; (a->low > -128 || a->high < 127) && at != b.output; at++) {
+        *at = (int8_t)ml_clamp(*at, a->low, a->high);
     }
     return 0;
 }

@@ -180,7 +180,7 @@ typedef struct edge {
     int8_t *row; /* made there, if not null */
 } edge;
 
-static edge edge_of(const gather *g, const place *p, int8_t *row) {
+__attribute__((noinline)) static edge edge_of(const gather *g, const place *p, int8_t *row) {
     const ml_window *w = g->window;
     uint32_t skipped = p->left < w->input_width ? 0 : ML_MIN(0u - p->left, w->kernel_width), first = p->left + skipped;
     uint32_t taps = first < w->input_width ? ML_MIN(w->kernel_width - skipped, w->input_width - first) : 0;
