@@ -1,7 +1,7 @@
 """An annotated video: Motion JPEG in an AVI file, which every player and OpenCV read.
 
 The file is whole after each frame, but for its index, which comes at the end: what was recorded until the power went is
-there. OpenCV's own writer leaves no readable file then, says nothing of a full disk and wants to know the rate beforehand;
+there. OpenCV's own writer leaves no readable file then, says nothing of a full disk and wants the rate beforehand;
 other libraries are larger than the rest of the runtime.
 """
 
