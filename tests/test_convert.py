@@ -24,7 +24,7 @@ from sdk.convert.calibration import of_arrays, read_calibration
 from sdk.convert.conversion import convert
 from sdk.convert.environment import VARIABLE, Environment, python_of
 from sdk.convert.evaluate import accuracy, layer_errors, specs_of
-from sdk.convert.graphdef import chosen, is_text, parse_nodes, suggested_inputs, suggested_outputs
+from sdk.convert.graphdef import chosen, ends, is_text, parse_nodes, suggested_inputs, suggested_outputs
 from sdk.convert.interface import with_float16, with_interface
 from sdk.convert.options import Quantize
 from sdk.convert.process import Worker
@@ -128,6 +128,16 @@ def test_a_missing_node_lists_near_names() -> None:
     assert "dense/MatMul" in caught.value.remedy
     with pytest.raises(UsageError, match="does not say what its inputs are; no node looks like one"):
         chosen(parse_nodes(node("a", "Const")), [], "--inputs")
+
+
+def test_inputs_are_what_the_outputs_need() -> None:
+    saving = node("save/filename", "PlaceholderWithDefault", "name"), node("save", "SaveV2", "save/filename", "weights")
+    nodes = parse_nodes(graph_def(*saving))
+    assert suggested_inputs(nodes) == ["image", "save/filename"]
+    assert ends(nodes, [], ["scores:0"]) == {"inputs": ["image"], "outputs": ["scores:0"]}
+    assert ends(nodes, ["dense/MatMul"], [])["inputs"] == ["dense/MatMul"]
+    with pytest.raises(UsageError, match="no node 'pixels' \\(--inputs\\)"):
+        ends(nodes, ["pixels"], ["scores"])
 
 
 def test_damaged_graphs_are_refused() -> None:

@@ -186,3 +186,22 @@ def chosen(nodes: Sequence[GraphNode], names: Sequence[str], option: str) -> lis
         return found
     what = f"{len(found)} nodes could be: {', '.join(found[:NAMED])}, ..." if found else "no node looks like one"
     raise UsageError(f"the graph does not say what its {option.strip('-')} are; {what}", f"Name them: {option} A,B.")
+
+
+def ends(nodes: Sequence[GraphNode], inputs: Sequence[str], outputs: Sequence[str]) -> dict[str, list[str]]:
+    """The inputs and outputs of a graph, as far as they are given, else as `chosen` suggests them: no placeholder is an
+    input that the outputs do not need, as those that checkpoints are saved by."""
+    last = chosen(nodes, outputs, "--outputs")
+    return {"inputs": chosen(nodes if inputs else _needed(nodes, last), inputs, "--inputs"), "outputs": last}
+
+
+def _needed(nodes: Sequence[GraphNode], outputs: Sequence[str]) -> list[GraphNode]:
+    """The nodes that `outputs` are computed from."""
+    by_name = {node.name: node for node in nodes}
+    found, waiting = set[str](), [name.partition(":")[0] for name in outputs]
+    while waiting:
+        name = waiting.pop()
+        if name in by_name and name not in found:
+            found.add(name)
+            waiting += by_name[name].inputs
+    return [node for node in nodes if node.name in found]

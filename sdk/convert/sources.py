@@ -12,7 +12,7 @@ from typing import Any
 
 from sdk import foreign
 from sdk.convert.environment import ONNX, TENSORFLOW, TORCH, Environment
-from sdk.convert.graphdef import chosen, read_nodes
+from sdk.convert.graphdef import ends, read_nodes
 from sdk.errors import ModelError, UsageError
 from sdk.foreign import Kind
 
@@ -107,8 +107,7 @@ def _ends(path: Path, wanted: Wanted) -> dict[str, Any]:
             f"{path} is a graph with variables ({variables[0]}, ...), whose values it does not hold",
             f"Give its checkpoint: sdk convert PREFIX --graph {path}.",
         )
-    inputs = chosen(nodes, wanted.inputs, "--inputs")
-    return {"inputs": inputs, "outputs": chosen(nodes, wanted.outputs, "--outputs")}
+    return dict(ends(nodes, wanted.inputs, wanted.outputs))
 
 
 def _checkpoint(prefix: str, wanted: Wanted) -> Source:
@@ -122,8 +121,8 @@ def _checkpoint(prefix: str, wanted: Wanted) -> Source:
     if not list(Path(prefix).parent.glob(f"{Path(prefix).name}.data-*")):
         raise ModelError(f"the checkpoint {prefix} has no .data file beside its .index", "Copy all of its files.")
     nodes = read_nodes(graph)
-    ends = {"inputs": chosen(nodes, wanted.inputs, "--inputs"), "outputs": chosen(nodes, wanted.outputs, "--outputs")}
-    return Source(Kind.checkpoint, prefix, TENSORFLOW, {**ends, "graph": wanted.graph})
+    options = {**ends(nodes, wanted.inputs, wanted.outputs), "graph": wanted.graph}
+    return Source(Kind.checkpoint, prefix, TENSORFLOW, options)
 
 
 def _module(text: str, wanted: Wanted) -> Source:
