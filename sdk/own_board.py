@@ -8,7 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sdk.boards import Board, all_boards, load_board, read_board
+from sdk.board_file import read_board
+from sdk.boards import Board, all_boards, load_board
 from sdk.errors import BoardError, OutputError
 from sdk.files import write_whole
 
@@ -20,7 +21,7 @@ def new_board(id_: str, like: Board, folder: Path, name: str = "") -> Board:
         raise BoardError(f"'{id_}' is not a board's id", "Name the folder with --output.")
     path = folder / f"{id_}.json"
     manifest = json.loads(like.path.read_bytes())
-    manifest["name"] = name or f"{id_}, like {manifest['name']}"
+    manifest["name"] = name or f"{id_}, like {manifest['name'].rpartition(', like ')[2]}"
     own = manifest["microlith"]
     if "/" in own["port"]:  # a path from the board file
         own["port"] = f"./{os.path.relpath(like.port, folder)}"

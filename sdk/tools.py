@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shlex
 import shutil
@@ -50,9 +51,18 @@ def find_tool(name: str) -> str:
     path = locate(name)
     if path is None:
         package = APT_PACKAGES.get(name)
-        remedy = f"sudo apt-get install --no-install-recommends {package}" if package else "Install it."
+        remedy = f"sudo apt-get install --no-install-recommends {package}" if package else _other_name(name)
         raise MissingToolError(f"the program {name} is missing (not on PATH)", remedy)
     return path
+
+
+def _other_name(name: str) -> str:
+    close = difflib.get_close_matches(name, [*APT_PACKAGES, *SUBSTITUTES, *DRIVERS], n=1)
+    return (
+        f"Did you mean {close[0]}? Else install it."
+        if close
+        else "Install it, or correct its name in the board's file."
+    )
 
 
 def compiler_in_use(compiler: str) -> str:

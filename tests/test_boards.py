@@ -75,6 +75,19 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "block": (programs(erase_bytes=100), "microlith.regions.programs.erase_bytes must be a size in bytes, from 256"),
     "no block": (programs(erase_bytes=None), "microlith.regions.programs.erase_bytes is missing"),
     "programs": (programs(origin="0x00003000"), "microlith.regions.programs must be the end of the region flash"),
+    "overlap": (
+        lambda m: m["microlith"]["regions"]["ram"].update(origin=m["microlith"]["regions"]["flash"]["origin"]),
+        "microlith.regions.flash overlaps ram",
+    ),
+    "another core's kernels": (
+        lambda m: m["microlith"].update(profile="xtensa"),
+        "microlith.profile is 'xtensa', whose kernels do not run on a cortex-m4\nIt may be portable, thumb, arm_dsp.",
+    ),
+    "baud in quotes": (
+        lambda m: m["microlith"]["serial"].update(baud="115200"),
+        'microlith.serial.baud .* not "115200"',
+    ),
+    "odd baud": (lambda m: m["microlith"]["serial"].update(baud=115201), "microlith.serial.baud .* not 115201\nOne of"),
     "profile": (lambda m: m["microlith"].update(profile="fast"), "microlith.profile is 'fast'"),
     "flasher": (lambda m: m["microlith"].update(flasher="magic"), "microlith.flasher is 'magic'"),
     "flasher path": (lambda m: m["microlith"].update(flasher="../x"), "microlith.flasher is '../x'"),

@@ -42,6 +42,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.deploy import make_image, prepare
     from sdk.elf import flash_image
     from sdk.files import deliver
+    from sdk.flash import by_hand
 
     board = load_board(args.board)
     lowered = prepare(model_of(args), board, args.optimize, args.weights_in_ram)
@@ -60,6 +61,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
     deliver(files)
     for path in files:
         console.say(f"wrote {path}")
+    how = by_hand(board, path)
+    if how:
+        console.say(f"Flash it: sdk flash {args.model} --board {args.board}\n    or by hand: {how}")
     console.result({**lowered_json(lowered), **image_json(image), "files": [str(path) for path in files]})
     return 0
 

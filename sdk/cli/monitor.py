@@ -34,8 +34,13 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     board, port = board_of(args, console)
     transport = connect(board, port=port)
-    if args.reset:
-        transport.reset()
+    try:
+        if args.reset:
+            transport.reset()
+    except BaseException:
+        transport.close()
+        raise
+    console.note(f"asking {transport.name} who it is")
     try:
         device = Device(transport, board_id=board.id)
     except LinkError as error:

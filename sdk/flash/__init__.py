@@ -60,6 +60,12 @@ def package(board: Board, elf: Path) -> Path:
     return _flasher(board.flasher).package(board, elf)
 
 
+def by_hand(board: Board, file: Path) -> str:
+    """How other tools put `file`, which `package` has made, into `board`; "" where there are none."""
+    how = getattr(importlib.import_module(f"sdk.flash.{board.flasher}"), "by_hand", None)
+    return str(how(board, file)) if how else ""
+
+
 def options(flasher: str) -> Options:
     """The keys that the section of `flasher` in a board file must have, and their types."""
     return _flasher(flasher).OPTIONS

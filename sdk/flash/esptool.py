@@ -114,6 +114,14 @@ def package(board: Board, elf: Path) -> Path:
     return file
 
 
+def by_hand(board: Board, file: Path) -> str:
+    """See sdk.flash."""
+    chip = str(board.flashers["esptool"]["chip"])
+    offset = BOOT_OFFSETS.get(chip, 0)
+    cut = f"; for image-info leave out its first {offset} bytes: tail -c +{offset + 1}" if offset else ""
+    return f"esptool --chip {chip} write-flash 0x0 {file}{cut}"
+
+
 def _boot_image(board: Board, elf: Path) -> bytes:
     """What the ROM loads into `iram` and starts, with header, checksum and hash. In a folder of its own: others may
     package the same image meanwhile."""

@@ -61,6 +61,11 @@ def package(board: Board, elf: Path) -> Path:
     return elf.with_suffix(".hex")
 
 
+def by_hand(board: Board, file: Path) -> str:
+    """See sdk.flash."""
+    return f"pyocd flash --target {board.flashers['pyocd']['target']} {file}"
+
+
 def pack_command(board: Board) -> str:
     """What makes the board's chip known to pyOCD; "" if it is."""
     from pyocd.core.session import Session

@@ -62,6 +62,11 @@ def package(board: Board, elf: Path) -> Path:
     return elf.with_suffix(".uf2")
 
 
+def by_hand(board: Board, file: Path) -> str:
+    """See sdk.flash."""
+    return f"hold BOOTSEL while you plug the board in, and copy {file} to the drive {board.flashers['uf2']['volume']}"
+
+
 class WithoutReset(SerialTransport):
     """A serial port of three wires."""
 

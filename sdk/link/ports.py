@@ -86,9 +86,21 @@ def _only(board: Board) -> str:
             f"Choose one: --port {_name(found[0], found)}",
         )
     if not board.serial.usb_ids:
-        raise LinkError(f"the file of {board.id} names no USB ids to find it by", ports_hint())
+        raise LinkError(f"the file of {board.id} names no USB ids to find it by", _wiring(board) + ports_hint())
     ids = " or ".join(_ids(pair) for pair in board.serial.usb_ids)
-    raise LinkError(f"no {board.id} is connected: no serial port has the USB ids {ids}", ports_hint())
+    raise LinkError(f"no {board.id} is connected: no serial port has the USB ids {ids}", _wiring(board) + ports_hint())
+
+
+def _wiring(board: Board) -> str:
+    """How a board that has no serial port of its own gets one."""
+    if board.flasher == "pyocd":
+        return "A probe without a serial port needs an adapter beside it: --port pyocd:/dev/ttyUSB0. "
+    if "uf2" in board.flashers:
+        return (
+            "Wire a USB serial adapter to GP0 (TX), GP1 (RX) and GND, and name it with --port; for the image hold "
+            "BOOTSEL while you plug the board in. "
+        )
+    return ""
 
 
 def _named(port: str) -> str:
@@ -130,6 +142,11 @@ def check_usable(device: str, usb_ids: Sequence[tuple[int, int]] = ()) -> None:
 def open_error(device: str, error: Exception) -> LinkError:
     """What to do about a port that does not open."""
     number, text = getattr(error, "errno", None), str(error)
+    if "://" in device:
+        reason = text.rpartition("] ")[2] or text
+        return LinkError(
+            f"cannot connect to {device}: {reason}", "Check host and port, and that the program there serves the line."
+        )
     if number == errno.EACCES or "Permission denied" in text:
         return no_permission(device)
     if number in (errno.EBUSY, errno.EAGAIN) or "lock" in text:
@@ -209,7 +226,8 @@ def _process_name(process: Path) -> str:
 
 def ports_hint() -> str:
     """The ports that are there, as a remedy."""
-    ports = present()
+    everything = present()
+    ports = [port for port in everything if port.usb_id] or everything  # those of a computer's own lead mostly nowhere
     if not ports:
         return "No serial port is present: plug the board in with a cable that carries data, or give --port."
     return f"Ports present: {_listed(ports)}. Choose one with --port."

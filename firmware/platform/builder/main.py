@@ -81,6 +81,7 @@ for source in made["sources"]:
     flags = [*env["CCFLAGS"], *quote(source["flags"])]
     env.Append(PIOBUILDFILES=env.Object(str(build / source["object"]), source["path"], CCFLAGS=flags))
 program = env.BuildProgram()
+env.AddPostAction(program, lambda *_, **__: print(f"Flash it: pio run -t upload, or sdk flash {build}/firmware.elf"))
 env.AddPlatformTarget("upload", program, env.VerboseAction(upload, "Uploading $SOURCE"), "Upload")
 AlwaysBuild(env.Alias("upload"))
 Default(program)
