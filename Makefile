@@ -5,7 +5,7 @@ c_files = $(shell find firmware examples -name gen -prune -o -name '*.[ch]' -pri
 
 FUZZ_RUNS := 200000
 
-.PHONY: help test-arm64 test-tools setup demo test lint format fuzz bench clean tools test-convert
+.PHONY: help test-arm64 test-camera test-tools setup demo test lint format fuzz bench clean tools test-convert
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,10 @@ test: test-tools lint ## run linters and all tests
 test-arm64: tools ## run the Linux runtime on an emulated 64-bit Arm core (MODELS="a.tflite b.tflite")
 	@./setup.sh --arm64
 	@$(python) tests/arm64.py $(MODELS)
+
+test-camera: tools ## run picamera2 on a virtual camera; as root
+	@./setup.sh --camera
+	@$(python) tests/picamera.py
 
 test-convert: test-tools ## convert by TensorFlow, PyTorch and ONNX too; fetches what is missing (7 GB)
 	@MICROLITH_TEST_CONVERT=1 $(python) -m pytest -q tests/test_convert_routes.py tests/test_convert_others.py tests/test_convert_train.py

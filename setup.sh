@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Gives this checkout what it needs: compilers and an emulator from apt, Python packages in .venv.
 # Ends at once, without the network, when nothing is missing. `make` calls it; it may also be called by hand.
-# --tests also brings the compilers and emulators of the cores that only the tests use, --arm64 what test-arm64 does.
+# --tests also brings the compilers and emulators of the cores that only the tests use, --arm64 what test-arm64 does,
+# --camera what test-camera does.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -37,7 +38,7 @@ if [[ $tests == --tests || $tests == --arm64 ]]; then
         "/usr/aarch64-linux-gnu/include/stdlib.h  libc6-dev-arm64-cross"
     )
 fi
-if [[ $tests == --arm64 ]]; then needs+=("debootstrap  debootstrap"); fi
+if [[ $tests == --arm64 || $tests == --camera ]]; then needs+=("debootstrap  debootstrap"); fi
 
 fail() {
     printf '%s\n' "$@" >&2

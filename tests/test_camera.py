@@ -20,7 +20,7 @@ from PIL import Image
 from sdk.camera import Classifier, Frame, open_source
 from sdk.camera.prepare import default_picture
 from sdk.camera.sinks import Jpegs
-from sdk.camera.sources import Images, Latest, rgb
+from sdk.camera.sources import Images, Latest, rgb, rgb_of_nv12
 from sdk.cli import main
 from sdk.errors import InputError, LinkError, OutputError, UsageError
 from sdk.preprocess import Picture, Preprocessing, attach
@@ -173,6 +173,20 @@ def test_formats_of_cameras() -> None:
     assert rgb(pixels, "RGB", "camera")[0, 0].tolist() == [0, 1, 2]
     with pytest.raises(InputError, match=r"uint16\[1, 3, 4\]"):
         rgb(pixels.astype(np.uint16), "RGB", "camera")
+
+
+def test_nv12() -> None:
+    """Brightness, then colours at half the size; against JPEG's own formula."""
+    rows = np.zeros((12, 8), np.uint8)
+    rows[:8] = np.arange(8) * 30
+    rows[8:] = (90, 160) * 4
+    pixels = rgb_of_nv12(rows, "camera").astype(int)
+    y, cb, cr = rows[:8].astype(float), 90 - 128, 160 - 128
+    wanted = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=-1)
+    assert np.abs(pixels - np.clip(wanted, 0, 255)).max() <= 2
+    for wrong in (rows[:11], rows[:, :7], rows.astype(np.uint16), rows[None]):
+        with pytest.raises(InputError, match="no NV12"):
+            rgb_of_nv12(wrong, "camera")
 
 
 def test_sources_that_are_none(tmp_path: Path) -> None:

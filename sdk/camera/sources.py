@@ -121,6 +121,8 @@ class Picamera(Closing):
         """See Source."""
         pixels = self._camera.capture_array("main")
         order = {"RGB888": "BGR", "XRGB8888": "BGR", "BGR888": "RGB", "XBGR8888": "RGB"}.get(self._format)
+        if self._format == "NV12":
+            return Frame(rgb_of_nv12(pixels, "picamera2"), time.monotonic(), "picamera2")
         if order is None:
             raise InputError(f"the camera gives {self._format}, which is no RGB", "Choose another camera.")
         return Frame(rgb(pixels, order, "picamera2"), time.monotonic(), "picamera2")
@@ -139,6 +141,21 @@ def rgb(pixels: Any, order: str, name: str) -> Array:
         )
     array = array[:, :, :3]
     return np.ascontiguousarray(array[:, :, ::-1] if order == "BGR" else array)
+
+
+def rgb_of_nv12(pixels: Any, name: str) -> Array:
+    """The same of brightness [h, w] above colours [h / 2, w / 2, 2], full range. InputError if it is something else."""
+    from PIL import Image
+
+    array: Array = np.asarray(pixels)
+    if array.dtype != np.uint8 or array.ndim != 2 or array.shape[0] % 3 or array.shape[1] % 2 or 0 in array.shape:
+        raise InputError(f"{name} gives {array.dtype}{list(array.shape)}, which is no NV12", "Choose another format.")
+    height = array.shape[0] * 2 // 3
+    colours = array[height:].reshape(height // 2, -1, 2)
+    planes = [array[:height], colours[:, :, 0], colours[:, :, 1]]
+    images = [Image.fromarray(np.ascontiguousarray(plane)) for plane in planes]
+    full = [image.resize(images[0].size) for image in images]
+    return np.asarray(Image.merge("YCbCr", full).convert("RGB"))
 
 
 class Latest(Closing):
