@@ -19,23 +19,17 @@ static bool is_open(const ml_session *session) { return (session->flags & FLAG_O
 #define EMPTY_LIMIT 65536u
 
 #if defined(__thumb__) && !defined(__thumb2__)
-/* Whether the product has more than 32 bits. These cores multiply 64 bits in a call of some 40 instructions. */
-static bool times(uint32_t a, uint32_t b, uint32_t *result) {
-    if (((a | b) >> 16) != 0) {
-        return __builtin_mul_overflow(a, b, result);
-    }
-    *result = a * b;
-    return false;
+uint32_t ml_times_wide(uint32_t a, uint32_t b) {
+    uint32_t result;
+    return __builtin_mul_overflow(a, b, &result) ? UINT32_MAX : result;
 }
-#else
-#define times __builtin_mul_overflow
 #endif
 
 /* The product, UINT32_MAX where it is not smaller. */
 static uint32_t product(uint32_t a, uint32_t b, uint32_t c, uint32_t d, uint32_t e) {
     uint32_t bytes;
-    bool small =
-        !times(a, b, &bytes) && !times(c, bytes, &bytes) && !times(d, bytes, &bytes) && !times(e, bytes, &bytes);
+    bool small = !ml_times(a, b, &bytes) && !ml_times(c, bytes, &bytes) && !ml_times(d, bytes, &bytes) &&
+                 !ml_times(e, bytes, &bytes);
     return small ? bytes : UINT32_MAX;
 }
 
@@ -100,7 +94,7 @@ static bool dims_match(const ml_session *session, const ml_tensor_record *tensor
     const uint32_t *dims = at(session, tensor->dims);
     uint32_t bytes = element_bytes[tensor->dtype];
     for (uint32_t i = 0; i < tensor->rank; i++) {
-        if (__builtin_mul_overflow(bytes, dims[i], &bytes)) {
+        if (ml_times(bytes, dims[i], &bytes) || bytes == UINT32_MAX) {
             return false;
         }
     }

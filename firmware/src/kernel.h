@@ -39,13 +39,35 @@ extern const uint32_t ml_kernel_count;
 /* Always expanded where it is called, so that arguments which are constants there make a specialised copy. */
 #define ML_INLINE static inline __attribute__((always_inline))
 
+/* Multiplies; where the product has more than 32 bits, true is returned or the result is UINT32_MAX. */
+#if defined(__thumb__) && !defined(__thumb2__)
+/* These cores multiply 64 bits in a call of some 40 instructions. */
+uint32_t ml_times_wide(uint32_t a, uint32_t b);
+
+static inline bool ml_times(uint32_t a, uint32_t b, uint32_t *result) {
+    *result = ((a | b) >> 16) == 0 ? a * b : ml_times_wide(a, b);
+    return false;
+}
+#else
+#define ml_times __builtin_mul_overflow
+#endif
+
+/* The product, UINT32_MAX where it is not smaller. */
+static inline uint32_t ml_product(uint32_t a, uint32_t b) {
+    uint32_t result;
+    return ml_times(a, b, &result) ? UINT32_MAX : result;
+}
+
 bool ml_holds_block(const ml_operand *operand, uint32_t element_bytes, uint32_t a, uint32_t b, uint32_t c, uint32_t d);
 
 /* Whether `operand` holds a*b*c*d elements of `element_bytes` each. Safe against overflow. */
 ML_INLINE bool ml_holds(const ml_operand *operand, uint32_t element_bytes, uint32_t a, uint32_t b, uint32_t c,
                         uint32_t d) {
     if (__builtin_constant_p(element_bytes) && __builtin_constant_p(b * c * d) && b * c * d == 1u) {
-        return a <= operand->bytes / element_bytes; /* a few instructions, instead of a call with six arguments */
+        /* A few instructions, instead of a call with six arguments. */
+        return (element_bytes & (element_bytes - 1u)) == 0
+                   ? a <= operand->bytes / element_bytes
+                   : a <= UINT32_MAX / element_bytes && a * element_bytes <= operand->bytes;
     }
     return ml_holds_block(operand, element_bytes, a, b, c, d);
 }

@@ -21,6 +21,26 @@ static inline int32_t ml_dot_s8(const int8_t *x, const int8_t *w, uint32_t count
 /* The products of x with two rows of weights, which share the loads of x. */
 static inline void ml_dots_s8(const int8_t *x, const int8_t *v, const int8_t *w, uint32_t count, int32_t sums[2]) {
     int32_t sum0 = 0, sum1 = 0;
+#if defined(__thumb__) && !defined(__thumb2__)
+    /* One register counts and steps through all three; compilers would move three. */
+    uint32_t at = 0u - count;
+    int32_t a, b, c;
+    if (count != 0) {
+        __asm__ volatile(".syntax unified\n"
+                         "1: ldrsb %[a], [%[x], %[at]]\n"
+                         "ldrsb %[b], [%[v], %[at]]\n"
+                         "ldrsb %[c], [%[w], %[at]]\n"
+                         "muls %[b], %[a], %[b]\n"
+                         "muls %[c], %[a], %[c]\n"
+                         "add %[sum0], %[b]\n"
+                         "add %[sum1], %[c]\n"
+                         "adds %[at], %[at], #1\n"
+                         "bne 1b"
+                         : [at] "+l"(at), [sum0] "+h"(sum0), [sum1] "+h"(sum1), [a] "=&l"(a), [b] "=&l"(b), [c] "=&l"(c)
+                         : [x] "l"(x + count), [v] "l"(v + count), [w] "l"(w + count)
+                         : "cc", "memory");
+    }
+#else
     for (; count >= 4; count -= 4, x += 4, v += 4, w += 4) {
         sum0 += x[0] * v[0];
         sum1 += x[0] * w[0];
@@ -35,6 +55,7 @@ static inline void ml_dots_s8(const int8_t *x, const int8_t *v, const int8_t *w,
         sum0 += *x * *v++;
         sum1 += *x * *w++;
     }
+#endif
     sums[0] = sum0;
     sums[1] = sum1;
 }

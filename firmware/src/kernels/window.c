@@ -16,9 +16,8 @@ bool ml_window_stays_inside(const ml_window *w) {
 static inline bool holds_images(const ml_operand *operand, uint32_t element_bytes, uint32_t batches, uint32_t height,
                                 uint32_t width, uint32_t channels) {
     uint32_t row, image, all;
-    bool small = !__builtin_mul_overflow(width, channels * element_bytes, &row) &&
-                 !__builtin_mul_overflow(row, height, &image) && !__builtin_mul_overflow(image, batches, &all) &&
-                 channels < 1u << 28;
+    bool small = !ml_times(width, channels * element_bytes, &row) && !ml_times(row, height, &image) &&
+                 !ml_times(image, batches, &all) && channels < 1u << 28;
     return (small && all != 0 && all <= operand->bytes) ||
            ml_holds(operand, element_bytes, batches, height, width, channels);
 }

@@ -17,7 +17,9 @@ typedef struct block {
     const void *weights;
     const ml_channel *channels;
     int8_t *to; /* of the first pixel, channel after channel */
-    uint32_t next[3]; /* how far behind lie the outputs of the others; as those before where there is none */
+    /* How far behind lie the outputs of the others, as those before where there is none; of two pixels, those of the
+     * second one and of its next channel. */
+    uint32_t next[3];
     const ml_channel *end; /* of the channels */
     uint32_t groups;
     uint32_t back; /* bytes of weights that code is skipped for */
@@ -71,26 +73,23 @@ static uint32_t spare(uint32_t groups) { return (0u - groups) & 3u; }
     "cmp r0, r10\n"                  \
     "bne 4b\n"                       \
     "lsls r3, r6, #16\n"             \
-    "mov r0, r8\n"                   \
-    "subs r0, r0, r3\n"              \
-    "mov r8, r0\n"                   \
+    "negs r3, r3\n"                  \
+    "add r8, r3\n"                   \
     "lsls r3, r7, #16\n"             \
-    "mov r0, r9\n"                   \
-    "subs r0, r0, r3\n"              \
-    "mov r9, r0\n"                   \
+    "negs r3, r3\n"                  \
+    "add r9, r3\n"                   \
     "mov r2, r12\n"
 /* r6 and r7 to outputs, with the scale that lies `at` behind the channel. */
 #define RESCALE(at, SIGN)                                                         \
     "mov r1, lr\n"                                                                \
     "adds r1, r1, #" at "\n"                                                      \
     "ldmia r1!, {r0, r2, r3, r4}\n"                                               \
-    "uxtb r5, r3\n"                                                               \
-    "asrs r3, r3, #8\n"                                                           \
-    ML_CLAMP("r6", "r3", "r4") ML_CLAMP("r7", "r3", "r4")                         \
-    "sxth r3, r2\n"                                                               \
+    "asrs r5, r3, #8\n"                                                           \
+    ML_CLAMP("r6", "r5", "r4") ML_CLAMP("r7", "r5", "r4")                         \
+    "sxth r4, r2\n"                                                               \
     "lsrs r2, r2, #16\n"                                                          \
-    ML_SCALE("r6", "r0", "r2", "r3", "r5", "r4", SIGN("r6", "r4", "r1"))          \
-    ML_SCALE("r7", "r0", "r2", "r3", "r5", "r4", SIGN("r7", "r4", "r1"))          \
+    ML_SCALE("r6", "r0", "r2", "r4", "r3", "r5", SIGN("r6", "r5", "r1"))          \
+    ML_SCALE("r7", "r0", "r2", "r4", "r3", "r5", SIGN("r7", "r5", "r1"))          \
     "mov r0, r12\n"                                                               \
     "ldr r1, [r0, #12]\n"
 #define LOW_SUMS "mov r6, r8\nmov r7, r9\n"
@@ -128,9 +127,8 @@ static uint32_t spare(uint32_t groups) { return (0u - groups) & 3u; }
         ADD_UP(WIDE_ROUND)                                           \
         "str r1, [r2, #4]\n"                                         \
         RESCALE("24", SIGN)                                          \
-        "ldr r2, [r0, #16]\n"                                        \
-        "adds r2, r2, r1\n"                                          \
-        "strb r7, [r2, #1]\n"                                        \
+        "ldr r2, [r0, #20]\n"                                        \
+        "strb r7, [r1, r2]\n"                                        \
         "strb r6, [r1, #1]\n"                                        \
         LOW_SUMS RESCALE("4", SIGN)                                  \
         "ldr r2, [r0, #16]\n"                                        \
@@ -237,18 +235,18 @@ static uint32_t groups_of(const ml_window *w) {
     return w->kernel_height * ((w->kernel_width * w->input_channels + GROUP_TAPS - 1u) / GROUP_TAPS);
 }
 
+#define MOST_RUN 0x10000u /* taps of a row of a window */
+
+/* `pair_bytes`: of two weights. Channels are filled up to a multiple of `together`, which is 1 or 2. */
 static ml_status check(const ml_thumb_conv_2d_args *a, const ml_operand *operands, uint32_t together,
-                       uint32_t weight_bytes) {
+                       uint32_t pair_bytes) {
     const ml_window *w = &a->window;
-    if (w->stride_width == 0 || w->output_channels > UINT32_MAX - together ||
-        !ml_window_holds(w, &operands[0], 1, &operands[3], 1) ||
-        !ml_holds(&operands[4], 8, w->kernel_height, w->kernel_width, w->input_channels, 1)) {
-        return ML_ERR_OPERAND;
-    }
-    uint32_t groups = groups_of(w), sets = (w->output_channels + together - 1u) / together;
-    bool sound = groups != 0 && ml_holds(&operands[4], 16, groups, 1, 1, 1) &&
-                 ml_holds(&operands[1], weight_bytes, sets, groups, GROUP_TAPS, 1) &&
-                 ml_holds(&operands[2], sizeof(ml_channel), sets, together, 1, 1);
+    uint32_t groups = groups_of(w), channels = w->output_channels + (w->output_channels & (together - 1u));
+    bool sound = w->stride_width != 0 && ml_product(w->kernel_width, w->input_channels) < MOST_RUN && groups != 0 &&
+                 channels >= together && ml_holds(&operands[4], 16, groups, 1, 1, 1) &&
+                 ml_holds(&operands[1], pair_bytes, channels, groups, 1, 1) &&
+                 ml_holds(&operands[2], sizeof(ml_channel), channels, 1, 1, 1) &&
+                 ml_window_holds(w, &operands[0], 1, &operands[3], 1);
     return sound ? ML_OK : ML_ERR_OPERAND;
 }
 
@@ -280,16 +278,18 @@ ML_INLINE int32_t convolve(const ml_thumb_conv_2d_args *a, void *const *operands
     begin_row(&v, &at);
     block b = {.inputs = words, .groups = groups_of(w), .channels = operands[2], .to = operands[3]};
     b.back = halves ? spare(b.groups) * GROUP_TAPS : 0;
-    for (uint32_t left = w->batches * w->output_height * w->output_width, count; left != 0; left -= count) {
+    for (uint32_t left = w->batches * w->output_height * w->output_width, count = 0; left != 0; left -= count) {
         int8_t *output = b.to;
-        count = ML_MIN(left, together);
+        if (left < together || count == 0) { /* the last block, and the first */
+            count = ML_MIN(left, together);
+            b.next[0] = count > 1 ? channels : 0;
+            b.next[1] = !halves ? b.next[0] + 1u : count > 2 ? 2u * channels : 0;
+            b.next[2] = count > 3 ? 3u * channels : b.next[0];
+        }
         for (uint32_t i = 0; i < count; i += 2) {
             spread_two(&v, &at, count - i, words + i, halves);
         }
         b.weights = (const int8_t *)operands[1] - b.back;
-        b.next[0] = count > 1 ? channels : 0;
-        b.next[1] = count > 2 ? 2u * channels : 0;
-        b.next[2] = count > 3 ? 3u * channels : b.next[0];
         run_block(&b, channels, halves, has_sign);
         b.to = output + count * channels;
     }
@@ -307,8 +307,7 @@ int32_t ml_conv_2d_s8_channel_pairs(const void *args, void *const *operands) {
 }
 
 ml_status ml_conv_2d_s8_pixel_pairs_check(const void *args, const ml_operand *operands) {
-    const ml_thumb_conv_2d_args *a = args;
-    return a->window.output_channels < 1 ? ML_ERR_ARGUMENT : check(a, operands, 1, 1);
+    return check(args, operands, 1, 2);
 }
 
 int32_t ml_conv_2d_s8_pixel_pairs(const void *args, void *const *operands) {

@@ -13,17 +13,28 @@ typedef struct band {
     uint32_t half; /* output rows of the upper half */
 } band;
 
-static uint64_t words_of_row(const ml_window *w) {
-    return (uint64_t)(w->output_width - 1u) * w->stride_width + (w->kernel_width - 1u) * w->dilation_width + 1u;
+#define MOST_WORDS (1u << 28) /* of a band, along each axis */
+
+/* Inputs under some windows, along one axis. */
+static uint32_t reach(uint32_t windows, uint32_t stride, uint32_t kernel, uint32_t dilation) {
+    return (windows - 1u) * stride + (kernel - 1u) * dilation + 1u;
 }
 
-static uint64_t rows_of_band(const ml_window *w, uint32_t half) {
-    return (uint64_t)(half - 1u) * w->stride_height + (w->kernel_height - 1u) * w->dilation_height + 1u;
+static bool reaches_far(uint32_t windows, uint32_t stride, uint32_t kernel, uint32_t dilation) {
+    return ml_product(windows - 1u, stride) >= MOST_WORDS || ml_product(kernel - 1u, dilation) >= MOST_WORDS;
+}
+
+static uint32_t words_of_row(const ml_window *w) {
+    return reach(w->output_width, w->stride_width, w->kernel_width, w->dilation_width);
+}
+
+static uint32_t rows_of_band(const ml_window *w, uint32_t half) {
+    return reach(half, w->stride_height, w->kernel_height, w->dilation_height);
 }
 
 /* Words of two rows' inputs, which lie as many bytes apart; 0 where it is padding. */
-static void join(uint32_t *to, const uint32_t *end, const int8_t *upper, uint32_t upper_step, const int8_t *lower,
-                 uint32_t lower_step) {
+__attribute__((noinline)) static void join(uint32_t *to, const uint32_t *end, const int8_t *upper, uint32_t upper_step,
+                                           const int8_t *lower, uint32_t lower_step) {
     for (; to != end; upper += upper_step, lower += lower_step) {
         *to++ = (uint32_t)*upper + ((uint32_t)*lower << 16);
     }
@@ -273,18 +284,20 @@ static void run_band(const ml_thumb_depthwise_conv_2d_args *a, const band *b, co
     }
 }
 
-ml_status ml_depthwise_conv_2d_s8_bands_check(const void *args, const ml_operand *operands) {
+__attribute__((cold)) ml_status ml_depthwise_conv_2d_s8_bands_check(const void *args, const ml_operand *operands) {
     const ml_thumb_depthwise_conv_2d_args *a = args;
     const ml_window *w = &a->window;
     if (a->half == 0 || w->output_width == 0 || w->output_channels == 0 || w->kernel_height == 0 ||
-        w->kernel_width == 0 || (uint64_t)w->input_channels * a->depth_multiplier != w->output_channels ||
-        rows_of_band(w, a->half) > INT32_MAX || words_of_row(w) > INT32_MAX) {
+        w->kernel_width == 0 || ml_product(w->input_channels, a->depth_multiplier) != w->output_channels ||
+        reaches_far(w->output_width, w->stride_width, w->kernel_width, w->dilation_width) ||
+        reaches_far(a->half, w->stride_height, w->kernel_height, w->dilation_height)) {
         return ML_ERR_ARGUMENT;
     }
+    uint32_t taps = (uint32_t)w->kernel_height * w->kernel_width;
     bool sound = ml_window_holds(w, &operands[0], 1, &operands[3], 1) &&
-                 ml_holds(&operands[1], 1, w->kernel_height, w->kernel_width, w->output_channels, 1) &&
-                 ml_holds(&operands[2], 4, sizeof(ml_channel) / 4u, w->output_channels, 1, 1) &&
-                 ml_holds(&operands[4], 4, (uint32_t)rows_of_band(w, a->half), (uint32_t)words_of_row(w), 1, 1);
+                 ml_holds(&operands[1], 1, taps, w->output_channels, 1, 1) &&
+                 ml_holds(&operands[2], sizeof(ml_channel), w->output_channels, 1, 1, 1) &&
+                 ml_holds(&operands[4], 4, rows_of_band(w, a->half), words_of_row(w), 1, 1);
     return sound ? ML_OK : ML_ERR_OPERAND;
 }
 
@@ -293,12 +306,12 @@ int32_t ml_depthwise_conv_2d_s8_bands(const void *args, void *const *operands) {
     const ml_window *w = &a->window;
     const int8_t *image = operands[0];
     int8_t *output = operands[3];
-    band b = {.words = operands[4], .pitch = (uint32_t)words_of_row(w)};
+    band b = {.words = operands[4], .pitch = words_of_row(w)};
     for (uint32_t batch = 0; batch < w->batches; batch++) {
         for (uint32_t y = 0, rows; y < w->output_height; y += rows) {
             rows = ML_MIN(w->output_height - y, 2u * a->half);
             b.half = (rows + 1u) / 2u;
-            b.rows = (uint32_t)rows_of_band(w, b.half);
+            b.rows = rows_of_band(w, b.half);
             b.top = y * w->stride_height - w->pad_top;
             b.apart = b.half * w->stride_height;
             run_band(a, &b, image, output, rows, operands);

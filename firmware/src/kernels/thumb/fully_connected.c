@@ -61,12 +61,11 @@ typedef struct job {
     "mov r1, lr\n"                      \
     "ldmia r1!, {r0, r2, r3, r4}\n"     \
     "mov lr, r1\n"                      \
-    "uxtb r5, r3\n"                     \
-    "asrs r3, r3, #8\n"                 \
-    ML_CLAMP(sum, "r3", "r4")           \
-    "sxth r3, r2\n"                     \
+    "asrs r5, r3, #8\n"                 \
+    ML_CLAMP(sum, "r5", "r4")           \
+    "sxth r4, r2\n"                     \
     "lsrs r2, r2, #16\n"                \
-    ML_SCALE(sum, "r0", "r2", "r3", "r5", "r4", SIGN(sum, "r4", ""))
+    ML_SCALE(sum, "r0", "r2", "r4", "r3", "r5", SIGN(sum, "r5", ""))
 
 static void run(job *given) {
     register job *j __asm__("r0") = given;
@@ -92,8 +91,8 @@ static void run(job *given) {
         "bhi 6f\n"
         "b 4f\n"
         ROUNDS("6", TWICE(GROUP_OF_4)) "b 7f\n"
-        ROUNDS("5", TWICE(TWICE(GROUP_OF_2))) "b 7f\n"
-        ROUNDS("4", TWICE(TWICE(TWICE(GROUP_OF_1))))
+        ROUNDS("5", TWICE(GROUP_OF_2)) "b 7f\n"
+        ROUNDS("4", TWICE(TWICE(GROUP_OF_1)))
         "7: mov r0, r12\n"
         "str r1, [r0, #4]\n"
         "mov r6, r8\n"

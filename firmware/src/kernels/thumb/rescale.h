@@ -18,7 +18,7 @@ typedef struct ml_channel {
 } ml_channel;
 
 #if defined(__thumb__) && !defined(__thumb2__)
-/* Parts of assembly code: operands are registers. */
+/* Parts of assembly code: operands are registers, of `shift` the lowest byte. */
 #define ML_CLAMP(sum, low, high) \
     "cmp " sum ", " low "\n"     \
     "bge 2f\n"                   \

@@ -71,33 +71,38 @@ static void next_row(const view *v, cursor *c) {
     begin_row(v, c);
 }
 
-ML_INLINE pixel next_pixel(const view *v, cursor *c) {
-    pixel p = c->pixel;
-    p.inside = c->x - v->first < c->inner;
-    c->pixel.at += v->step;
-    c->pixel.left += v->window->stride_width;
-    if (++c->x == v->window->output_width) {
+/* To the pixel that comes `count` behind, at most the first of the next row. */
+ML_INLINE void advance(const view *v, cursor *c, uint32_t count) {
+    c->pixel.at += count * v->step;
+    c->pixel.left += count * v->window->stride_width;
+    c->x += count;
+    if (c->x == v->window->output_width) {
         next_row(v, c);
     }
+}
+
+__attribute__((noinline)) static pixel next_pixel(const view *v, cursor *c) {
+    pixel p = c->pixel;
+    p.inside = c->x - v->first < c->inner;
+    advance(v, c, 1);
     return p;
 }
 
 #if defined(__thumb__) && !defined(__thumb2__)
 /* clang-format off */
-/* r0: words; r1: inputs of the first pixel; r6, r7: how far behind lie two of the second one; r8: rows; r9: bytes from
- * the end of a row to the next; r10: bytes of a row. */
+/* r0: words; r1: inputs of the first pixel; r6: how far behind lie those of the second one; r7: 0; r8: rows; r9: bytes
+ * from the end of a row to the next; r10: bytes of a row. */
 #define SPREAD(store)                    \
     "1: mov r2, r1\n"                    \
     "add r2, r10\n"                      \
     "mov r11, r2\n"                      \
-    "2: movs r2, #0\n"                   \
-    "ldrsb r2, [r1, r2]\n"               \
-    "movs r3, #1\n"                      \
-    "ldrsb r3, [r1, r3]\n"               \
+    "2: ldrsb r2, [r1, r7]\n"            \
     "ldrsb r4, [r1, r6]\n"               \
-    "ldrsb r5, [r1, r7]\n"               \
+    "adds r1, r1, #1\n"                  \
+    "ldrsb r3, [r1, r7]\n"               \
+    "ldrsb r5, [r1, r6]\n"               \
+    "adds r1, r1, #1\n"                  \
     store                                \
-    "adds r1, r1, #2\n"                  \
     "cmp r1, r11\n"                      \
     "bne 2b\n"                           \
     "add r1, r9\n"                       \
@@ -116,16 +121,16 @@ ML_INLINE pixel next_pixel(const view *v, cursor *c) {
 #define SPREAD_ROWS(store)                                                                               \
     __asm__ volatile(".syntax unified\n" SPREAD(store)                                                   \
                      : "+l"(word), "+l"(input)                                                           \
-                     : "l"(second), "l"(second1), "r"(rows), "r"(gap), "r"(bytes)                        \
+                     : "l"(second), "l"(zero), "r"(rows), "r"(gap), "r"(bytes)                        \
                      : "r2", "r3", "r4", "r5", "r11", "cc", "memory")
 
-/* Some rows of the windows of two pixels, from row `first` on, which are runs of memory. */
-ML_INLINE void spread_runs(const view *v, const pixel *a, const pixel *b, uint32_t first, uint32_t count, uint32_t *to,
+/* Some rows (`count`) of the windows of two pixels, which are runs of memory, `apart` bytes from each other. */
+ML_INLINE void spread_runs(const view *v, const int8_t *from, uint32_t apart, uint32_t count, uint32_t *to,
                            bool halves) {
-    register uint32_t *word __asm__("r0") = to + 2u * v->run * first;
-    register const int8_t *input __asm__("r1") = a->image + (a->at + v->apart * first);
-    register uint32_t second __asm__("r6") = (uint32_t)(b->image - a->image) + b->at - a->at;
-    register uint32_t second1 __asm__("r7") = second + 1u;
+    register uint32_t *word __asm__("r0") = to;
+    register const int8_t *input __asm__("r1") = from;
+    register uint32_t second __asm__("r6") = apart;
+    register uint32_t zero __asm__("r7") = 0;
     register uint32_t rows __asm__("r8") = count;
     register uint32_t gap __asm__("r9") = v->apart - v->run;
     register uint32_t bytes __asm__("r10") = v->run;
@@ -137,18 +142,16 @@ ML_INLINE void spread_runs(const view *v, const pixel *a, const pixel *b, uint32
 }
 /* clang-format on */
 #else
-static void spread_runs(const view *v, const pixel *a, const pixel *b, uint32_t first, uint32_t count, uint32_t *to,
-                        bool halves) {
-    to += 2u * v->run * first;
-    for (uint32_t ky = first; ky < first + count; ky++) {
-        const int8_t *one = a->image + (a->at + ky * v->apart), *two = b->image + (b->at + ky * v->apart);
+static void spread_runs(const view *v, const int8_t *from, uint32_t apart, uint32_t count, uint32_t *to, bool halves) {
+    for (; count != 0; count--, from += count != 0 ? v->apart : 0) {
         for (uint32_t i = 0; i < v->run; i += 2, to += 4) {
             for (uint32_t tap = 0; tap < 2; tap++) {
+                const int8_t *one = from + i + tap, *two = one + apart;
                 if (halves) {
-                    to[tap] = (uint32_t)one[i + tap] + ((uint32_t)two[i + tap] << 16);
+                    to[tap] = (uint32_t)*one + ((uint32_t)*two << 16);
                 } else {
-                    to[tap] = (uint32_t)one[i + tap];
-                    to[2u + tap] = (uint32_t)two[i + tap];
+                    to[tap] = (uint32_t)*one;
+                    to[2u + tap] = (uint32_t)*two;
                 }
             }
         }
@@ -157,7 +160,7 @@ static void spread_runs(const view *v, const pixel *a, const pixel *b, uint32_t 
 #endif
 
 /* Spreads any window, to the lower halves of words or, then, to the upper ones. */
-static void spread_window(const view *v, const pixel *p, uint32_t *to, bool upper) {
+__attribute__((cold)) static void spread_window(const view *v, const pixel *p, uint32_t *to, bool upper) {
     const ml_window *w = v->window;
     for (uint32_t ky = 0, y = p->top; ky < w->kernel_height; ky++, y += w->dilation_height, to += 2u * v->run) {
         uint32_t *word = to, next = 1; /* words to the next tap: 1 and 3 in turn */
@@ -172,7 +175,8 @@ static void spread_window(const view *v, const pixel *p, uint32_t *to, bool uppe
 }
 
 /* Puts padding in the place of what `spread_runs` has read beside the image, in rows from `first` to `end`. */
-static void pad_columns(const view *v, const pixel *p, uint32_t first, uint32_t end, uint32_t *to, uint32_t shift) {
+__attribute__((cold)) static void pad_columns(const view *v, const pixel *p, uint32_t first, uint32_t end, uint32_t *to,
+                                              uint32_t shift) {
     const ml_window *w = v->window;
     for (uint32_t kx = 0; kx < w->kernel_width; kx++) {
         if (p->left + kx < w->input_width) {
@@ -200,7 +204,8 @@ static void pad_rows(const view *v, uint32_t first, uint32_t end, uint32_t *to, 
 
 /* Spreads the windows of two pixels side by side that lie outside in part; false where that would read outside the
  * image's memory. */
-ML_INLINE bool spread_edge(const view *v, const pixel *a, const pixel *b, uint32_t *to, bool halves) {
+__attribute__((cold)) static bool spread_edge(const view *v, const pixel *a, const pixel *b, uint32_t *to,
+                                              bool halves) {
     const ml_window *w = v->window;
     uint32_t first = 0, end, y = a->top, image_bytes = w->input_height * v->row_bytes;
     for (; first < w->kernel_height && y >= w->input_height; first++) {
@@ -213,7 +218,7 @@ ML_INLINE bool spread_edge(const view *v, const pixel *a, const pixel *b, uint32
     bool readable = w->dilation_width == 1 && a->top == b->top && first != end && v->apart <= image_bytes &&
                     b->at - a->at <= image_bytes && begin < image_bytes && length - v->apart <= image_bytes - begin;
     if (readable) {
-        spread_runs(v, a, b, first, end - first, to, halves);
+        spread_runs(v, a->image + begin, b->at - a->at, end - first, to + 2u * v->run * first, halves);
         pad_columns(v, a, first, end, to, 0);
         pad_columns(v, b, first, end, halves ? to : to + 2, halves ? 16 : 0);
         pad_rows(v, 0, first, to, halves);
@@ -224,13 +229,22 @@ ML_INLINE bool spread_edge(const view *v, const pixel *a, const pixel *b, uint32
 
 /* Spreads the next two pixels, or one of which nothing is to become twice. */
 ML_INLINE void spread_two(const view *v, cursor *c, uint32_t count, uint32_t *to, bool halves) {
-    pixel a = next_pixel(v, c), b = count > 1 ? next_pixel(v, c) : a;
-    if (a.inside && b.inside) {
-        spread_runs(v, &a, &b, 0, v->window->kernel_height, to, halves);
-    } else if (!spread_edge(v, &a, &b, to, halves)) {
-        spread_window(v, &a, to, false);
-        spread_window(v, &b, halves ? to : to + 2, halves);
+    uint32_t x = c->x - v->first, apart = v->step;
+    const int8_t *from = c->pixel.image + c->pixel.at;
+    if (x < c->inner && x + 1u < c->inner && count > 1) {
+        advance(v, c, 2);
+    } else {
+        pixel a = next_pixel(v, c), b = count > 1 ? next_pixel(v, c) : a;
+        apart = (uint32_t)(b.image - a.image) + b.at - a.at;
+        if (!a.inside || !b.inside) {
+            if (!spread_edge(v, &a, &b, to, halves)) {
+                spread_window(v, &a, to, false);
+                spread_window(v, &b, halves ? to : to + 2, halves);
+            }
+            return;
+        }
     }
+    spread_runs(v, from, apart, v->window->kernel_height, to, halves);
 }
 
 #endif
