@@ -76,6 +76,39 @@ class Layer:
         return packing.rounding(self.scales, self.quantized["output_offset"]) if exact else None
 
 
+@dataclass(frozen=True)
+class Depthwise3x3:
+    """A DEPTHWISE_CONV_2D of int8, one output a channel, not clamped: kernels of 3x3, both strides 1 or both 2, at most
+    one row or column of padding before the image, which is a product like all others."""
+
+    window: dict[str, int]
+    quantized: Mapping[str, Any]
+    weights: Array  # int64[3][3][channels]
+    start: Array  # int64[channels]
+
+    @classmethod
+    def of(cls, step: PortableStep) -> Depthwise3x3 | None:
+        """What `step` computes; None where it is none of these."""
+        shape, quantized = step.args["shape"], step.args["quantized"]
+        window = shape["window"]
+        axes = [[window[f"{name}_{axis}"] for axis in ("height", "width")] for name in ("kernel", "dilation", "stride")]
+        small = axes[:2] == [[3, 3], [1, 1]] and axes[2] in ([1, 1], [2, 2])
+        plain = shape["depth_multiplier"] == 1 and not quantized["weights_offset"]
+        whole = (quantized["low"], quantized["high"]) == (-128, 127)
+        if not (small and plain and whole) or max(window["pad_top"], window["pad_left"]) > 1:
+            return None
+        weights = step.constant(1).reshape(3, 3, -1).astype(np.int64)
+        start = step.constant(2) - quantized["input_zero_point"] * weights.sum(axis=(0, 1))
+        return cls(window, quantized, weights, start)
+
+    @property
+    def in_place(self) -> bool:
+        """Whether each output may take its input's place, channel by channel."""
+        window = self.window
+        same = all(window[f"input_{axis}"] == window[f"output_{axis}"] for axis in ("height", "width"))
+        return same and window["pad_top"] == window["pad_left"] == window["stride_width"] == 1
+
+
 def one_row(sizes: Mapping[str, int]) -> dict[str, int]:
     """The window of a convolution of single pixels, all in one row."""
     ones = {item.name: 0 if item.name.startswith("pad") else 1 for item in conv.WINDOW.fields}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from sdk.fixed_point import wrap32
@@ -16,7 +18,7 @@ from sdk.overlap import Overlap, window_ahead_bytes
 from sdk.program import Profile, Struct, embed, fields
 from sdk.variants import packing
 from sdk.variants.base import PortableStep, Variant
-from sdk.variants.layer import Layer
+from sdk.variants.layer import Depthwise3x3, Layer
 
 PIXELS = 4
 CHANNELS = 4  # at a time, as long as there are so many
@@ -172,15 +174,12 @@ class Depthwise(Variant):
     replaces = (DEPTHWISE_CONV_2D_S8,)
 
     def lower(self, step: PortableStep, low: Lowering) -> bool:
-        shape, quantized = step.args["shape"], step.args["quantized"]
-        window, zero_point = shape["window"], quantized["input_zero_point"]
-        whole = (quantized["low"], quantized["high"]) == (-128, 127)
-        if shape["depth_multiplier"] != 1 or quantized["weights_offset"] or not whole or not _is_3x3(window):
+        layer = Depthwise3x3.of(step)
+        if layer is None or not _middles_inside(layer.window):
             return False
-        count = window["input_channels"]
-        weights = step.constant(1).reshape(-1, count).T.astype(np.int64)
-        start = step.constant(2) - zero_point * weights.sum(axis=1)
-        scales = packing.channel_scales(step.constant(4), count)
+        window, quantized, start = layer.window, layer.quantized, layer.start
+        weights = layer.weights.reshape(9, -1).T
+        scales = packing.channel_scales(step.constant(4), len(start))
         rounding = packing.rounding(scales, quantized["output_offset"])
         channels = records(start, rounding, packing.sum_bounds(weights, start))
         if channels is None:
@@ -189,22 +188,18 @@ class Depthwise(Variant):
         constants = np.hstack([channels, np.ascontiguousarray(padded).view(np.int32)])
         scratch = low.scratch(window["input_height"])
         values = [step.values[0], low.constant(constants), step.values[3], scratch]
-        args = {"window": window, "padding": zero_point, "has_sign": packing.sign_matters(quantized)}
-        same = all(window[f"input_{axis}"] == window[f"output_{axis}"] for axis in ("height", "width"))
-        one = window["pad_top"] == window["pad_left"] == window["stride_width"] == 1
-        low.step(DEPTHWISE_COLUMNS_S8, args, values, in_place=[(0, 2)] if same and one else [])
+        args = {"window": window, "padding": quantized["input_zero_point"]}
+        args |= {"has_sign": packing.sign_matters(quantized)}
+        low.step(DEPTHWISE_COLUMNS_S8, args, values, in_place=[(0, 2)] if layer.in_place else [])
         return True
 
 
-def _is_3x3(window: dict[str, int]) -> bool:
-    """Kernels of 3x3 with strides of 1 or 2, and windows whose middles lie inside the image."""
-    sizes = [[window[f"{name}_{axis}"] for axis in ("height", "width")] for name in ("kernel", "dilation", "stride")]
-    inside = all(
-        window[side] <= 1
-        and (window[f"output_{axis}"] - 1) * window[f"stride_{axis}"] + 1 - window[side] < window[f"input_{axis}"]
+def _middles_inside(window: Mapping[str, int]) -> bool:
+    """Whether the middles of windows lie inside the image."""
+    return all(
+        (window[f"output_{axis}"] - 1) * window[f"stride_{axis}"] + 1 - window[side] < window[f"input_{axis}"]
         for axis, side in (("height", "pad_top"), ("width", "pad_left"))
     )
-    return sizes[:2] == [[3, 3], [1, 1]] and sizes[2] in ([1, 1], [2, 2]) and inside
 
 
 VARIANTS: list[Variant] = [FullyConnected(), Convolution(), Depthwise()]

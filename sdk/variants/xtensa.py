@@ -21,7 +21,7 @@ from sdk.target import Optimize
 from sdk.variants import packing
 from sdk.variants.arm_dsp_conv import inputs_in_quads, words_of
 from sdk.variants.base import PortableStep, Variant
-from sdk.variants.layer import Layer
+from sdk.variants.layer import Depthwise3x3, Layer
 from sdk.variants.thumb import bands_ahead_bytes, records
 from sdk.variants.thumb_scales import PART_BITS, Outputs, Records, channel_records
 
@@ -144,19 +144,14 @@ class Depthwise(Variant):
     replaces = (DEPTHWISE_CONV_2D_S8,)
 
     def lower(self, step: PortableStep, low: Lowering) -> bool:
-        shape, quantized = step.args["shape"], step.args["quantized"]
-        window, zero_point = shape["window"], quantized["input_zero_point"]
-        whole = (quantized["low"], quantized["high"]) == (-128, 127)
-        if shape["depth_multiplier"] != 1 or quantized["weights_offset"] or not whole or not _is_3x3(window):
+        layer = Depthwise3x3.of(step)
+        if layer is None:
             return False
-        # [channels][9], column by column, from [3][3][channels].
-        weights = step.constant(1).reshape(3, 3, -1).astype(np.int64)
-        same = all(window[f"input_{axis}"] == window[f"output_{axis}"] for axis in ("height", "width"))
-        in_place = same and window["pad_top"] == window["pad_left"] == window["stride_width"] == 1
+        window, quantized, in_place = layer.window, layer.quantized, layer.in_place
         along_height = in_place and window["output_height"] > window["output_width"]
-        weights = weights.transpose((2, 0, 1) if along_height else (2, 1, 0)).reshape(-1, TAPS_3X3)
-        start = step.constant(2) - zero_point * weights.sum(axis=1)
-        channels = _depthwise_records(weights, start, step.constant(4), quantized)
+        # [channels][9], column by column.
+        weights = layer.weights.transpose((2, 0, 1) if along_height else (2, 1, 0)).reshape(-1, TAPS_3X3)
+        channels = _depthwise_records(weights, layer.start, step.constant(4), quantized)
         if channels is None:
             return False
         outputs = window["output_height" if along_height else "output_width"]
@@ -165,7 +160,7 @@ class Depthwise(Variant):
         band = LAST_ROW if in_place else BAND_ROWS
         args = {
             "window": window,
-            "padding": zero_point,
+            "padding": quantized["input_zero_point"],
             "has_sign": channels.has_sign,
             "along_height": along_height,
             "band": band,
@@ -197,16 +192,6 @@ def _depthwise_records(weights: Array, start: Array, scales: Array, quantized: M
     words = words_of(np.pad(weights, [(0, 0), (0, 1)]).reshape(len(weights), -1, 2))
     columns = [without_offset(begin, weights), offset, low_part, high_part, shift]
     return Records(np.hstack([words, np.stack(columns, axis=1)]).astype(np.int32), found.has_sign)
-
-
-def _is_3x3(window: Mapping[str, int]) -> bool:
-    """Kernels of 3x3 with both strides 1 or both 2, and at most one row or column of padding before the image."""
-    sizes = [[window[f"{name}_{axis}"] for axis in ("height", "width")] for name in ("kernel", "dilation", "stride")]
-    return (
-        sizes[:2] == [[3, 3], [1, 1]]
-        and sizes[2] in ([1, 1], [2, 2])
-        and max(window["pad_top"], window["pad_left"]) < 2
-    )
 
 
 def exact_records(layer: Layer) -> Array | None:
