@@ -259,6 +259,9 @@ def _edge_cases() -> Iterator[Case]:
         (conv.CaseShape((2, 6, 5, 16), padding=conv.VALID, activation=numerics.RELU), relu, 4),
         (conv.CaseShape((1, 3, 5, 4), stride=(2, 1)), replace(plain, x_zero=-128), 3),
         (conv.CaseShape((1, 2, 4, 8), (1, 1), activation=numerics.RELU), relu, 5),
+        # Rows that are joined: of less than four bytes, with two bytes left of each.
+        (conv.CaseShape((1, 6, 9, 1), (4, 3), activation=numerics.RELU), relu, 3),
+        (conv.CaseShape((1, 5, 8, 3), (2, 2)), plain, 2),
     ):
         yield _case(shape, numbers, outputs)
     yield _case(conv.CaseShape((1, 1, 1, 900), (1, 1)), conv.WIDE, 4)  # more than 32 bits of sum

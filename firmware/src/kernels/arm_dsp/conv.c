@@ -154,7 +154,7 @@ static ml_status check(const ml_conv_three_args *a, const ml_operand *operands, 
 /* Computes the outputs of the `count` pixels in the patch, and goes on to those behind them. */
 static inline void finish_block(block *b, uint32_t channels, uint32_t count, void (*run)(const block *)) {
     b->second = count > 1 ? (int32_t)channels : 0;
-    b->third = count > 2 ? 2 * b->second : b->second;
+    b->third = (int32_t)((count - 1u) * channels);
     b->output_end = b->output + channels;
     run(b);
     b->output += count * channels;

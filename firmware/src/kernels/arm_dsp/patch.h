@@ -64,12 +64,19 @@ static uint32_t *widen_rows(const int8_t *x, const int8_t *y, const int8_t *z, u
 }
 #endif
 
+#ifdef __OPTIMIZE_SIZE__
+#define SMALL true /* an image: byte by byte */
+#else
+#define SMALL false
+#endif
+
 /* The last 1 to 3 of `count` inputs at `from`, filled up. */
 static uint32_t last_at(const int8_t *from, uint32_t count) {
     uint32_t rest = count & 3u, word = 0;
-    if (count > 4) {
+    if (!SMALL && count > 4) {
         return ml_load_word(from + count - 4) >> (8u * (4u - rest));
     }
+    from += count & ~3u;
     while (rest-- != 0) {
         word = word << 8 | (uint8_t)from[rest];
     }
@@ -113,15 +120,14 @@ static bool is_joined(const ml_window *w, uint32_t row_bytes) {
 
 static uint32_t quads_of(const ml_window *w, uint32_t row_bytes) {
     bool joined = is_joined(w, row_bytes);
-    uint32_t rests = w->kernel_height * (row_bytes & 3u);
-    return joined ? row_bytes / 4u * w->kernel_height + (rests + 3u) / 4u : (row_bytes + 3u) / 4u * w->kernel_height;
+    return joined ? (w->kernel_height * row_bytes + 3u) / 4u : (row_bytes + 3u) / 4u * w->kernel_height;
 }
 
 /* Set and copy `count` bytes, most often so few that a call would cost more. A hostile program's scratch may overlap
  * its input. */
 static inline void fill(int8_t *to, int8_t value, uint32_t count) {
     uint32_t word = (uint8_t)value * 0x01010101u, i = 0;
-    for (; i + 4 <= count; i += 4) {
+    for (; !SMALL && i + 4 <= count; i += 4) {
         ml_store_word(to + i, word);
     }
     for (; i < count; i++) {
@@ -131,7 +137,7 @@ static inline void fill(int8_t *to, int8_t value, uint32_t count) {
 
 static inline void copy(int8_t *to, const int8_t *from, uint32_t count) {
     uint32_t i = 0;
-    for (; i + 4 <= count; i += 4) {
+    for (; !SMALL && i + 4 <= count; i += 4) {
         ml_store_word(to + i, ml_load_word(from + i));
     }
     for (; i < count; i++) {
