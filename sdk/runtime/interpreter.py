@@ -144,13 +144,11 @@ def _program(model: Path, signature: str | None) -> bytes:
         except OSError as error:
             raise UsageError(f"cannot read {model}", "Check the path.") from error
     try:
-        importlib.import_module("tflite")
-    except ImportError:
+        from sdk.load import load
+        from sdk.lower import lower
+        from sdk.target import Target
+    except ImportError:  # a board: neither these modules nor what they need
         return _beside(model, signature)
-    from sdk.load import load
-    from sdk.lower import lower
-    from sdk.target import Target
-
     return lower(load(str(model), signature), Target()).block
 
 
