@@ -57,6 +57,8 @@ class Worker(Closing):
         self.name = environment.title
         progress(f"start {self.name} (some 20 s)" if environment.name == "tensorflow" else f"start {self.name}")
         inherited = {key: value for key, value in os.environ.items() if key != "PYTHONHOME"}
+        # What it leaves behind when it is killed goes with this.
+        self._folder = tempfile.TemporaryDirectory(prefix="microlith-")
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
         self._process = subprocess.Popen(
             [python, Path(worker.__file__).resolve(), session or environment.name],
@@ -65,7 +67,7 @@ class Worker(Closing):
             stderr=self._log,
             text=True,
             start_new_session=True,  # Ctrl-C on the terminal is for this process, which then ends the worker
-            env=inherited | SETTINGS,
+            env=inherited | SETTINGS | {"TMPDIR": self._folder.name},
         )
 
     def close(self) -> None:
@@ -77,6 +79,7 @@ class Worker(Closing):
             if stream is not None:
                 with contextlib.suppress(OSError):  # what was still to be sent has no reader
                     stream.close()
+        self._folder.cleanup()
 
     def call(self, method: str, **arguments: Any) -> Any:
         """The result of `method`."""
