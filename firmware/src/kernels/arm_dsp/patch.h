@@ -31,9 +31,10 @@ static uint32_t *widen_quads(const int8_t *x, const int8_t *y, const int8_t *z, 
     return to;
 }
 
-/* The same for `rows` rows, whose ends lie `skip` bytes before the next ones. */
-static uint32_t *widen_rows(const int8_t *x, const int8_t *y, const int8_t *z, uint32_t quads, uint32_t skip,
-                            uint32_t rows, uint32_t *to) {
+/* The same for `rows` rows, whose ends lie `skip` bytes before the next ones. Not part of its caller: then two of the
+ * operands lie on the stack for sure, and the registers suffice. */
+__attribute__((noinline)) static uint32_t *widen_rows(const int8_t *x, const int8_t *y, const int8_t *z, uint32_t quads,
+                                                      uint32_t skip, uint32_t rows, uint32_t *to) {
     uint32_t left;
     __asm__ volatile(
         "1: ldr %[left], %[quads]\n"
