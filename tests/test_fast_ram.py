@@ -122,9 +122,9 @@ def test_operators_with_parts_in_either_ram(name: str, host: Device) -> None:
 @pytest.mark.parametrize(
     ("origin", "text"),
     [
-        (RAM_ORIGIN, "overlaps ram"),
+        (RAM_ORIGIN, "ram overlaps fast"),
         (RAM_ORIGIN - 8192, "guard the stack"),
-        (0x3FF000, "overlaps flash"),
+        (0x3FF000, "flash overlaps fast"),
         (0x20000008, "multiple of 16"),
     ],
 )
