@@ -517,7 +517,7 @@ def test_rfc2217(image: Image) -> None:
     [
         ("/dev/there-is-no-such-port", "there is no port"),
         ("gopher://x", "is not a serial port"),
-        ("socket://127.0.0.1:1", "cannot open"),
+        ("socket://127.0.0.1:1", "cannot connect"),
     ],
 )
 def test_ports_that_do_not_open_are_told_with_a_remedy(url: str, message: str) -> None:
