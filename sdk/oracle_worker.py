@@ -37,7 +37,7 @@ ARENA_LIMIT_BYTES = 1 << 30
 MESSAGE_LIMIT_BYTES = 1 << 32  # a longer one comes from a process that has overwritten its memory
 NOISE_CHARS = 300  # how much of a library's own messages an error repeats
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-M_MMAP_THRESHOLD = -3  # malloc.h of glibc
+M_PERTURB = -6  # malloc.h of glibc: memory that is allocated gets the complement of this byte
 
 
 def read_message(stream: IO[bytes]) -> Any:
@@ -290,8 +290,7 @@ def _first_sentence(error: Exception) -> str:
 def _serve(which: str, requests: IO[bytes], replies: IO[bytes], noise: IO[bytes]) -> None:
     """The life of a forked process: answers until its parent closes the pipe or dies."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    # Arenas, of 1 MiB and more, come fresh from the system, always: what an operator leaves unwritten is 0 then.
-    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
+    ctypes.CDLL(None).mallopt(M_PERTURB, 0xFF)  # what an operator leaves unwritten in its arena is 0, always
     os.dup2(noise.fileno(), 1)
     os.dup2(noise.fileno(), 2)
     model = Model(which)
