@@ -6,6 +6,7 @@ The emulated board keeps its flash in a file, so that what was written is there 
 from __future__ import annotations
 
 import importlib
+import json
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from sdk.boards import Board, MemoryRegion, load_board
+from sdk.cli import main
 from sdk.deploy import Deployed, connected, deployed, prepare
 from sdk.emit import emit
 from sdk.errors import DeviceError, FitError, MissingToolError, UsageError
@@ -173,3 +175,14 @@ def test_an_image_that_reaches_into_the_region_keeps_it(virtual: Board, retraine
             update(device, inside, prepare(load(retrained), inside))
         with pytest.raises(DeviceError, match="outside"):
             device.erase_flash(0)
+
+
+def test_the_command_updates(virtual: Board, retrained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the options of lowering, which are another program's."""
+    flashed(virtual).device.close()
+    assert main(["flash", str(retrained), "--board", virtual.id, "--update", "--weights-in-ram", "2048", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert 0 < told["state_bytes"] <= 2048
+    with restarted(virtual) as device:
+        assert device.flash_info().updated
+        assert device.open_resident().state_bytes == told["state_bytes"]

@@ -73,7 +73,7 @@ def _update(args: argparse.Namespace, board: Board, port: str | None, console: C
 
     if board.flasher == "ssh" or _is_elf(Path(args.model)):
         raise UsageError("--update puts a model into a microcontroller's firmware", "Leave it out.")
-    lowered = prepare(model_of(args), board, args.optimize)
+    lowered = prepare(model_of(args), board, args.optimize, args.weights_in_ram)
     say_lowered(lowered, console)
     with Device(connect(board, port=port), board_id=board.id) as device:
         update(device, board, lowered, console.progress)
