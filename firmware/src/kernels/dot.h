@@ -21,7 +21,8 @@ static inline int32_t ml_dot_s8(const int8_t *x, const int8_t *w, uint32_t count
 /* The products of x with two rows of weights, which share the loads of x. */
 static inline void ml_dots_s8(const int8_t *x, const int8_t *v, const int8_t *w, uint32_t count, int32_t sums[2]) {
     int32_t sum0 = 0, sum1 = 0;
-#if defined(__thumb__) && !defined(__thumb2__)
+/* Not in images for size: there compilers have no high registers for it. */
+#if defined(__thumb__) && !defined(__thumb2__) && !defined(__OPTIMIZE_SIZE__)
     /* One register counts and steps through all three; compilers would move three. */
     uint32_t at = 0u - count;
     int32_t a, b, c;
