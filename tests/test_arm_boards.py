@@ -13,6 +13,7 @@ from sdk.deploy import make_image, prepare
 from sdk.elf import flash_image
 from sdk.errors import MissingToolError
 from sdk.load import load
+from sdk.target import Optimize
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "examples" / "digits" / "digits_int8.tflite"
@@ -57,3 +58,14 @@ def test_model_builds(id_: str) -> None:
     assert image.stack_bound_bytes is not None
     assert image.stack_bound_bytes <= board.stack_bytes
     assert image.pool_bytes >= board.program_ram_bytes
+
+
+@pytest.mark.parametrize("optimize", Optimize)
+def test_model_builds_for_the_smallest_core(optimize: Optimize) -> None:
+    """Each choice has code of its own, and compilers few registers there."""
+    board = load_board("mps2-an385-m0plus")
+    try:
+        image = make_image(prepare(load(DIGITS), board, optimize), board)
+    except MissingToolError as error:
+        pytest.skip(error.message)
+    assert image.flash_bytes > 0
