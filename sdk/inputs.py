@@ -9,7 +9,7 @@ the mapping is said.
 | .npy | values of one input, or of many samples of it along a leading dimension |
 | .npz | the same for all inputs, by their names or in their order |
 | .png .jpg .jpeg .bmp | one sample of one input: resized to its height and width, gray or RGB by its channels |
-| .wav | 16-bit mono samples of one input, cut into as many windows as it holds |
+| .wav | 16-bit mono samples of one input, or features of them that the model declares, as many windows as it holds |
 | anything else | the raw bytes of one sample: all inputs one after the other |
 
 Where a model declares its preprocessing (`sdk.preprocess`), pictures and sound are prepared by that.
@@ -30,10 +30,12 @@ import numpy as np
 
 from sdk.cache import Progress, silent
 from sdk.errors import InputError, UsageError
+from sdk.front_end import stored_windows
 from sdk.graph import Array, DType
 from sdk.ops.base import Range
 from sdk.preprocess import Picture, Preprocessing
 from sdk.program import TensorSpec
+from sdk.sound import Sound
 
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp"}
 # Of types whose values are counts and indices rather than measurements; the whole range would only ever overflow.
@@ -205,15 +207,18 @@ class _Reader:
     def _declared_sound(self, path: Path, spec: TensorSpec) -> list[Array]:
         """Windows of sound of any rate and number of channels, prepared as the model declares; none if it does not."""
         sound = self.declared.sound
-        if sound is None or sound.samples != _elements(spec):
+        if sound is None or sound.elements != _elements(spec):
             return []
         samples, rate_hz = _wave(path, None)
-        self._say(f"sound becomes {sound.samples:,} samples at {sound.rate_hz:,} Hz, as the model declares")
+        self._say(f"sound becomes {_described(sound)}, as the model declares")
         try:
-            windows = sound.apply(samples, rate_hz)
+            if sound.features is not None:
+                windows = stored_windows(sound, sound.mono(samples, rate_hz), spec)
+            else:
+                windows = stored(sound.apply(samples, rate_hz), spec)
         except InputError as error:
             raise InputError(f"{path}: {error.message}", error.remedy) from error
-        return [stored(window, spec).reshape(spec.shape) for window in windows]
+        return [window.reshape(spec.shape) for window in windows]
 
     def _picture(self, path: Path, spec: TensorSpec) -> Array:
         height, width, channels = _picture_shape(spec, path)
@@ -226,6 +231,12 @@ class _Reader:
         self._say(f"pictures become {width}x{height} {_MODES[channels]}; black is {low:g}, white is {high:g}")
         real = low + pixels.astype(np.float64) * ((high - low) / 255.0)
         return stored(real, spec).reshape(spec.shape)
+
+
+def _described(sound: Sound) -> str:
+    if sound.features is None:
+        return f"{sound.samples:,} samples at {sound.rate_hz:,} Hz"
+    return f"{sound.rows} rows of {sound.features.width} {sound.features.kind} features at {sound.rate_hz:,} Hz"
 
 
 def _list(specs: Sequence[TensorSpec]) -> str:
@@ -377,7 +388,7 @@ def _sound(path: Path, spec: TensorSpec) -> list[Array]:
     if spec.dtype not in (DType.INT16, DType.FLOAT32) or max(spec.shape, default=0) != _elements(spec):
         raise InputError(
             f"{path} is sound, but the input {describe(spec)} takes no raw samples; it looks like features",
-            "Compute the features (a spectrogram, MFCC) as in training and give them as .npy.",
+            "Declare them (sdk convert --features), or compute them as in training and give them as .npy.",
         )
     wanted = _elements(spec)
     samples = _wave(path, 1)[0]

@@ -1,10 +1,10 @@
-"""How what a camera or a microphone gives becomes a model's input: declared once, kept in the model file.
+"""How what a camera or a microphone (`sdk.sound`) gives becomes a model's input: declared once, kept in the model file.
 
     declared = Preprocessing(Picture(96, 96, 1, mean=(127.5,), std=(127.5,)), labels=("no person", "person"))
     model = attach(model, declared)              # into the bytes of a .tflite file, as JSON in one metadata entry
     declared = attached(model)                   # out of them again; None if nothing is declared
     real = declared.picture.apply(pixels)        # uint8 [h, w, 3] RGB of any size -> float32 [96, 96, 1]
-    real = declared.sound.apply(samples, 44100)  # int16 [n] or [n, channels] -> float32 [windows, 16000]
+    real = declared.sound.apply(samples, 44100)  # int16 [n] or [n, channels] -> float32 [windows, 16000] or features
 
 What `apply` gives are real values: what a float model takes as it is, and `sdk.inputs.stored(real, spec)` quantizes for
 an int8 or uint8 input. Whoever can only scale (the generated C, a camera that resizes by itself) finds in `mean`, `std`
@@ -17,19 +17,20 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from sdk.errors import InputError, ModelError, UsageError
+from sdk.sound import Features, Sound, need, wrong
 
 ENTRY = "microlith"  # the name of the metadata entry
 VERSION = 1
 MAX_SIZE = 1 << 14
 FITS = ("stretch", "crop", "pad")
 ORDERS = ("RGB", "BGR")
-RATES_HZ = range(1000, 192001)
 Array = npt.NDArray[Any]
 
 
@@ -50,14 +51,14 @@ class Picture:
     order: str = "RGB"
 
     def __post_init__(self) -> None:
-        _need(all(1 <= size <= MAX_SIZE for size in (self.height, self.width)), "height and width", f"1 to {MAX_SIZE}")
-        _need(self.channels in (1, 3, 4), "channels", "1, 3 or 4")
-        _need(self.fit in FITS, "fit", ", ".join(FITS))
-        _need(self.order in ORDERS, "order", ", ".join(ORDERS))
+        need(all(1 <= size <= MAX_SIZE for size in (self.height, self.width)), "height and width", f"1 to {MAX_SIZE}")
+        need(self.channels in (1, 3, 4), "channels", "1, 3 or 4")
+        need(self.fit in FITS, "fit", ", ".join(FITS))
+        need(self.order in ORDERS, "order", ", ".join(ORDERS))
         lengths = (1, self.channels)
-        _need(len(self.mean) in lengths and all(map(math.isfinite, self.mean)), "mean", "one number, or one a channel")
+        need(len(self.mean) in lengths and all(map(math.isfinite, self.mean)), "mean", "one number, or one a channel")
         positive = all(math.isfinite(value) and value > 0 for value in self.std)
-        _need(len(self.std) in lengths and positive, "std", "one number above 0, or one a channel")
+        need(len(self.std) in lengths and positive, "std", "one number above 0, or one a channel")
 
     def apply(self, pixels: Array) -> Array:
         """float32 [height, width, channels] of uint8 [h, w], [h, w, 1], [h, w, 3] RGB or [h, w, 4] RGBA."""
@@ -99,48 +100,6 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Sound:
-    """Windows of `samples` samples of mono sound at `rate_hz`; real = sample / scale, of 16-bit samples."""
-
-    samples: int
-    rate_hz: int = 16000
-    scale: float = 32768.0
-
-    def __post_init__(self) -> None:
-        _need(1 <= self.samples <= 1 << 24, "samples", f"1 to {1 << 24}")
-        _need(self.rate_hz in RATES_HZ, "rate_hz", f"{RATES_HZ[0]} to {RATES_HZ[-1]}")
-        _need(math.isfinite(self.scale) and self.scale > 0, "scale", "a number above 0")
-
-    def apply(self, samples: Array, rate_hz: int) -> Array:
-        """float32 [windows, samples] of int16 [n] or [n, channels]. The end is padded with silence to at least one
-        window; what is left over beyond the last whole one is dropped."""
-        if samples.dtype != np.int16 or samples.ndim not in (1, 2) or samples.size == 0:
-            raise InputError(
-                f"sound is int16 [samples] or [samples, channels], not {samples.dtype}{list(samples.shape)}"
-            )
-        if rate_hz not in RATES_HZ:
-            raise InputError(
-                f"the sound has a rate of {rate_hz:,} Hz", f"Give sound of {RATES_HZ[0]:,} to {RATES_HZ[-1]:,} Hz."
-            )
-        mono = samples.astype(np.float64) if samples.ndim == 1 else samples.mean(axis=1)
-        mono = _resampled(mono, rate_hz, self.rate_hz)
-        if len(mono) < self.samples:
-            mono = np.pad(mono, (0, self.samples - len(mono)))
-        count = len(mono) // self.samples
-        return (mono[: count * self.samples].reshape(count, self.samples) / self.scale).astype(np.float32)
-
-
-def _resampled(mono: Array, have_hz: int, want_hz: int) -> Array:
-    """By way of the spectrum: what the new rate cannot carry is left out, nothing is folded over."""
-    if have_hz == want_hz:
-        return mono
-    count = max(1, round(len(mono) * want_hz / have_hz))
-    spectrum = np.fft.rfft(mono)[: count // 2 + 1]
-    result: Array = np.fft.irfft(spectrum, count) * (count / len(mono))
-    return result
-
-
-@dataclass(frozen=True)
 class Preprocessing:
     """What a model's one input comes from, and what its classes are called. Nothing of it need be declared."""
 
@@ -149,7 +108,7 @@ class Preprocessing:
     labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _need(self.picture is None or self.sound is None, "the input", "a picture or a sound, not both")
+        need(self.picture is None or self.sound is None, "the input", "a picture or a sound, not both")
 
     def to_json(self) -> str:
         """The text that `from_json` reads."""
@@ -166,11 +125,11 @@ def from_json(text: str | bytes) -> Preprocessing:
         raise UsageError(
             f"the preprocessing is no JSON: {error}", "Write an object of picture, sound and labels."
         ) from error
-    _need(isinstance(found, dict) and found.pop("version", VERSION) == VERSION, "the preprocessing", "of version 1")
+    need(isinstance(found, dict) and found.pop("version", VERSION) == VERSION, "the preprocessing", "of version 1")
     labels = found.pop("labels", ())
-    _need(isinstance(labels, list | tuple) and all(isinstance(x, str) for x in labels), "labels", "a list of texts")
-    parts = {name: _made(kind, found.pop(name)) for name, kind in _PARTS.items() if found.get(name) is not None}
-    _need(not found, ", ".join(map(str, found)), "picture, sound or labels")
+    need(isinstance(labels, list | tuple) and all(isinstance(x, str) for x in labels), "labels", "a list of texts")
+    parts = {name: made(kind, found.pop(name)) for name, kind in _PARTS.items() if found.get(name) is not None}
+    need(not found, ", ".join(map(str, found)), "picture, sound or labels")
     return Preprocessing(**parts, labels=tuple(labels))
 
 
@@ -178,15 +137,16 @@ T = TypeVar("T")
 _PARTS: Mapping[str, type[Any]] = {"picture": Picture, "sound": Sound}
 
 
-def _made(kind: type[T], given: Any) -> T:
+def made(kind: type[T], given: Any) -> T:
+    """A `kind` with the fields `given`, a mapping, strictly checked. UsageError."""
     names = {each.name: each.type for each in fields(kind)}  # type: ignore[arg-type]
-    _need(isinstance(given, dict), kind.__name__.lower(), f"an object of {', '.join(names)}")
+    need(isinstance(given, Mapping), kind.__name__.lower(), f"an object of {', '.join(names)}")
     unknown = given.keys() - names.keys()
-    _need(not unknown, ", ".join(sorted(map(str, unknown))), f"one of {', '.join(names)}")
+    need(not unknown, ", ".join(sorted(map(str, unknown))), f"one of {', '.join(names)}")
     try:
         return kind(**{name: _value(name, str(names[name]), value) for name, value in given.items()})
     except TypeError as error:
-        raise _wrong(kind.__name__.lower(), f"an object of {', '.join(names)}") from error
+        raise wrong(kind.__name__.lower(), f"an object of {', '.join(names)}") from error
 
 
 def _value(name: str, kind: str, value: Any) -> Any:
@@ -194,21 +154,14 @@ def _value(name: str, kind: str, value: Any) -> Any:
     if kind.startswith("tuple"):
         values = value if isinstance(value, list | tuple) else [value]
         return tuple(_value(name, "float", each) for each in values)
+    if kind.startswith("Features"):
+        return None if value is None else made(Features, value)
     wanted = {"int": int, "float": int | float, "str": str}[kind]
-    _need(isinstance(value, wanted) and not isinstance(value, bool), name, f"of the type {kind}")
+    need(isinstance(value, wanted) and not isinstance(value, bool), name, f"of the type {kind}")
     try:
         return float(value) if kind == "float" else value
     except OverflowError as error:
-        raise _wrong(name, f"of the type {kind}") from error
-
-
-def _need(holds: bool, name: str, wanted: str) -> None:
-    if not holds:
-        raise _wrong(name, wanted)
-
-
-def _wrong(name: str, wanted: str) -> UsageError:
-    return UsageError(f"the preprocessing is wrong: {name} must be {wanted}", "Declare it as docs/convert.md shows.")
+        raise wrong(name, f"of the type {kind}") from error
 
 
 def attach(model: bytes, declared: Preprocessing) -> bytes:
@@ -229,3 +182,14 @@ def attached(model: bytes) -> Preprocessing | None:
         return from_json(note)
     except UsageError as error:
         raise ModelError(f"the model's metadata: {error.message}", "Convert the model again.") from error
+
+
+def declaration(model: Path) -> Preprocessing:
+    """What a model says of its input: in a .json file beside it (`sdk flash` writes one), or in the model itself."""
+    beside = model.with_suffix(".json")
+    if beside.is_file():
+        return from_json(beside.read_bytes())
+    try:
+        return (attached(model.read_bytes()) if model.suffix == ".tflite" else None) or Preprocessing()
+    except ImportError:
+        return Preprocessing()  # a board, to which the file was copied by hand

@@ -40,6 +40,7 @@ WHEEL_PARTS = (
     "files.py",
     "preprocess.py",
     "runtime",
+    "sound.py",
 )  # of the package sdk: to import them needs nothing more than numpy
 TIMESTAMP = (2020, 1, 1, 0, 0, 0)  # the same sources make the same wheel
 

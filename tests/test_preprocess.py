@@ -19,8 +19,9 @@ from sdk.graph import DType
 from sdk.inputs import read_samples
 from sdk.load import load_bytes
 from sdk.oracle import Oracle
-from sdk.preprocess import Picture, Preprocessing, Sound, attach, attached, from_json
+from sdk.preprocess import Picture, Preprocessing, attach, attached, from_json
 from sdk.program import Operand, Region, TensorSpec
+from sdk.sound import Sound
 from sdk.write import write
 
 MODELS = sorted((Path(__file__).parent / "models").glob("*.tflite"))

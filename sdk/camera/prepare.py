@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from sdk.errors import UnsupportedError, UsageError
-from sdk.preprocess import Picture, Preprocessing, attached, from_json
+from sdk.preprocess import Picture
 from sdk.runtime.tensors import Array, Tensor
 
 Corners = tuple[float, float, float, float]  # top, left, bottom, right; as shares of the height and the width
@@ -59,17 +58,6 @@ class Preparation:
         y0, y1 = (min(max(0.5 + (y - 0.5) * y_share, 0.0), 1.0) for y in (top, bottom))
         x0, x1 = (min(max(0.5 + (x - 0.5) * x_share, 0.0), 1.0) for x in (left, right))
         return y0, x0, y1, x1
-
-
-def declaration(model: Path) -> Preprocessing:
-    """What a model says of its input: in a .json file beside it (`sdk flash` writes one), or in the model itself."""
-    beside = model.with_suffix(".json")
-    if beside.is_file():
-        return from_json(beside.read_bytes())
-    try:
-        return (attached(model.read_bytes()) if model.suffix == ".tflite" else None) or Preprocessing()
-    except ImportError:
-        return Preprocessing()  # a board, to which the file was copied by hand
 
 
 def _picture_input(tensors: Sequence[Tensor]) -> Tensor:

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sdk.camera.prepare import Preparation, declaration
+from sdk.camera.prepare import Preparation
 from sdk.camera.sources import Frame, Latest, Source, open_source
 from sdk.errors import SdkError
+from sdk.preprocess import declaration
 from sdk.runtime import ENGINES, Runtime
 from sdk.runtime.__main__ import send
 from sdk.runtime.tensors import Array

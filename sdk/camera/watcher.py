@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdk.camera.prepare import Corners, Preparation, declaration
+from sdk.camera.prepare import Corners, Preparation
 from sdk.camera.sources import Frame, Latest, Source
 from sdk.closing import Closing
 from sdk.errors import UsageError
+from sdk.preprocess import declaration
 from sdk.runtime import Runtime
 from sdk.runtime.tensors import Array
 

@@ -91,6 +91,13 @@ def _add_preprocessing(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--fit", choices=("stretch", "crop", "pad"), help="what becomes of pictures of another shape")
     group.add_argument("--order", choices=("RGB", "BGR"), help="of the channels")
     group.add_argument("--rate", type=positive, metavar="HZ", help="of sound (default: 16000)")
+    group.add_argument(
+        "--features",
+        type=_features,
+        metavar="KIND[,NAME=VALUE...]",
+        help="rows of features of sound: log-mel or mfcc, of window_ms=30 every stride_ms=20, bands=40 from low_hz=125 "
+        "to high_hz=7500, coefficients, noise=kept (reduced, pcan), fft_length, scale, offset",
+    )
     group.add_argument("--labels", type=Path, metavar="FILE", help="the names of the classes, one a line")
 
 
@@ -109,6 +116,22 @@ def _pair(text: str) -> tuple[float, float]:
     return values[0], values[1]
 
 
+def _features(text: str) -> dict[str, Any]:
+    """The strict check of names and types comes later: it says what there is."""
+    kind, *others = text.split(",")
+    pairs = [other.partition("=") for other in others]
+    return {"kind": kind, **{name: _number(value) for name, _, value in pairs}}
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
 def share(text: str) -> float:
     value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     if not 0 <= value <= 1:
@@ -121,6 +144,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.shapes import parse_shape
 
     given = {"mean": args.mean, "std": args.std, "fit": args.fit, "order": args.order, "rate_hz": args.rate}
+    given["features"] = args.features
     made = convert(
         args.source,
         args.output,

@@ -16,6 +16,7 @@ import numpy as np
 from sdk.cache import Progress
 from sdk.convert import calibration
 from sdk.convert.arrays import read_arrays, write_arrays
+from sdk.convert.declare import declare
 from sdk.convert.environment import QUANTIZER, TENSORFLOW, TORCH
 from sdk.convert.evaluate import LayerError, accuracy, layer_errors, specs_of
 from sdk.convert.interface import signed, with_float16, with_interface
@@ -25,10 +26,10 @@ from sdk.convert.sources import ATTRIBUTE, Source
 from sdk.errors import InputError, ModelError, SdkError, UsageError
 from sdk.foreign import Kind
 from sdk.graph import Array, DType, Graph
-from sdk.inputs import PICTURES, Sample, random_samples
+from sdk.inputs import Sample, random_samples
 from sdk.load import load_bytes
 from sdk.oracle import Oracle
-from sdk.preprocess import Picture, Preprocessing, Sound, attach
+from sdk.preprocess import Preprocessing, attach
 from sdk.program import TensorSpec
 from sdk.report import inspect
 from sdk.write import write
@@ -105,7 +106,7 @@ class Work:
     ) -> Converted:
         graph = load_bytes(model, "float32")
         specs = specs_of(graph, graph.inputs, graph.input_names)
-        declared = self._declared(specs)
+        declared = declare(self.asked, specs)
         samples = self._samples(specs, declared, fake_quant, kind)
         error = (
             None if session is None else self._source_error(session, model, samples or random_samples(specs, RANDOM, 0))
@@ -151,24 +152,6 @@ class Work:
             return []
 
     # Samples
-
-    def _declared(self, specs: Sequence[TensorSpec]) -> Preprocessing | None:
-        """What the user says of the input, completed by the input's shape."""
-        given, labels = dict(self.asked.preprocess), tuple(self.asked.labels)
-        kinds = _kinds(self.asked.representative) | _kinds(self.asked.dataset)
-        spec = specs[0] if len(specs) == 1 else None
-        if spec is not None and len(spec.shape) == 4 and spec.shape[3] in (1, 3, 4) and "rate_hz" not in given:
-            if given or kinds & PICTURES:
-                height, width, channels = spec.shape[1:]
-                return Preprocessing(Picture(height, width, channels, **given), labels=labels)
-        elif spec is not None and (given or ".wav" in kinds) and max(spec.shape, default=0) == int(np.prod(spec.shape)):
-            return Preprocessing(sound=Sound(max(spec.shape), **given), labels=labels)
-        if given:
-            raise UsageError(
-                f"--{next(iter(given)).replace('_hz', '')} is for a model with one input, a picture or raw sound",
-                "Prepare the samples yourself, and give them as .npy.",
-            )
-        return Preprocessing(labels=labels) if labels else None
 
     def _samples(
         self, specs: Sequence[TensorSpec], declared: Preprocessing | None, fake_quant: bool, kind: Kind
@@ -263,18 +246,6 @@ def _unquantized(path: str) -> bytes:
             "Use it as it is (sdk verify), or convert the float32 model that it was made of.",
         )
     return model
-
-
-def _kinds(given: Any) -> set[str]:
-    """The endings of the files that are given."""
-    if not isinstance(given, str | Path):
-        return set()
-    path = Path(given)
-    if path.is_dir():
-        return {file.suffix.lower() for file in path.rglob("*")}
-    if path.suffix.lower() == ".csv" and path.is_file():
-        return {Path(line.partition(",")[0]).suffix.lower() for line in path.read_text("utf-8", "replace").splitlines()}
-    return {path.suffix.lower()}
 
 
 def _difference(got: Sequence[Array], want: Sequence[Array]) -> float:

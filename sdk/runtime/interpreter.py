@@ -55,16 +55,15 @@ class _Info(ctypes.Structure):
 
 
 class MicrolithEngine:
-    """A program in the C interpreter."""
+    """A program in the C interpreter: the bytes of one, or that of the file `model`."""
 
-    def __init__(self, model: Path, *, signature: str | None = None) -> None:
+    def __init__(self, model: Path | bytes, *, signature: str | None = None) -> None:
         self.name = "microlith"
         self._library = load_library()
         self._session = _Session()
-        self._program = _aligned(_program(model, signature))
-        self._check(
-            self._library.ml_open(ctypes.byref(self._session), self._program.ctypes.data, self._program.size), model
-        )
+        self._program = _aligned(model if isinstance(model, bytes) else _program(model, signature))
+        status = self._library.ml_open(ctypes.byref(self._session), self._program.ctypes.data, self._program.size)
+        self._check(status, model if isinstance(model, Path) else "the program")
         self._start()
         self.inputs = self._describe("input")
         self.outputs = self._describe("output")
