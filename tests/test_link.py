@@ -189,6 +189,16 @@ def test_a_slow_line_is_not_flooded(line: NativeTransport, monkeypatch: pytest.M
         assert assumed > 1e5 or at_first < 3
 
 
+def test_a_line_far_slower_than_it_says_carries_a_program() -> None:
+    """A frame as long as the board takes would be under way for longer than the patience with it."""
+    image = build(load_board("native"), emit_empty([COPY.name]))
+    slow = SlowLine(NativeTransport(image.board, image.elf), 2000)
+    with Device(slow, retry_s=0.05, timeout_s=image.board.frame_bytes / 2000 * 0.8) as device:
+        device.load(delay_program(padding=5000))
+        assert np.array_equal(device.run([values(1)])[0], initial())
+        assert device.retries < 5
+
+
 class Raw:
     """Requests by hand."""
 

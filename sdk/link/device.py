@@ -184,12 +184,10 @@ class Device(Closing):
     ) -> OpenResult:
         """Uploads `program` to RAM and opens it. `on_progress(sent, all)` is called after each chunk."""
         self._forget_program()
-        room = self._room("load")
-        for offset in range(0, max(len(program), 1), room):
-            chunk = program[offset : offset + room]
-            self._request("load", chunk, total_bytes=len(program), offset=offset)
+        for offset, piece in self._pieces("load", program):
+            self._request("load", piece, total_bytes=len(program), offset=offset)
             if on_progress is not None:
-                on_progress(offset + len(chunk), len(program))
+                on_progress(offset + len(piece), len(program))
         return self._open(UPLOADED, check_crc)
 
     def open_resident(self, *, check_crc: bool = True) -> OpenResult:
@@ -244,9 +242,8 @@ class Device(Closing):
                     "Convert it with numpy's astype and reshape.",
                 )
             data = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
-            room = self._room("write")
-            for offset in range(0, len(data), room):
-                self._request("write", data[offset : offset + room], index=index, offset=offset)
+            for offset, piece in self._pieces("write", data):
+                self._request("write", piece, index=index, offset=offset)
 
     def read_outputs(self) -> list[Array]:
         """All outputs as they stand on the device."""
@@ -324,10 +321,9 @@ class Device(Closing):
     ) -> None:
         """Writes whole pages of it. What was open is closed. `on_progress(written, all)` is called after each chunk."""
         self._forget_program()
-        room = self._room("flash_write") // FLASH_PAGE_BYTES * FLASH_PAGE_BYTES
-        for at in range(0, len(data), room):
-            self._request("flash_write", data[at : at + room], offset=offset + at)
-            on_progress(min(at + room, len(data)), len(data))
+        for at, piece in self._pieces("flash_write", data, FLASH_PAGE_BYTES):
+            self._request("flash_write", piece, offset=offset + at)
+            on_progress(at + len(piece), len(data))
 
     def reboot(self) -> None:
         """Restarts the device and waits until it answers again. No program is open afterwards."""
@@ -424,6 +420,15 @@ class Device(Closing):
                 raise LinkError(f"the device sent {len(tail)} bytes of {chunk} that it was asked for")
             data += tail
         return bytes(data)
+
+    def _pieces(self, name: str, data: bytes, page_bytes: int = 1) -> Iterator[tuple[int, bytes]]:
+        """`data` in pieces of whole pages, with their offsets, as requests can hold and the line is seen to carry.
+        There is one at least."""
+        at = 0
+        while at < max(len(data), 1):
+            room = min(self._room(name), max(self._exchange.piece_bytes, page_bytes)) // page_bytes * page_bytes
+            yield at, data[at : at + room]
+            at += room
 
     def _room(self, name: str) -> int:
         """How many bytes fit behind the words of a message, in the request and in the reply."""

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 COMPUTING = ("open", "invoke", "step")  # requests that may take long: repeated ever more seldom
 RETRY_MAX_S = 4.0
-ASSUMED_BYTES_PER_S = 4000.0  # of a line that nothing is known of yet
+ASSUMED_BYTES_PER_S = 1600.0  # of a line that nothing is known of yet
+PIECE_S = 0.25  # how long a long request should be under way: repeating it costs as much
+FIRST_PIECE_BYTES = 400
 MARGIN = 4.0  # times what a byte was seen to take
 MAX_CAUTION = 16.0
 HELLO_REPLY = BY_NAME["hello"].number | REPLY
@@ -55,6 +57,8 @@ class Exchange:
         self.retry_s = retry_s
         self.retries = 0
         """Number of times that a request had to be sent again."""
+        self.piece_bytes = FIRST_PIECE_BYTES
+        """How much data one request should carry: less on a line that is slow or loses much."""
         self._decoder = frames.Decoder(MAX_FRAME_BYTES)
         self._sequence = 0
         self._byte_s = 1 / ASSUMED_BYTES_PER_S
@@ -70,30 +74,37 @@ class Exchange:
         self._sequence = (self._sequence + 1) & 0xFFFF
         wire = frames.encode(encode_request(name, self._sequence, words, tail))
         start = time.monotonic()
-        silence_s = (self.retry_s + MARGIN * self._byte_s * len(wire)) * self._caution
         attempts = 0
         while True:
             self.transport.write(wire)
-            reply = self._await_reply(name, silence_s, start + timeout_s)
+            reply = self._await_reply(name, self._silence_s(name, len(wire), attempts), start + timeout_s)
             if reply is not None:
                 break
             if time.monotonic() >= start + timeout_s:
                 raise self._silent(name, timeout_s)
             attempts += 1
             self.retries += 1
-            if name in COMPUTING:
-                silence_s = min(2 * silence_s, max(silence_s, RETRY_MAX_S))
+            self.piece_bytes = max(self.piece_bytes // 2, LEARN_BYTES)
         if attempts == 0:
             self._learn(len(wire), time.monotonic() - start)
         if reply.status:
             raise _failure(name, reply)
         return reply
 
+    def _silence_s(self, name: str, count: int, attempts: int) -> float:
+        """How long to wait for the reply to a request of `count` bytes that was repeated `attempts` times."""
+        silence_s = (self.retry_s + MARGIN * self._byte_s * count) * self._caution
+        return min(silence_s * 2**attempts, max(silence_s, RETRY_MAX_S)) if name in COMPUTING else silence_s
+
     def _learn(self, count: int, elapsed_s: float) -> None:
         """A request of `count` bytes was answered at once, after `elapsed_s`."""
         self._caution = max(self._caution * 0.8, 1.0)
         if count >= LEARN_BYTES:
             self._byte_s = max(elapsed_s / count, self._byte_s / 2)
+            if elapsed_s < PIECE_S / 2:
+                self.piece_bytes = min(2 * self.piece_bytes, MAX_FRAME_BYTES)
+            elif elapsed_s > PIECE_S:
+                self.piece_bytes = max(self.piece_bytes // 2, LEARN_BYTES)
 
     def _await_reply(self, name: str, silence_s: float, deadline: float) -> Reply | None:
         """The reply to the request under way, or None if the line was silent for `silence_s` or a frame was damaged."""
