@@ -20,7 +20,6 @@ from sdk.variants.arm_dsp_conv import (
     ConvWide,
     ConvWideCommon,
     pairs_of,
-    rounding_of_pairs,
     stream_of,
     words_of,
 )
@@ -41,23 +40,45 @@ CONV_WINOGRAD_S8 = Kernel(
     ),
     Profile.arm_dsp,
 )
-ROWS_G = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]])
-COLUMNS_G = np.array([[1, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 1]])  # the kernel halves what 1 and 2 add up to
-ORDER = [1, 2, 0, 3]  # of transformed rows and columns; the last one is negated
-SIGNS = np.array([1, 1, 1, -1])
-STARTS = np.array([0, 0, 1, 1])  # of columns, in `ORDER`: the last two get start values
+G = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, -2]])  # twice the one of F(2x2, 3x3), the last negated
+INNER, OUTER = [1, 2], [3, 0]  # columns of transformed weights, in the order of the kernel
+INNER_ROWS, OUTER_ROWS = [0, 3, 1, 2], [2, 1, 3, 0]
+INNER_PARTS = np.array([2, 2, 1, 1])  # of which the kernel takes these fractions
 POSITIONS = 16
 CHANNELS = 16  # inputs come in multiples of them
 TILES_WIDTH = 4  # of a block of outputs
 FEW_BYTES, MANY_PIXELS = 4096, 256
-SUM_LIMIT = 1 << 29  # some sums are four times as large, and fit 32 bits before they are halved
+PRODUCTS_SHIFT = 2  # what transformed weights add up to is four times the sums
 
 
 def transformed(weights: Array) -> Array:
-    """int64[outputs][3][3][inputs] -> [outputs][column][row][inputs] in `ORDER`."""
-    both = np.einsum("ya,xb,oabi->oxyi", ROWS_G, COLUMNS_G, weights.astype(np.int64))
-    ordered: Array = both[:, ORDER][:, :, ORDER] * SIGNS[:, None, None] * SIGNS[:, None]
-    return ordered
+    """int64[outputs][3][3][inputs] -> [outputs][column][row][inputs] in the order of the kernel."""
+    both = np.einsum("ya,xb,oabi->oxyi", G, G, weights.astype(np.int64))
+    inner = both[:, INNER][:, :, INNER_ROWS] // INNER_PARTS[:, None]
+    return np.concatenate([inner, both[:, OUTER][:, :, OUTER_ROWS]], axis=1)
+
+
+def rounding_of(common: packing.CommonShift) -> Array:
+    """int64[pairs][6]: (multiplier, offset, sign) of both channels."""
+    pairs = pairs_of(np.stack([common.multipliers, common.offsets, common.signs], axis=1))
+    return pairs.reshape(len(pairs), 6)
+
+
+def stream_of_layer(layer: Layer, common: packing.CommonShift) -> Array | None:
+    """See firmware/src/kernels/arm_dsp/winograd.c. None where weights are too large for 16 bits."""
+    outputs, inputs = len(layer.weights), layer.window["input_channels"]
+    powers = common.exponents.astype(np.int64)
+    weights = transformed(layer.weights.reshape(outputs, 3, 3, inputs))
+    weights <<= (powers - PRODUCTS_SHIFT)[:, np.newaxis, np.newaxis, np.newaxis]
+    if np.abs(weights).max() >= 1 << 15:
+        return None
+    quads = weights.reshape(outputs, POSITIONS * inputs // 4, 4)[..., BYTE_ORDER]
+    words = words_of(pairs_of(quads.reshape(outputs, -1, 2, 2)))  # [pairs][channel][quads][2]
+    words = words.transpose(0, 2, 3, 1).reshape(len(words), POSITIONS, -1)
+    half, scales = pairs_of(layer.start.astype(np.int64) << (powers - 1)), rounding_of(common)
+    inner, outer = words[:, 1:8], words[:, 8:].reshape(len(words), 2, 4, -1)
+    columns = [part for i in (0, 1) for part in (outer[:, i, :3], scales, outer[:, i, 3], scales)]
+    return stream_of(half, words[:, 0], half, inner, *columns)
 
 
 class ConvWinograd(Variant):
@@ -69,17 +90,14 @@ class ConvWinograd(Variant):
 
     def lower(self, step: PortableStep, low: Lowering) -> bool:
         layer = Layer.of(step)
-        if layer is None or layer.rounding is None or not _takes(layer):
+        if layer is None or not _takes(layer) or not _pays(layer, low.target.optimize):
             return False
-        if not _pays(layer, low.target.optimize):
+        window, limits = layer.window, (packing.MAX_EXPONENT, packing.COMMON_SHIFT)
+        common = packing.common_shift(layer.scales, layer.quantized["output_offset"], layer.bounds, *limits)
+        stream = None if common is None else stream_of_layer(layer, common)
+        if stream is None:
             return False
-        window = layer.window
         inputs, outputs = window["input_channels"], window["output_channels"]
-        quads = transformed(layer.weights.reshape(outputs, 3, 3, inputs)).reshape(outputs, POSITIONS, inputs // 4, 4)
-        words = words_of(pairs_of(quads[..., BYTE_ORDER].reshape(outputs, POSITIONS * inputs // 4, 2, 2)))
-        words = words.transpose(0, 2, 3, 1).reshape(len(words), 4, -1)  # [pairs][column][row, quad, word, channel]
-        starts = 2 * pairs_of(layer.start)[:, np.newaxis] * STARTS[:, np.newaxis]
-        stream = stream_of(np.dstack([starts, words]), rounding_of_pairs(layer.rounding))
         values = [layer.input, low.constant(stream), layer.output, low.scratch((4 * POSITIONS + 1) * inputs)]
         # A block writes up to a row and a block's width further than the pixel that is next.
         more = (window["output_width"] + TILES_WIDTH) * outputs
@@ -103,9 +121,7 @@ def _takes(layer: Layer) -> bool:
     )
     whole = window["input_channels"] % CHANNELS == 0 and window["output_channels"] % 2 == 0
     unclamped = (layer.quantized["low"], layer.quantized["high"]) == (-128, 127)
-    bounds = packing.sum_bounds(layer.weights.reshape(len(layer.weights), -1), np.zeros(1))
-    small = packing.within(bounds, SUM_LIMIT) and packing.within(layer.bounds, packing.SUM_LIMIT)
-    return square and whole and unclamped and small
+    return square and whole and unclamped
 
 
 # The first that takes a step serves it: those that take less come first.
