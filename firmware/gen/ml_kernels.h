@@ -1594,6 +1594,11 @@ ml_status ml_depthwise_3x3_common_s8_check(const void *args, const ml_operand *o
 int32_t ml_depthwise_3x3_common_s8(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_depthwise_3x3_common_s8 {323u, 48u, 4u, 12u, 0u, 0u, 136u, 0u, ml_depthwise_3x3_common_s8_check, ml_depthwise_3x3_common_s8}
 
+/* depthwise_3x3_strided_s8: operands input, constants, output, packed */
+ml_status ml_depthwise_3x3_strided_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_depthwise_3x3_strided_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_depthwise_3x3_strided_s8 {324u, 48u, 4u, 12u, 0u, 0u, 136u, 0u, ml_depthwise_3x3_strided_s8_check, ml_depthwise_3x3_strided_s8}
+
 /* conv_2d_s8_mve: operands input, stream, output, patch */
 ml_status ml_conv_2d_s8_mve_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_2d_s8_mve(const void *args, void *const *operands);

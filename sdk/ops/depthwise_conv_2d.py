@@ -172,15 +172,7 @@ class DepthwiseConv2D(Op):
             shape = conv.CaseShape((2, 4, 5, channels), activation=numerics.RELU6)
             for numbers in (plain, conv.FLOAT, conv.UNSIGNED, conv.WIDE):
                 yield _case(shape, numbers, multiplier)
-        # What mobile networks have: nothing below the zero point.
-        for size, channels in ((1, 1), 4), ((1, 8), 5), ((7, 1), 6), ((2, 5), 7), ((3, 4), 17):
-            for stride, padding in itertools.product(((1, 1), (2, 2)), (conv.SAME, conv.VALID)):
-                shape = conv.CaseShape((2, *size, channels), stride=stride, padding=padding, activation=numerics.RELU)
-                if min(shape.output) > 0:
-                    kind = "mobile_" if stride == (1, 1) else "mobile_strided_"
-                    yield _case(shape, replace(plain, x_zero=-128, y_zero=-128), kind=kind)
-            coarse = replace(plain, x_zero=-128, y_zero=-128, y_scale=4.0)
-            yield _case(conv.CaseShape((1, *size, channels), activation=numerics.RELU), coarse, kind="mobile_coarse_")
+        yield from _mobile_cases()
         for x_zero, y_zero, y_scale in itertools.product((-128, 127), (-128, 127), (1e-6, 30.0)):
             extreme = conv.CaseNumbers(x_zero=x_zero, y_zero=y_zero, y_scale=y_scale)
             yield _case(conv.CaseShape((1, 3, 3, 2)), extreme)
@@ -225,6 +217,20 @@ def _overlap(shape: dict[str, Any], dtype: DType) -> Overlap:
     channels = [shape["window"][f"{side}_channels"] * dtype.bytes for side in ("input", "output")]
     within_pixel = items_ahead_bytes(2, *channels)
     return Overlap(0, 3, window_ahead_bytes(shape["window"], *channels) + within_pixel)
+
+
+def _mobile_cases() -> Iterator[Case]:
+    """What mobile networks have: nothing below the zero point."""
+    numbers = conv.CaseNumbers(x_zero=-128, y_zero=-128)
+    coarse = replace(numbers, y_scale=4.0)
+    for size, channels in ((1, 1), 4), ((1, 8), 5), ((7, 1), 6), ((2, 5), 7), ((3, 4), 17), ((5, 19), 6):
+        for stride, kind in ((1, 1), "mobile_"), ((2, 2), "mobile_strided_"):
+            for padding in conv.SAME, conv.VALID:
+                shape = conv.CaseShape((2, *size, channels), stride=stride, padding=padding, activation=numerics.RELU)
+                if min(shape.output) > 0:
+                    yield _case(shape, numbers, kind=kind)
+            shape = conv.CaseShape((1, *size, channels), stride=stride, activation=numerics.RELU)
+            yield _case(shape, coarse, kind=f"{kind}coarse_")
 
 
 def _case(shape: conv.CaseShape, numbers: conv.CaseNumbers, multiplier: int = 1, kind: str = "") -> Case:

@@ -19,6 +19,7 @@ from sdk.variants.base import PortableStep, Variant
 
 CHANNELS = 4  # at a time
 MOST_TAPS = 49
+LEAST_WIDTH = {1: 2, 2: 8}  # by stride: of images for which a kernel of 3x3 pays
 COLUMN_BYTES = 32  # of two row pairs of as many channels
 
 ARGS_3X3 = Struct(
@@ -40,6 +41,10 @@ DEPTHWISE_3X3_S8 = Kernel("depthwise_3x3_s8", 0x140, "arm_dsp/depthwise_3x3.c", 
 DEPTHWISE_3X3_COMMON_S8 = Kernel(
     "depthwise_3x3_common_s8", 0x143, "arm_dsp/depthwise_3x3.c", ARGS_3X3, SLOTS_3X3, Profile.arm_dsp
 )
+# The same with strides of 2.
+DEPTHWISE_3X3_STRIDED_S8 = Kernel(
+    "depthwise_3x3_strided_s8", 0x144, "arm_dsp/depthwise_3x3.c", ARGS_3X3, SLOTS_3X3, Profile.arm_dsp
+)
 DEPTHWISE_S8 = Kernel(
     "depthwise_s8",
     0x141,
@@ -57,31 +62,35 @@ DEPTHWISE_S8 = Kernel(
 
 
 class Depthwise3x3(Variant):
-    """Stride 1; outputs clamped to their zero point or above."""
+    """Both strides 1, or both 2 with a common shift; outputs clamped to their zero point or above."""
 
     profile = Profile.arm_dsp
-    kernels = (DEPTHWISE_3X3_COMMON_S8, DEPTHWISE_3X3_S8)
+    kernels = (DEPTHWISE_3X3_STRIDED_S8, DEPTHWISE_3X3_COMMON_S8, DEPTHWISE_3X3_S8)
     replaces = (DEPTHWISE_CONV_2D_S8,)
 
     def lower(self, step: PortableStep, low: Lowering) -> bool:
         layer = _layer(step) if low.target.optimize is not Optimize.size else None
-        if layer is None or not _is_3x3(layer.window) or packing.sign_matters(step.args["quantized"]):
+        stride = _stride_of_3x3(layer.window) if layer else 0
+        if layer is None or stride == 0 or packing.sign_matters(step.args["quantized"]):
+            return False
+        common = _common(layer)
+        if stride == 2 and common is None:
             return False
         window, channels = layer.window, layer.window["input_channels"]
         height, width = window["output_height"], window["output_width"]
-        along_height = _strips(width, height) < _strips(height, width)
-        common = _common(layer)
+        along_height = stride == 1 and _strips(width, height) < _strips(height, width)
         weights, finish = common or (2 * layer.weights, layer.finish)
         weights = weights.reshape(channels, 3, 3)
         taps = _taps(weights if along_height else weights.transpose(0, 2, 1))
         constants = np.column_stack([taps, finish]).astype(np.int32)
-        columns = 2 + (height if along_height else width)
+        outputs = height if along_height else width
+        if outputs < LEAST_WIDTH[stride]:
+            return False
+        columns = (outputs - 1) * stride + 3
         values = [step.values[0], low.constant(constants), step.values[3], low.scratch(columns * COLUMN_BYTES)]
         args = {"window": window, "zero_point": layer.zero_point, "along_height": int(along_height)}
-        same = all(window[f"input_{axis}"] == window[f"output_{axis}"] for axis in ("height", "width"))
-        one = window["pad_top"] == window["pad_left"] == 1
-        kernel = DEPTHWISE_3X3_COMMON_S8 if common else DEPTHWISE_3X3_S8
-        low.step(kernel, args, values, in_place=[(0, 2)] if same and one else [])
+        kernel = DEPTHWISE_3X3_STRIDED_S8 if stride == 2 else DEPTHWISE_3X3_COMMON_S8 if common else DEPTHWISE_3X3_S8
+        low.step(kernel, args, values, in_place=[(0, 2)] if _in_place(window) else [])
         return True
 
 
@@ -150,9 +159,19 @@ def _common(layer: Layer) -> tuple[Array, Array] | None:
     return layer.weights << common.exponents[:, np.newaxis], finish
 
 
-def _is_3x3(window: dict[str, int]) -> bool:
-    sizes = [window[f"{name}_{axis}"] for name in ("kernel", "stride", "dilation") for axis in ("height", "width")]
-    return sizes == [3, 3, 1, 1, 1, 1]
+def _stride_of_3x3(window: dict[str, int]) -> int:
+    """The stride of a layer that the kernels of 3x3 take; 0 of another."""
+    axes = [[window[f"{name}_{axis}"] for axis in ("height", "width")] for name in ("kernel", "dilation", "stride")]
+    return axes[2][0] if axes[:2] == [[3, 3], [1, 1]] and axes[2] in ([1, 1], [2, 2]) else 0
+
+
+def _in_place(window: dict[str, int]) -> bool:
+    """Whether four channels of an output lie where those of the input have been packed: no row below its own."""
+    sizes = [(window[f"input_{axis}"], window[f"output_{axis}"]) for axis in ("height", "width")]
+    if window["stride_width"] == 1:
+        return all(inputs == outputs for inputs, outputs in sizes) and window["pad_top"] == window["pad_left"] == 1
+    small = all(inputs >= outputs for inputs, outputs in sizes) and max(window["pad_top"], window["pad_left"]) <= 1
+    return small and window["batches"] == 1
 
 
 def _strips(rows: int, columns: int) -> int:
