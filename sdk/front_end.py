@@ -18,8 +18,10 @@ import numpy as np
 
 from sdk.errors import UsageError
 from sdk.graph import Array, DType, Graph, Node, Quantization, Signature, Tensor
+from sdk.load import load_bytes
 from sdk.lower import Lowered, lower
 from sdk.ops.audio import TYPE_CODES
+from sdk.preprocess import Preprocessing
 from sdk.program import Operand, Region, TensorSpec
 from sdk.runtime.listener import FeatureStream
 from sdk.runtime.tensors import Tensor as RuntimeTensor
@@ -56,13 +58,24 @@ def lowered_front_end(sound: Sound, spec: TensorSpec, target: Target | None = No
 def program_for(sound: Sound, tensor: RuntimeTensor) -> bytes:
     """The same for an input as the runtime describes it."""
     dtype = next(each for each in DType if each.on_device and each.numpy == tensor.dtype)
-    return lowered_front_end(sound, TensorSpec("features", (), dtype, tensor.scale, tensor.zero_point, NOWHERE)).block
+    return lowered_front_end(sound, _row(dtype, tensor.scale, tensor.zero_point)).block
+
+
+def program_of(model: bytes, declared: Preprocessing | None) -> bytes | None:
+    """The same for a .tflite file; None if it takes no features."""
+    if declared is None or declared.sound is None or declared.sound.features is None:
+        return None
+    graph = load_bytes(model)
+    x = graph.tensor(graph.inputs[0])
+    scale, zero_point = (x.scale, x.zero_point) if x.quantization else (0.0, 0)
+    return lowered_front_end(declared.sound, _row(x.dtype, scale, zero_point)).block
 
 
 def stored_windows(sound: Sound, mono: Array, spec: TensorSpec) -> Array:
     """[windows, rows, width] as the input `spec` stores them: all whole windows of `mono`, one after the other."""
     assert sound.features is not None
-    with FeatureStream(sound.features, sound.rate_hz, lowered_front_end(sound, _row(spec)).block) as stream:
+    row = _row(spec.dtype, spec.scale, spec.zero_point)
+    with FeatureStream(sound.features, sound.rate_hz, lowered_front_end(sound, row).block) as stream:
         rows = stream.feed(mono)
     count = len(rows) // sound.rows
     return rows[: count * sound.rows].reshape(count, sound.rows, sound.features.width)
@@ -70,15 +83,12 @@ def stored_windows(sound: Sound, mono: Array, spec: TensorSpec) -> Array:
 
 def feature_windows(sound: Sound, mono: Array) -> Array:
     """The real values."""
-    return stored_windows(sound, mono, TensorSpec("features", (), DType.FLOAT32, 0.0, 0, NOWHERE))
+    return stored_windows(sound, mono, _row(DType.FLOAT32, 0.0, 0))
 
 
-NOWHERE = Operand(Region.ARENA, 0, 0)
-
-
-def _row(spec: TensorSpec) -> TensorSpec:
-    """`spec` without what the front end does not depend on."""
-    return replace(spec, name="features", shape=(), operand=NOWHERE)
+def _row(dtype: DType, scale: float, zero_point: int) -> TensorSpec:
+    """Of an input, what the front end depends on."""
+    return TensorSpec("features", (), dtype, scale, zero_point, Operand(Region.ARENA, 0, 0))
 
 
 class _FrontEnd:

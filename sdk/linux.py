@@ -21,7 +21,9 @@ from pathlib import Path
 from sdk.cache import Progress, silent
 from sdk.errors import ToolError
 from sdk.flash.ssh import FOLDER, SWITCH, Host
+from sdk.front_end import program_of
 from sdk.preprocess import attached
+from sdk.runtime.listener import FRONT_END
 from sdk.runtime.litert import MODULES, PACKAGES
 from sdk.shared_library import make_wheel
 
@@ -139,6 +141,9 @@ def install_model(host: Host, model: Path, program: bytes, progress: Progress = 
     declared = attached(data)
     if declared is not None:
         files["model.json"] = declared.to_json().encode()
+    features = program_of(data, declared)
+    if features is not None:
+        files[f"model{FRONT_END}"] = features
     version = hashlib.sha256(b"".join(files.values())).hexdigest()[:16]
     folder = f"{FOLDER}/models/{name}/{version}"
     for file, content in files.items():

@@ -24,6 +24,7 @@ from sdk.graph import DType, Node
 from sdk.load import load
 from sdk.ops.base import CaseGraph
 from sdk.preprocess import Preprocessing, attach
+from sdk.sound import Sound
 from sdk.write import write
 
 EXAMPLES = Path("examples/raspberry_pi")
@@ -91,27 +92,29 @@ def loudness() -> bytes:
 
 def test_keywords(tmp_path: Path) -> None:
     """Half a second of silence, of a tone, and of silence."""
-    (tmp_path / "model.tflite").write_bytes(loudness())
+    declared = Preprocessing(sound=Sound(4000), labels=("silence", "tone"))
+    (tmp_path / "model.tflite").write_bytes(attach(loudness(), declared))
     tone = 8000 * np.sin(np.arange(8000) / 8)
     with wave.open(str(tmp_path / "sound.wav"), "wb") as file:
         file.setparams((1, 2, 16000, 0, "NONE", ""))
         file.writeframes(np.concatenate([np.zeros(8000), tone, np.zeros(8000)]).astype("<i2").tobytes())
-    told = run("keywords", tmp_path / "model.tflite", "silence,tone", tmp_path / "sound.wav").splitlines()
+    told = run("keywords", tmp_path / "model.tflite", tmp_path / "sound.wav").splitlines()
     assert [line.split()[2] for line in told] == ["silence", "tone", "silence"]
-    assert [float(line.split()[0]) for line in told] == pytest.approx([0.2, 0.6, 1.2], abs=0.15)
+    assert [float(line.split()[0]) for line in told] == pytest.approx([0.25, 0.65, 1.3], abs=0.15)
 
 
-def test_keywords_of_a_public_model() -> None:
+def test_keywords_of_a_public_model(tmp_path: Path) -> None:
     """tflite-micro's micro_speech and its test's sound files."""
     if not MODELS or not SOUNDS:
         pytest.skip("$MICROLITH_MODELS and $MICROLITH_SOUNDS do not say where models and sounds are")
-    names = ("tflm-micro_speech_quantized.tflite", "tflm-audio_preprocessor_int8.tflite")
-    model, features = (next(Path(MODELS).rglob(name), None) for name in names)
-    if model is None or features is None:
-        pytest.skip(f"{' and '.join(names)} are not there")
+    model = next(Path(MODELS).rglob("tflm-micro_speech_quantized.tflite"), None)
+    if model is None:
+        pytest.skip("tflm-micro_speech_quantized.tflite is not there")
+    (tmp_path / "labels.txt").write_text("silence\nunknown\nyes\nno\n")
+    words = ["convert", str(model), "-o", str(tmp_path / "kws.tflite"), "--features", "log-mel,noise=pcan"]
+    assert main([*words, "--labels", str(tmp_path / "labels.txt")]) == 0
     for word in ("yes", "no"):
-        told = run("keywords", model, "silence,unknown,yes,no", Path(SOUNDS) / f"{word}_1000ms.wav", features)
-        assert word in told.split()
+        assert word in run("keywords", tmp_path / "kws.tflite", Path(SOUNDS) / f"{word}_1000ms.wav").split()
 
 
 def test_bridge_to_an_emulated_board(digits: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,9 +17,12 @@ from PIL import Image
 
 import sdk
 from sdk.errors import InputError, MissingToolError, ModelError, SdkError, UsageError
+from sdk.front_end import program_of
 from sdk.paths import FIRMWARE
-from sdk.runtime import ENGINES, Runtime, Tensor
+from sdk.preprocess import Preprocessing, attach
+from sdk.runtime import ENGINES, Listener, Runtime, Tensor
 from sdk.shared_library import build_library, make_wheel
+from sdk.sound import Features, Sound
 
 DIGITS = Path("examples/digits/digits_int8.tflite")
 FLOAT = Path("examples/digits/digits_float32.tflite")
@@ -239,6 +242,38 @@ def test_wheel_has_the_camera(installed: Path, program: Path, tmp_path: Path) ->
     assert "--source" in run(code, installed, "--help")
     shown = run(code, installed, str(program), "--source", str(tmp_path / "a.png"), "--json", "--every")
     assert len(json.loads(shown)["top"]) == 3
+
+
+def test_wheel_listens(installed: Path, program: Path, tmp_path: Path) -> None:
+    """`sdk flash` sends the front end along, as a program: 8 rows of 8 bands for the input that takes digits."""
+    features = Features(bands=8, noise="reduced", scale=0.001)
+    declared = Preprocessing(sound=Sound(features.span(8, 16000), features=features))
+    model = attach(DIGITS.read_bytes(), declared)
+    (tmp_path / "model.tflite").write_bytes(model)
+    (tmp_path / "model.mlith").write_bytes(program.read_bytes())
+    (tmp_path / "model.json").write_text(declared.to_json())
+    code = (
+        "import sys; sys.modules['tflite'] = None\n"
+        "import numpy as np\n"
+        "from sdk.runtime import Listener, Runtime\n"
+        "sound = np.random.default_rng(0).integers(-9999, 9999, 3040).astype(np.int16)\n"
+        "try:\n"
+        "    with Runtime(sys.argv[1], engine='microlith') as runtime, Listener(runtime) as listener:\n"
+        "        print([window.tolist() for part in np.split(sound, 10) for window in listener.hear(part)])\n"
+        "except Exception as error: print(type(error).__name__, error)\n"
+    )
+    told = run(code, installed, str(tmp_path / "model.tflite"))
+    assert told.startswith("MissingToolError")
+    assert "there is no" in told
+    front_end = program_of(model, declared)
+    assert front_end is not None
+    (tmp_path / "model.features.mlith").write_bytes(front_end)
+    heard = np.array(json.loads(run(code, installed, str(tmp_path / "model.tflite"))), np.int8)
+    sound = np.random.default_rng(0).integers(-9999, 9999, 3040).astype(np.int16)
+    with Runtime(tmp_path / "model.tflite", engine="microlith") as runtime, Listener(runtime) as listener:
+        np.testing.assert_array_equal(heard, list(listener.hear(sound)))
+    assert heard.shape == (2, 1, 8, 8, 1)
+    assert heard.std() > 1
 
 
 def test_wheel_says_what_it_cannot(installed: Path, tmp_path: Path) -> None:

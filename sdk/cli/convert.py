@@ -26,6 +26,7 @@ EXAMPLES = (
     "sdk convert frozen.pb -o model.tflite --inputs image --outputs softmax --representative images.npy",
     "sdk convert model.ckpt --graph graph.pbtxt -o model.tflite --outputs softmax --input-stats 127.5,127.5",
     "sdk convert model.onnx -o model.tflite --representative train.npy",
+    "sdk convert quantized.tflite -o declared.tflite --features mfcc,coefficients=10 --labels labels.txt",
     "sdk convert my_models.kws:model --sample my_models.kws:sample -o model.tflite --quantize dynamic",
 )
 WORST = 5  # layers that are shown
@@ -183,7 +184,7 @@ def _labels(path: Path | None) -> list[str]:
 
 def _say(made: Converted, output: Path, console: Console) -> None:
     console.say(f"{output}: {len(made.model):,} bytes, {made.quantize}, from {made.kind}")
-    console.say(f"float32 before: {len(made.float_model):,} bytes" + _apart(made.source_error))
+    console.say(f"before: {len(made.float_model):,} bytes" + _apart(made.source_error))
     if made.accuracy is not None:
         a = made.accuracy
         console.say(f"accuracy on {a.samples:,} samples: {a.before:.2%} before, {a.after:.2%} after ({-a.drop:+.2%})")

@@ -48,7 +48,7 @@ class Work:
 
     def of_path(self, source: Source) -> Converted:
         if source.environment is None:
-            return self._of_float(source.kind, _unquantized(source.path), None)
+            return self._of_tflite(source)
         with Worker(source.environment, self.progress, self.note) as session:
             self.progress(f"load {source.path}")
             if source.kind is Kind.module:
@@ -57,6 +57,23 @@ class Work:
                 name = source.kind.name
                 about = session.call("open", kind=name, path=source.path, shapes=self.shapes, **source.options)
             return self.of_session(source.kind, session, about, source.environment is TENSORFLOW)
+
+    def _of_tflite(self, source: Source) -> Converted:
+        """What is quantized already can only be declared."""
+        model = Path(source.path).read_bytes()
+        graph = load_bytes(model, source.path)
+        tensor = next((t for t in graph.tensors.values() if t.quantization and t.dtype in NARROW), None)
+        if tensor is None:
+            return self._of_float(source.kind, model, None)
+        asked = self.asked
+        if asked.representative is None and asked.quantize is Quantize.int8 and (asked.preprocess or asked.labels):
+            specs = specs_of(graph, graph.inputs, graph.input_names)
+            return self._judged(source.kind, model, model, [], declare(asked, specs), None)
+        raise ModelError(
+            f"{source.path} is quantized already: '{tensor.name}' is {tensor.dtype.numpy_name}",
+            "Use it as it is (sdk verify), or convert the float32 model that it was made of. Labels and preprocessing "
+            "alone can be added to it.",
+        )
 
     def of_object(self, source: Any, inputs: Sequence[Any], outputs: Sequence[Any], sample: Any) -> Converted:
         if "torch" in sys.modules and isinstance(source, sys.modules["torch"].nn.Module):
@@ -233,19 +250,6 @@ class Work:
             )
         outside = OUTSIDE.get(self.asked.interface or "")
         return with_interface(path.read_bytes(), outside) if outside else path.read_bytes()
-
-
-def _unquantized(path: str) -> bytes:
-    """A .tflite model, if it is none that was quantized before: that cannot be undone."""
-    model = Path(path).read_bytes()
-    quantized = (t for t in load_bytes(model, path).tensors.values() if t.quantization and t.dtype in NARROW)
-    tensor = next(quantized, None)
-    if tensor is not None:
-        raise ModelError(
-            f"{path} is quantized already: '{tensor.name}' is {tensor.dtype.numpy_name}",
-            "Use it as it is (sdk verify), or convert the float32 model that it was made of.",
-        )
-    return model
 
 
 def _difference(got: Sequence[Array], want: Sequence[Array]) -> float:
