@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -93,14 +94,19 @@ def convolution_multipliers(
         raise ModelError(f"tensor {weights.label} has no scale")
     if product_in_float32 and bias is not None:
         check_bias_scale(x, weights, bias, y)
-    result = []
-    for scale in weights.quantization.scale:
-        if product_in_float32:
-            product = float(np.float32(x.scale) * np.float32(scale))
-        else:
-            product = float(np.float32(x.scale)) * float(np.float32(scale))
-        result.append(quantize_multiplier(product / float(np.float32(y.scale))))
-    return result
+    return list(_multipliers(x.scale, tuple(weights.quantization.scale), y.scale, product_in_float32))
+
+
+@lru_cache(maxsize=1024)  # a model is lowered many times while the best way is looked for
+def _multipliers(
+    x_scale: float, scales: tuple[float, ...], y_scale: float, product_in_float32: bool
+) -> list[tuple[int, int]]:
+    x, y = np.float32(x_scale), float(np.float32(y_scale))
+    if product_in_float32:
+        products = [float(x * np.float32(scale)) for scale in scales]
+    else:
+        products = [float(x) * float(np.float32(scale)) for scale in scales]
+    return [quantize_multiplier(product / y) for product in products]
 
 
 def activation_range(activation: int, y: Tensor) -> tuple[int, int]:

@@ -50,8 +50,11 @@ def reorder(low: Lowering, outputs: Sequence[Value]) -> list[Draft] | None:
     if any(draft.target is not None for draft in low.steps):
         return None
     search = _Search(low, outputs)
+    peak = search.peak_of(range(len(search.units)))
+    if peak == search.floor():
+        return None
     found = search.best()
-    if found.peak >= search.peak_of(range(len(search.units))):
+    if found.peak >= peak:
         return None
     return [draft for unit in found.order for draft in search.units[unit]]
 
@@ -101,6 +104,12 @@ class _Search:
                         found[following.done] = following
             states = sorted(found.values(), key=lambda s: (s.peak, s.live, s.order))[:width]
         return states[0]
+
+    def floor(self) -> int:
+        """What no order can be below: what one unit touches, less the most that it saves."""
+        own = (sum(self.sizes[i] for i in touched) for touched in self.touched)
+        saved = (max(savings.values(), default=0) for savings in self.savings)
+        return max((size - less for size, less in zip(own, saved, strict=True)), default=0)
 
     def peak_of(self, order: Sequence[int]) -> int:
         state = _State(0, sum(self.sizes[i] for i in self.given), 0, ())
