@@ -713,6 +713,12 @@ typedef struct ml_conv_winograd_s8_args {
 } ml_conv_winograd_s8_args;
 _Static_assert(sizeof(ml_conv_winograd_s8_args) == 48u, "ml_conv_winograd_s8_args");
 
+typedef struct ml_conv_eight_s8_args {
+    uint32_t pixels;
+    uint32_t outputs;
+} ml_conv_eight_s8_args;
+_Static_assert(sizeof(ml_conv_eight_s8_args) == 8u, "ml_conv_eight_s8_args");
+
 typedef struct ml_window_function_args {
     uint32_t rows;
     uint32_t size;
@@ -1463,6 +1469,11 @@ int32_t ml_conv_wide_common_s8(const void *args, void *const *operands);
 ml_status ml_fully_connected_pair_widened_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_pair_widened_s8(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_fully_connected_pair_widened_s8 {262u, 16u, 4u, 12u, 0u, 0u, 136u, 0u, ml_fully_connected_pair_widened_s8_check, ml_fully_connected_pair_widened_s8}
+
+/* conv_eight_s8: operands input, weights, output */
+ml_status ml_conv_eight_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_conv_eight_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_conv_eight_s8 {263u, 8u, 3u, 4u, 0u, 0u, 8u, 0u, ml_conv_eight_s8_check, ml_conv_eight_s8}
 
 /* fully_connected_wide_widened_s8: operands input, weights, output, widened */
 ml_status ml_fully_connected_wide_widened_s8_check(const void *args, const ml_operand *operands);

@@ -261,6 +261,7 @@ def _edge_cases() -> Iterator[Case]:
         (conv.CaseShape((2, 6, 5, 16), padding=conv.VALID, activation=numerics.RELU), relu, 4),
         (conv.CaseShape((1, 3, 5, 4), stride=(2, 1)), replace(plain, x_zero=-128), 3),
         (conv.CaseShape((1, 2, 4, 8), (1, 1), activation=numerics.RELU), relu, 5),
+        (conv.CaseShape((1, 3, 3, 8), (1, 1), activation=numerics.RELU), relu, 8),
         # Rows that are joined: of less than four bytes, with two bytes left of each.
         (conv.CaseShape((1, 6, 9, 1), (4, 3), activation=numerics.RELU), relu, 3),
         (conv.CaseShape((1, 5, 8, 3), (2, 2)), plain, 2),

@@ -44,6 +44,15 @@ CONV_PAIR_S8 = Kernel("conv_pair_s8", 0x100, "arm_dsp/conv.c", ARGS, SLOTS, Prof
 CONV_WIDE_S8 = Kernel("conv_wide_s8", 0x101, "arm_dsp/conv.c", ARGS, SLOTS, Profile.arm_dsp)
 # For outputs clamped to their zero point or above, of channels that can all have COMMON_SHIFT.
 CONV_WIDE_COMMON_S8 = Kernel("conv_wide_common_s8", 0x105, "arm_dsp/conv.c", ARGS, SLOTS, Profile.arm_dsp)
+CONV_EIGHT_S8 = Kernel(
+    "conv_eight_s8",
+    0x107,
+    "arm_dsp/eight.c",
+    Struct("ml_conv_eight_s8_args", fields("I", "pixels", "outputs")),
+    SLOTS[:3],
+    Profile.arm_dsp,
+)
+EIGHT, EIGHT_OUTPUTS = 8, 4  # inputs; outputs come in multiples of them
 
 
 def is_joined(height: int, row_bytes: int) -> bool:
@@ -169,16 +178,49 @@ def wide_stream(layer: Layer, exponents: Array, rounding: packing.Rounding) -> A
     return stream_of(starts, words, rounding_of_pairs(rounding))
 
 
+def common_of(layer: Layer, optimize: Optimize) -> packing.CommonShift | None:
+    """Constants for outputs clamped to their zero point or above, of channels that can all have the same shift."""
+    if optimize is Optimize.size or packing.sign_matters(layer.quantized):
+        return None
+    limits = packing.MAX_EXPONENT, packing.COMMON_SHIFT
+    return packing.common_shift(layer.scales, layer.quantized["output_offset"], layer.bounds, *limits)
+
+
+class ConvEight(Variant):
+    """Single pixels of eight inputs, two at a time, whose inputs stay in registers."""
+
+    profile = Profile.arm_dsp
+    kernels = (CONV_EIGHT_S8,)
+    replaces = (CONV_2D_S8, FULLY_CONNECTED_S8)
+
+    def lower(self, step: PortableStep, low: Lowering) -> bool:
+        layer = Layer.of(step)
+        if layer is None or not layer.is_pointwise:
+            return False
+        inputs, outputs = layer.window["input_channels"], layer.window["output_channels"]
+        unclamped = (layer.quantized["low"], layer.quantized["high"]) == (-128, 127)
+        common = common_of(layer, low.target.optimize)
+        if common is None or not unclamped or inputs != EIGHT or outputs % EIGHT_OUTPUTS:
+            return False
+        exponents = common.exponents[:, np.newaxis].astype(np.int64)
+        words = words_of(
+            inputs_in_quads(layer.weights).reshape(outputs, -1, 2).astype(np.int64) << exponents[..., None]
+        )
+        starts = layer.start[:, np.newaxis].astype(np.int64) << exponents
+        stream = stream_of(starts, words, np.stack([common.multipliers, common.offsets], axis=1))
+        overlap = Overlap(0, 2, window_ahead_bytes(layer.window, inputs, outputs))
+        args = {"pixels": layer.pixels, "outputs": outputs}
+        low.step(CONV_EIGHT_S8, args, [layer.input, low.constant(stream), layer.output], overlaps=[overlap])
+        return True
+
+
 class ConvWideCommon(_Conv):
     """Outputs clamped to their zero point or above, of channels that can all have the same shift."""
 
     kernels = (CONV_WIDE_COMMON_S8,)
 
     def stream(self, layer: Layer, rounding: packing.Rounding, optimize: Optimize) -> Array | None:  # noqa: ARG002
-        if optimize is Optimize.size or packing.sign_matters(layer.quantized):
-            return None
-        limits = packing.MAX_EXPONENT, packing.COMMON_SHIFT
-        common = packing.common_shift(layer.scales, layer.quantized["output_offset"], layer.bounds, *limits)
+        common = common_of(layer, optimize)
         return None if common is None else wide_stream(layer, common.exponents, common)
 
 

@@ -16,6 +16,7 @@ from sdk.target import Optimize
 from sdk.variants import packing
 from sdk.variants.arm_dsp_conv import (
     BYTE_ORDER,
+    ConvEight,
     ConvPair,
     ConvWide,
     ConvWideCommon,
@@ -127,6 +128,7 @@ def _takes(layer: Layer) -> bool:
 # The first that takes a step serves it: those that take less come first.
 VARIANTS: list[Variant] = [
     ConvWinograd(),
+    ConvEight(),
     FullyConnectedWide(),
     FullyConnectedPair(),
     ConvPair(),
