@@ -20,7 +20,8 @@ def library_files(emitted: Emitted, name: str, profile: Profile) -> Mapping[Path
     """The library's files by their paths in its folder. `src` is the one folder that users include from."""
     source, files = FIRMWARE / "src", {Path("src") / key: text.encode() for key, text in emitted.files.items()}
     kernels = [each.path for each in kernel_sources(profile, listed(emitted))]
-    for path in (*(source / each for each in INTERPRETER), *kernels, *source.rglob("*.h")):
+    interpreter = [*INTERPRETER, *(["listener.c"] if "ml_listener.h" in emitted.files.get("declared.h", "") else [])]
+    for path in (*(source / each for each in interpreter), *kernels, *source.rglob("*.h")):
         files[Path("src") / path.relative_to(source)] = path.read_bytes()
     for path in (*(FIRMWARE / "include").glob("*.h"), *(FIRMWARE / "gen").glob("*.h")):
         files[Path("src") / path.name] = path.read_bytes()

@@ -109,7 +109,7 @@ class Sound:
     def _check_features(self, features: Features) -> None:
         window, stride = features.samples(self.rate_hz)
         need(1 <= window <= features.fft_length, "fft_length", f"at least the {window} samples of a window")
-        need(stride >= 1, "stride_ms", "at least one sample")
+        need(1 <= stride <= window, "stride_ms", "at least one sample, at most window_ms")
         need(2 * features.high_hz <= self.rate_hz, "high_hz", f"at most half of the rate, {self.rate_hz / 2:g}")
         whole = self.samples >= window and (self.samples - window) % stride == 0
         need(whole, "samples", f"{window} and a multiple of {stride}: the windows of the features")

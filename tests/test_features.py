@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import shutil
+import subprocess
 import wave
 from pathlib import Path
 from typing import Any
@@ -13,11 +16,12 @@ import pytest
 
 from sdk.cli import main
 from sdk.convert.conversion import convert
+from sdk.emit import emit
 from sdk.errors import InputError, UsageError
 from sdk.front_end import feature_windows, front_end, stored_windows
 from sdk.graph import Array, DType, Node
 from sdk.inputs import read_samples
-from sdk.load import load
+from sdk.load import load, load_bytes
 from sdk.lower import lower
 from sdk.ops.base import CaseGraph
 from sdk.preprocess import Preprocessing, attach, attached, from_json
@@ -114,8 +118,6 @@ def test_json_gives_the_declaration_again() -> None:
     ],
 )
 def test_wrong_declarations_say_what_they_must_be(fields: dict[str, Any], message: str) -> None:
-    import json
-
     text = json.dumps({"sound": {"samples": 15840, "features": fields}})
     with pytest.raises(UsageError, match=message):
         from_json(text)
@@ -296,3 +298,98 @@ def test_a_listener_hears_the_same_in_pieces(model: Path) -> None:
     want = stored_windows(declared.sound, samples, spec((1, 49, 40, 1), DType.INT8, 0.1, -128))
     np.testing.assert_array_equal(heard[0][0, :, :, 0], want[0])
     np.testing.assert_array_equal(heard[1][0, :-1], heard[0][0, 1:])
+
+
+# In C
+
+C_MAIN = """
+#include <stdio.h>
+#include "declared.h"
+#include "microlith.h"
+#include "model.h"
+
+static ml_session session;
+static _Alignas(16) uint8_t arena[ML_PITCH_ARENA_BYTES];
+
+/* Sound from stdin in pieces of so many samples; at every inference, the input and the output. */
+int main(void) {
+    static int16_t piece[PIECE];
+    ml_status status = ml_listener_hear(&ml_pitch_listener, piece, 1);
+    if (status != ML_ERR_STATE || ml_listener_fill(&ml_pitch_listener, arena)) return 1;
+    status = ml_listener_start(&ml_pitch_listener);
+    if (status == ML_OK) status = ml_open(&session, ml_pitch, ml_pitch_bytes);
+    if (status == ML_OK) status = ml_start(&session, &(ml_memory){.arena = arena, .arena_bytes = sizeof arena});
+    for (size_t count; status == ML_OK && (count = fread(piece, sizeof *piece, PIECE, stdin)) > 0;) {
+        status = ml_listener_hear(&ml_pitch_listener, piece, (uint32_t)count);
+        if (status != ML_OK || !ml_listener_fill(&ml_pitch_listener, ml_input(&session, 0))) continue;
+        fwrite(ml_input(&session, 0), 1, 1960, stdout);
+        status = ml_invoke(&session);
+        fwrite(ml_output(&session, 0), sizeof(float), ML_PITCH_LABELS, stdout);
+    }
+    fprintf(stderr, "%s %s", ml_pitch_labels[0], ml_pitch_labels[1]);
+    return status != ML_OK;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def library(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Objects of all of the PlatformIO library that `sdk lower` makes of `model`, with warnings as errors."""
+    if not shutil.which("gcc"):
+        pytest.skip("gcc is not on this machine")
+    folder = tmp_path_factory.mktemp("library")
+    assert main(["lower", str(model), "--library", "-o", str(folder)]) == 0
+    flags = [*json.loads((folder / "library.json").read_text())["build"]["flags"], "-std=c11", "-I."]
+    warnings = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
+    sources = [str(path.relative_to(folder / "src")) for path in sorted((folder / "src").rglob("*.c"))]
+    assert {"declared.c", "listener.c", "model.c"} <= set(sources)
+    subprocess.run(["gcc", *flags, *warnings, "-c", *sources], cwd=folder / "src", check=True)
+    if shutil.which("g++"):
+        subprocess.run(["g++", "-x", "c++", "-fsyntax-only", *warnings, "declared.h"], cwd=folder / "src", check=True)
+    return folder / "src"
+
+
+@pytest.mark.parametrize("piece", [320, 107, 7777])
+def test_generated_c_hears_the_same(library: Path, model: Path, piece: int, tmp_path: Path) -> None:
+    (tmp_path / "main.c").write_text(C_MAIN)
+    flags = f"-std=c11 -Wall -Wextra -Werror -I{library} -DPIECE={piece}".split()
+    program = tmp_path / "program"
+    subprocess.run(["gcc", *flags, tmp_path / "main.c", *library.glob("*.o"), "-o", program], check=True)
+    samples = sweep(300, 3000, 1.5)
+    done = subprocess.run([program], input=samples.astype("<i2").tobytes(), capture_output=True, check=True)
+    assert done.stderr == b"low high"
+    with Runtime(model, engine="microlith") as runtime, Listener(runtime) as listener:
+        heard = list(listener.hear(samples))
+        answers = [next(iter(runtime.run(window, raw=True).values())) for window in heard]
+    ends = [min(start + piece, len(samples)) for start in range(0, len(samples), piece)]
+    newest = [row for row in ((end - 480) // 320 - 48 for end in ends) if row >= 0]
+    assert done.stdout == b"".join(heard[row].tobytes() + answers[row].tobytes() for row in newest)
+    assert max(newest) == len(heard) - 1
+
+
+def test_c_of_features_that_are_not_the_input_is_refused(tmp_path: Path) -> None:
+    """As the metadata of a damaged file could have it: a listener would write beyond the model's input."""
+    declared = Preprocessing(sound=sound_of(Features(), 50))
+    (tmp_path / "model.tflite").write_bytes(attach(pitch(), declared))
+    assert main(["lower", str(tmp_path / "model.tflite"), "-o", str(tmp_path / "out")]) == UsageError.exit_code
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_of_any_text_are_c(tmp_path: Path) -> None:
+    labels = ("žluťoučký", 'a "quote" \\ ??/', "1\n2", "")
+    lowered = lower(load_bytes(pitch()))
+    files = emit(lowered, "pitch", Preprocessing(labels=labels)).files
+    assert "ml_listener" not in files["declared.c"]
+    for name in ("declared.h", "declared.c"):
+        (tmp_path / name).write_text(files[name])
+    main_c = (
+        '#include <stdio.h>\n#include "declared.h"\nint main(void) { for (unsigned i = 0; i < ML_PITCH_LABELS; i++) '
+    )
+    (tmp_path / "main.c").write_text(
+        main_c + "fwrite(ml_pitch_labels[i], 1, __builtin_strlen(ml_pitch_labels[i]) + 1, stdout); }"
+    )
+    subprocess.run(
+        ["gcc", "-std=c11", "-trigraphs", "-Wall", "-Werror", "main.c", "declared.c"], cwd=tmp_path, check=True
+    )
+    told = subprocess.run([tmp_path / "a.out"], capture_output=True, check=True).stdout
+    assert told.decode().split("\0")[:-1] == list(labels)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdk.cli.arguments import add_board, add_folder, add_json, add_model, add_optimize, model_of
 from sdk.cli.console import Console
+from sdk.cli.samples import declared_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 
 FAST_NAMED, NAME_CHARS = 3, 40
 SUMMARY = "turn a model into C arrays for your own firmware"
-DETAILS = """Writes model.c, model.h, kernels.def (the kernels that the model needs) and MODEL.mlith (the program as a \
-file), each whole or not at all. The arena that the program needs is exact: reserve as much, no more."""
+DETAILS = """Writes model.c, model.h, kernels.def (the kernels that the model needs), MODEL.mlith (the program as a \
+file) and, where the model declares labels or features of sound, declared.c and declared.h; each whole or not at all. \
+The arena that the program needs is exact: reserve as much, no more."""
 EXAMPLES = (
     "sdk lower model.tflite",
     "sdk lower model.tflite --board microbit -o src/model     # refuses what does not fit the board",
@@ -59,7 +61,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         check_fits(lowered, board, lambda choice: lower(graph, replace(target, optimize=choice)))
     stem = Path(args.model).stem
     folder = args.output or Path("build") / stem
-    emitted = emit(lowered, stem)
+    emitted = emit(lowered, stem, declared_by(args))
     if args.library:
         files = {folder / path: data for path, data in library_files(emitted, stem, target.profile).items()}
         deliver(files)

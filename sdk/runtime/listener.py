@@ -114,6 +114,6 @@ def _program(model: Path, sound: Sound, tensor: Tensor) -> bytes | Path:
     except ImportError:  # a board: neither these modules nor what they need
         raise MissingToolError(
             f"the features of {model.name} need their front end, and there is no {beside}",
-            "On a computer with the whole SDK: sdk flash, or copy what `sdk lower` writes.",
+            "`sdk flash`, on a computer with the whole SDK, sends it along with the model.",
         ) from None
     return program_for(sound, tensor)
