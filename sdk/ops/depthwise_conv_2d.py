@@ -231,6 +231,10 @@ def _mobile_cases() -> Iterator[Case]:
                     yield _case(shape, numbers, kind=kind)
             shape = conv.CaseShape((1, *size, channels), stride=stride, activation=numerics.RELU)
             yield _case(shape, coarse, kind=f"{kind}coarse_")
+    for size, stride, padding in itertools.product(((2, 3), (6, 9)), ((1, 1), (2, 3)), (conv.SAME, conv.VALID)):
+        shape = conv.CaseShape((2, *size, 1), stride=stride, padding=padding, activation=numerics.RELU)
+        if min(shape.output) > 0:
+            yield _case(shape, numbers, multiplier=8, kind="first_")
 
 
 def _case(shape: conv.CaseShape, numbers: conv.CaseNumbers, multiplier: int = 1, kind: str = "") -> Case:
