@@ -178,6 +178,8 @@ def test_build_says_where_the_bytes_go(here: Path, run_json: Callable[..., tuple
 def test_build_makes_a_binary_for_a_chip(here: Path, run_json: Callable[..., tuple[int, Any]]) -> None:
     code, result = run_json("build", "models/sound.tflite", "--board", "mps2-an386", "-o", "out")
     image = (here / "out" / "sound.bin").read_bytes()
+    assert run_json("build", "out/sound.elf", "--board", "mps2-an386", "-o", "again")[0] == 0
+    assert (here / "again" / "sound.bin").read_bytes() == image
     stack_end, entry = int.from_bytes(image[:4], "little"), int.from_bytes(image[4:8], "little")
     assert code == 0
     assert 0x20000000 < stack_end <= 0x20400000

@@ -3,9 +3,15 @@ sound."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
+import select
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -149,6 +155,79 @@ def test_locked_esp32(esp32: Image) -> None:
     with pytest.raises(LinkError, match="locked: Secure Boot"):
         flash(esp32, rom)
     assert not {0x02, 0x10} & set(rom.commands)
+
+
+def carry(server: socket.socket, device: str) -> None:
+    """Connections to `server`, one after the other, get the line `device`."""
+    with contextlib.suppress(OSError):
+        while True:
+            connection, _ = server.accept()
+            line = os.open(device, os.O_RDWR | os.O_NOCTTY)
+            with connection:
+                while ready := select.select([connection, line], [], [])[0]:
+                    if line in ready:
+                        connection.sendall(os.read(line, 4096))
+                    if connection in ready:
+                        data = connection.recv(4096)
+                        if not data:
+                            break
+                        os.write(line, data)
+            os.close(line)
+
+
+def test_across_a_socket(esp32: Image) -> None:
+    """Which carries bytes alone: the board is reset by hand."""
+    told: list[str] = []
+    with Rom().plugged() as rom, socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=carry, args=(server, rom.port))
+        thread.start()
+        url = f"socket://127.0.0.1:{server.getsockname()[1]}"
+        esptool.flash(esp32.board, esp32, url, told.append).close()
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert holds(rom, esp32)
+    assert "reset the board now" in told[-1]
+
+
+# esptool's own server, for a line that has no control lines: a pseudo-terminal.
+SERVER = """
+import serial
+for name in ("cts", "dsr", "ri", "cd"):
+    setattr(serial.Serial, name, property(lambda port: True))
+serial.Serial._update_dtr_state = serial.Serial._update_rts_state = lambda port: None
+from esp_rfc2217_server import main
+main()
+"""
+
+
+@contextlib.contextmanager
+def network_server(device: str) -> Iterator[str]:
+    """The URL of `device` at esptool's server."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-u", "-c", SERVER, "-p", str(port), device]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert any("Waiting for connection" in line for line in process.stdout)
+            threading.Thread(target=process.stdout.read).start()  # else it waits when it has said much
+            yield f"rfc2217://127.0.0.1:{port}"
+        finally:
+            process.kill()
+
+
+def test_across_a_network_server() -> None:
+    """As far as the question for locks: esptool sets the line up anew for each request, which takes its time."""
+    rom = Rom("esp32c3", security_flags=1)
+    image = image_of(load_board("esp32c3"))
+    locked = pytest.raises(LinkError, match=r"the chip on rfc2217://\S+ is locked: Secure Boot")
+    with rom.plugged(), network_server(rom.port) as url, locked:
+        esptool.flash(image.board, image, url, lambda _text: None)
+
+
+def test_nobody_serves_the_port(esp32: Image) -> None:
+    with pytest.raises(LinkError, match=r"cannot connect to socket://127\.0\.0\.1:9: \[Errno 111\]"):
+        esptool.flash(esp32.board, esp32, "socket://127.0.0.1:9", lambda _text: None)
 
 
 def test_no_answer(esp32: Image) -> None:

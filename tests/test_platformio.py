@@ -18,6 +18,7 @@ from elftools.elf.elffile import ELFFile
 
 from sdk.boards import load_board
 from sdk.deploy import make_image, prepare
+from sdk.flash import package
 from sdk.load import load
 from sdk.paths import BOARDS
 
@@ -97,6 +98,9 @@ def test_upload_of_the_same_image(pio: Pio) -> None:
     own = make_image(prepare(model, board), board)
     assert stored_bytes(elf) == pytest.approx(own.flash_bytes, rel=0.02)
     assert f"used {own.flash_bytes} bytes from {board.flash_bytes} bytes" in done.stdout
+    left = elf.with_suffix(".hex").read_bytes()
+    assert left == package(board, elf).read_bytes()
+    assert "lambda" not in done.stdout
 
 
 def test_faults_are_those_of_the_sdk(pio: Pio, tmp_path: Path) -> None:

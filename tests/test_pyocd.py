@@ -76,6 +76,15 @@ def test_image_is_flashed_started_and_reset(image: Image, machine: Machine) -> N
     again.close()
 
 
+@pytest.mark.usefixtures("machine")
+def test_port_that_does_not_open(image: Image) -> None:
+    """Nothing is written: nobody would hear the board."""
+    told: list[str] = []
+    with pytest.raises(LinkError, match="cannot connect to socket"):
+        flash(image.board, image, port="socket://127.0.0.1:9", progress=told.append)
+    assert not [text for text in told if "%" in text]
+
+
 def test_another_chip_is_left_alone(image: Image, machine: Machine) -> None:
     board = variant(image.board, id_value=0xC600)
     with pytest.raises(LinkError, match=r"not that of microbit: it says 0xc200, and nrf51822 says 0xc600") as error:

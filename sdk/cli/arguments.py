@@ -92,6 +92,15 @@ def add_port(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def is_elf(path: Path) -> bool:
+    """Whether a file is an image that was built, and no model."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"\x7fELF"
+    except OSError:
+        return False  # whoever reads it as a model says what is wrong
+
+
 def board_of(args: argparse.Namespace, console: Console) -> tuple[Board, str | None]:
     """The board and port that the arguments of `add_board` and `add_port` name. Says so if an emulator stands in for a
     board because none is connected."""

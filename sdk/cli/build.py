@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdk.cli.arguments import add_board, add_folder, add_json, add_model, add_optimize, model_of
+from sdk.cli.arguments import add_board, add_folder, add_json, add_model, add_optimize, is_elf, model_of
 from sdk.cli.console import Console
 from sdk.cli.lower import lowered_json, say_lowered
+from sdk.errors import UsageError
 
 if TYPE_CHECKING:
     from sdk.boards import Board
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
     from sdk.lower import Lowered
 
 SUMMARY = "build the firmware of a board around a model"
-DETAILS = "Says what the model needs before anything is compiled, and where each byte of the image goes after it."
+DETAILS = """Says what the model needs before anything is compiled, and where each byte of the image goes after it. \
+MODEL may also be an .elf file that was built for the board: what other tools flash is made of it then."""
 EXAMPLES = (
     "sdk build model.tflite --board mps2-an386",
     "sdk build model.tflite --board microbit -o out --json",
     "sdk build model.tflite --board microbit --recipe -o out",
+    "sdk build .pio/build/esp32/firmware.elf --board esp32 -o .",
 )
 
 
@@ -39,33 +42,49 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     from sdk.boards import load_board
+    from sdk.build import built
     from sdk.deploy import make_image, prepare
-    from sdk.elf import flash_image
+
+    board, model = load_board(args.board), Path(args.model)
+    folder = args.output or Path("build") / f"{model.stem}-{board.id}"
+    if is_elf(model):
+        if args.recipe:
+            raise UsageError(f"--recipe is made of a model, and {model} is an image", "Give the .tflite file.")
+        return _deliver(args, built(board, model), folder, {}, console)
+    lowered = prepare(model_of(args), board, args.optimize, args.weights_in_ram)
+    say_lowered(lowered, console)
+    if args.recipe:
+        return _recipe(lowered, board, folder, console)
+    return _deliver(args, make_image(lowered, board, console.progress), folder, lowered_json(lowered), console)
+
+
+def _deliver(args: argparse.Namespace, image: Image, folder: Path, result: dict[str, Any], console: Console) -> int:
+    """Writes the image, and what other tools flash."""
     from sdk.files import deliver
     from sdk.flash import by_hand
 
-    board = load_board(args.board)
-    lowered = prepare(model_of(args), board, args.optimize, args.weights_in_ram)
-    say_lowered(lowered, console)
-    stem = Path(args.model).stem
-    folder = args.output or Path("build") / f"{stem}-{board.id}"
-    if args.recipe:
-        return _recipe(lowered, board, folder, console)
-    image = make_image(lowered, board, console.progress)
-    files = {folder / f"{stem}.elf": image.elf.read_bytes()}
-    if image.file != image.elf:
-        files[folder / f"{stem}{image.file.suffix}"] = image.file.read_bytes()
-    elif board.linker_script is not None and "boot" not in board.regions:  # one memory: it may be a plain binary
-        files[folder / f"{stem}.bin"] = flash_image(image.elf, board.regions["flash"])[1]
+    model = Path(args.model)
+    files = _files(image, folder / model.stem)
     say_image(image, console)
-    deliver(files)
+    deliver({path: data for path, data in files.items() if path.absolute() != model.absolute()})
     for path in files:
         console.say(f"wrote {path}")
-    how = by_hand(board, path)
+    how = by_hand(image.board, path)
     if how:
         console.say(f"Flash it: sdk flash {args.model} --board {args.board}\n    or by hand: {how}")
-    console.result({**lowered_json(lowered), **image_json(image), "files": [str(path) for path in files]})
+    console.result({**result, **image_json(image), "files": [str(path) for path in files]})
     return 0
+
+
+def _files(image: Image, stem: Path) -> dict[Path, bytes]:
+    from sdk.elf import flash_image
+
+    board, files = image.board, {stem.with_name(f"{stem.name}.elf"): image.elf.read_bytes()}
+    if image.file != image.elf:
+        files[stem.with_name(f"{stem.name}{image.file.suffix}")] = image.file.read_bytes()
+    elif board.linker_script is not None and "boot" not in board.regions:  # one memory: it may be a plain binary
+        files[stem.with_name(f"{stem.name}.bin")] = flash_image(image.elf, board.regions["flash"])[1]
+    return files
 
 
 def _recipe(lowered: Lowered, board: Board, folder: Path, console: Console) -> int:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdk.cli.arguments import add_board, add_json, add_model, add_optimize, add_port, board_of, model_of
+from sdk.cli.arguments import add_board, add_json, add_model, add_optimize, add_port, board_of, is_elf, model_of
 from sdk.cli.build import image_json, say_image
 from sdk.cli.console import Console
 from sdk.cli.lower import lowered_json, say_lowered
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         raise UsageError(f"--service and --wheels are for Linux boards, and {board.id} is none", "Leave them out.")
     if args.update:
         return _update(args, board, port, console)
-    if _is_elf(Path(args.model)):
+    if is_elf(Path(args.model)):
         return _flash_built(Path(args.model), board, port, console)
     lowered = prepare(model_of(args), board, args.optimize, args.weights_in_ram)
     say_lowered(lowered, console)
@@ -71,7 +71,7 @@ def _update(args: argparse.Namespace, board: Board, port: str | None, console: C
     from sdk.link.device import Device
     from sdk.update import update
 
-    if board.flasher == "ssh" or _is_elf(Path(args.model)):
+    if board.flasher == "ssh" or is_elf(Path(args.model)):
         raise UsageError("--update puts a model into a microcontroller's firmware", "Leave it out.")
     lowered = prepare(model_of(args), board, args.optimize, args.weights_in_ram)
     say_lowered(lowered, console)
@@ -102,14 +102,6 @@ def _install(
     else:
         restart_service(host, installed)
     return {"runtime": vars(installed)}
-
-
-def _is_elf(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(4) == b"\x7fELF"
-    except OSError:
-        return False  # whoever reads it as a model says what is wrong
 
 
 def _flash_built(elf: Path, board: Board, port: str | None, console: Console) -> int:

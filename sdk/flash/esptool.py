@@ -64,6 +64,11 @@ AT_FIRST: tuple[Fault, ...] = (
         f"Is it the right port, and a cable that carries data? Run it again and, while it connects, {HINT}.",
     ),
     (
+        r"(?i)could not open \S+://.*exist\. \((?:could not open port \S+: )?(.*)\)",
+        "cannot connect to {port}: {0}",
+        "Check host and port, and that the program there serves the line.",
+    ),
+    (
         "(?i)could not open|busy or doesn't exist",
         "cannot open {port}",
         "Check the cable, and that no other program uses the port.",

@@ -44,9 +44,14 @@ def flash(board: Board, image: Image, port: str | None, progress: Progress) -> P
     wanted = _wanted(url, port)
     file = package(board, image.elf)
     with _session(board, wanted) as session:
-        _program(board, session, file, progress)
-        probe = Wanted(str(session.probe.unique_id), True)
-    return ProbeTransport(board, url, probe)
+        # First: nobody hears a board that is flashed and has no line.
+        line = ProbeTransport(board, url, Wanted(str(session.probe.unique_id), True))
+        try:
+            _program(board, session, file, progress)
+        except BaseException:
+            line.close()
+            raise
+    return line
 
 
 def connect(board: Board, port: str | None) -> ProbeTransport:

@@ -45,9 +45,14 @@ def flash(board: Board, image: Image, port: str | None, progress: Progress) -> W
     """See sdk.flash. `port` is that of the serial line; the drive is found by its label."""
     url = find_port(board, port)
     drive = find_drive(board)
-    _copy(package(board, image.elf), drive, progress)
-    _wait_for_restart(drive)
-    return WithoutReset(url, board.serial.baud)
+    line = WithoutReset(url, board.serial.baud)  # first: nobody hears a board that is flashed and has no line
+    try:
+        _copy(package(board, image.elf), drive, progress)
+        _wait_for_restart(drive)
+    except BaseException:
+        line.close()
+        raise
+    return line
 
 
 def connect(board: Board, port: str | None) -> WithoutReset:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import grp
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -67,12 +68,20 @@ def find_port(board: Board, port: str | None) -> str:
     """What SerialTransport and flashers open: a device or a URL. `port` is one of these or a USB serial number; None
     looks for the one connected board. LinkError, with the remedy, if there is no such port or it cannot be used."""
     if port is not None and "://" in port:
-        return port
+        return _checked(port)
     if port == "":
         raise LinkError("the port is empty", "Leave out --port, or name one.")
     device = _only(board) if port is None else _named(port)
     check_usable(device, board.serial.usb_ids)
     return device
+
+
+def _checked(url: str) -> str:
+    """A port across the network. Not every RFC 2217 server acknowledges what it is told of the control lines:
+    esptool's does not."""
+    if re.match(r"(socket|rfc2217)://", url) and not re.match(r"\w+://[^/?#]+:\d+(/|\?|$)", url):
+        raise LinkError(f"'{url}' names no host and port", "As in socket://192.168.1.7:3333.")
+    return f"{url}?ign_set_control" if url.startswith("rfc2217://") and "?" not in url else url
 
 
 def _only(board: Board) -> str:
@@ -227,10 +236,11 @@ def _process_name(process: Path) -> str:
 def ports_hint() -> str:
     """The ports that are there, as a remedy."""
     everything = present()
-    ports = [port for port in everything if port.usb_id] or everything  # those of a computer's own lead mostly nowhere
-    if not ports:
-        return "No serial port is present: plug the board in with a cable that carries data, or give --port."
-    return f"Ports present: {_listed(ports)}. Choose one with --port."
+    ports = [port for port in everything if port.usb_id]
+    if ports:
+        return f"Ports present: {_listed(ports)}. Choose one with --port."
+    own = f" (the computer's own, {_listed(everything)}, lead mostly nowhere)" if everything else ""
+    return f"No USB serial port is present{own}: plug the board in with a cable that carries data, or give --port."
 
 
 def _listed(ports: Sequence[Port]) -> str:

@@ -69,6 +69,11 @@ def upload(target, source, env):
     return sdk("flash", str(source[0]), "--board", board, *(["--port", port] if port else []))
 
 
+def package(target, source, env):
+    """Leaves beside the program what other tools flash: a merged image, a UF2 or Intel HEX file."""
+    return sdk("build", str(target[0]), "--board", board, "-o", str(build))
+
+
 made = recipe()
 compiler = shlex.join(made["compiler"]).replace("$", "$$")
 env.Replace(CC=compiler, LINK=compiler, LIBS=made["libraries"], LINKFLAGS=quote(made["link_flags"]))
@@ -81,7 +86,7 @@ for source in made["sources"]:
     flags = [*env["CCFLAGS"], *quote(source["flags"])]
     env.Append(PIOBUILDFILES=env.Object(str(build / source["object"]), source["path"], CCFLAGS=flags))
 program = env.BuildProgram()
-env.AddPostAction(program, lambda *_, **__: print(f"Flash it: pio run -t upload, or sdk flash {build}/firmware.elf"))
+env.AddPostAction(program, env.VerboseAction(package, "Packaging $TARGET"))
 env.AddPlatformTarget("upload", program, env.VerboseAction(upload, "Uploading $SOURCE"), "Upload")
 AlwaysBuild(env.Alias("upload"))
 Default(program)
