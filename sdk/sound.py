@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sdk.errors import InputError, UsageError
+from sdk.errors import InputError, MissingToolError, UsageError
 
 RATES_HZ = range(1000, 192001)
 KINDS = ("log-mel", "mfcc")
@@ -130,8 +130,12 @@ class Sound:
         """float32 [windows, samples], or [windows, rows, width] of features, of int16 [n] or [n, channels]. The end is
         padded with silence to at least one window; what is left over beyond the last whole one is dropped."""
         if self.features is not None:
-            from sdk.front_end import feature_windows  # needs what a board does not have
-
+            try:
+                from sdk.front_end import feature_windows
+            except ImportError:  # a board: neither that module nor what it needs
+                raise MissingToolError(
+                    "features are computed by the whole SDK", "On a board: sdk.runtime.Listener."
+                ) from None
             return feature_windows(self, self.mono(samples, rate_hz))
         mono = self._resampled(samples, rate_hz)
         count = len(mono) // self.samples

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdk.cli.console import Console
+from sdk.errors import ModelError
 
 if TYPE_CHECKING:
     from sdk.graph import Graph
@@ -37,4 +38,7 @@ def declared_by(args: argparse.Namespace) -> Preprocessing | None:
     """The preprocessing that the model file declares."""
     from sdk.preprocess import attached
 
-    return attached(Path(args.model).read_bytes())
+    try:
+        return attached(Path(args.model).read_bytes())
+    except ModelError as error:
+        raise ModelError(f"{args.model}: {error.message}", error.remedy) from error
