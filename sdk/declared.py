@@ -32,7 +32,7 @@ def declared_files(declared: Preprocessing, lowered: Lowered, symbol: str) -> tu
         sources.append(f"const char *const {symbol}_labels[{len(declared.labels)}] = {{\n    {texts},\n}};\n")
     if declared.sound is not None and declared.sound.features is not None:
         front = _front_end(declared.sound, lowered)
-        headers.append(_listener_header(declared.sound, symbol))
+        headers.append(_listener_header(declared.sound, front, symbol))
         sources.append(_listener(declared.sound, front, symbol))
         kernels = list(front.kernels)
     if not headers:
@@ -69,11 +69,13 @@ def _front_end(sound: Sound, lowered: Lowered) -> Lowered:
     return lowered_front_end(sound, inputs[0], replace(lowered.target, fast_bytes=0, weights_ram_bytes=0))
 
 
-def _listener_header(sound: Sound, symbol: str) -> str:
+def _listener_header(sound: Sound, front: Lowered, symbol: str) -> str:
     assert sound.features is not None
-    _, stride = sound.features.samples(sound.rate_hz)
+    window, stride = sound.features.samples(sound.rate_hz)
+    ram_bytes = front.program.ram_bytes + 2 * window + sound.rows * front.outputs[0].operand.bytes
     return (
-        f"/* {sound.rows} rows of {sound.features.width} {sound.features.kind} features. */\n"
+        f"/* {sound.rows} rows of {sound.features.width} {sound.features.kind} features. The listener's buffers take "
+        f"{ram_bytes:,} bytes\n * of RAM, its program {len(front.block):,} of flash. */\n"
         f"#define {symbol.upper()}_RATE_HZ {sound.rate_hz}u\n"
         f"#define {symbol.upper()}_STRIDE {stride}u /* samples from one row to the next */\n"
         f"extern ml_listener {symbol}_listener;\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import wave
@@ -347,6 +348,13 @@ def library(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("g++"):
         subprocess.run(["g++", "-x", "c++", "-fsyntax-only", *warnings, "declared.h"], cwd=folder / "src", check=True)
     return folder / "src"
+
+
+def test_generated_c_says_what_it_takes(library: Path) -> None:
+    arrays = re.findall(r"static (uint8|int16)_t \w+\[(\d+)\]", (library / "declared.c").read_text())
+    assert len(arrays) == 4  # arena, state of the noise, samples and rows
+    total = sum(int(count) * (2 if kind == "int16" else 1) for kind, count in arrays)
+    assert f"take {total:,} bytes" in (library / "declared.h").read_text()
 
 
 @pytest.mark.parametrize("piece", [320, 107, 7777])
