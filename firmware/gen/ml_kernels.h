@@ -691,10 +691,9 @@ _Static_assert(sizeof(ml_lstm_f32_args) == 24u, "ml_lstm_f32_args");
 
 typedef struct ml_conv_three_args {
     ml_window window;
+    int32_t padding;
     int16_t low;
     int16_t high;
-    int16_t padding;
-    uint16_t has_sign;
 } ml_conv_three_args;
 _Static_assert(sizeof(ml_conv_three_args) == 52u, "ml_conv_three_args");
 
@@ -1485,6 +1484,11 @@ int32_t ml_conv_eight_s8(const void *args, void *const *operands);
 ml_status ml_fully_connected_wide_widened_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_wide_widened_s8(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_fully_connected_wide_widened_s8 {264u, 16u, 4u, 12u, 0u, 0u, 136u, 0u, ml_fully_connected_wide_widened_s8_check, ml_fully_connected_wide_widened_s8}
+
+/* conv_pair_unsigned_s8: operands input, weights, output, scratch */
+ml_status ml_conv_pair_unsigned_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_conv_pair_unsigned_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_conv_pair_unsigned_s8 {265u, 52u, 4u, 12u, 0u, 0u, 136u, 0u, ml_conv_pair_unsigned_s8_check, ml_conv_pair_unsigned_s8}
 
 /* window_function_s16: operands input, weights, output */
 ml_status ml_window_function_s16_check(const void *args, const ml_operand *operands);

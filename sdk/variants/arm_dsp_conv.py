@@ -30,8 +30,8 @@ ARGS = Struct(
     "ml_conv_three_args",
     (
         *embed("window", conv.WINDOW),
-        *fields("h", "low", "high", "padding"),
-        *fields("H", "has_sign"),  # whether outputs below the zero point show: with `pair`
+        *fields("i", "padding"),
+        *fields("h", "low", "high"),
     ),
 )
 SLOTS = (
@@ -42,6 +42,8 @@ SLOTS = (
 )
 CONV_PAIR_S8 = Kernel("conv_pair_s8", 0x100, "arm_dsp/conv.c", ARGS, SLOTS, Profile.arm_dsp)
 CONV_WIDE_S8 = Kernel("conv_wide_s8", 0x101, "arm_dsp/conv.c", ARGS, SLOTS, Profile.arm_dsp)
+# For outputs clamped to their zero point or above.
+CONV_PAIR_UNSIGNED_S8 = Kernel("conv_pair_unsigned_s8", 0x109, "arm_dsp/conv.c", ARGS, SLOTS, Profile.arm_dsp)
 # For outputs clamped to their zero point or above, of channels that can all have COMMON_SHIFT.
 CONV_WIDE_COMMON_S8 = Kernel("conv_wide_common_s8", 0x105, "arm_dsp/conv.c", ARGS, SLOTS, Profile.arm_dsp)
 CONV_EIGHT_S8 = Kernel(
@@ -135,7 +137,6 @@ class _Conv(Variant):
         args = {name: layer.quantized[name] for name in ("low", "high")} | {
             "window": layer.window,
             "padding": layer.quantized.get("input_zero_point", 0),
-            "has_sign": packing.sign_matters(layer.quantized),
         }
         scratch = low.scratch(scratch_bytes(layer))
         pixel_bytes = layer.window["input_channels"], layer.window["output_channels"]
@@ -170,12 +171,22 @@ class ConvPair(_Conv):
         return None if words is None else stream_of(starts, words, rounding_of_pairs(rounding))
 
 
-def wide_stream(layer: Layer, exponents: Array, rounding: packing.Rounding) -> Array:
-    """Weights of 16 bits and start values, times powers of 2."""
+class ConvPairUnsigned(ConvPair):
+    """The same for outputs clamped to their zero point or above; an image for size has one kernel for all."""
+
+    kernels = (CONV_PAIR_UNSIGNED_S8,)
+
+    def stream(self, layer: Layer, rounding: packing.Rounding, optimize: Optimize) -> Array | None:
+        signed = optimize is Optimize.size or packing.sign_matters(layer.quantized)
+        return None if signed else super().stream(layer, rounding, optimize)
+
+
+def wide_stream(layer: Layer, exponents: Array, scales: Array) -> Array:
+    """Weights of 16 bits and start values, times powers of 2; `scales` of pairs."""
     weights = inputs_in_quads(layer.weights).astype(np.int64) << exponents[:, np.newaxis, np.newaxis, np.newaxis]
     words = words_of(pairs_of(weights)).transpose(0, 2, 3, 1)  # [pairs][quads][2][channel]
     starts = pairs_of(layer.start.astype(np.int64) << exponents)[:, ::-1]
-    return stream_of(starts, words, rounding_of_pairs(rounding))
+    return stream_of(starts, words, scales)
 
 
 def common_of(layer: Layer, optimize: Optimize) -> packing.CommonShift | None:
@@ -221,7 +232,10 @@ class ConvWideCommon(_Conv):
 
     def stream(self, layer: Layer, rounding: packing.Rounding, optimize: Optimize) -> Array | None:  # noqa: ARG002
         common = common_of(layer, optimize)
-        return None if common is None else wide_stream(layer, common.exponents, common)
+        if common is None:
+            return None
+        scales = pairs_of(np.stack([common.multipliers, common.offsets], axis=1))
+        return wide_stream(layer, common.exponents, scales)
 
 
 class ConvWide(_Conv):
@@ -230,4 +244,4 @@ class ConvWide(_Conv):
     kernels = (CONV_WIDE_S8,)
 
     def stream(self, layer: Layer, rounding: packing.Rounding, optimize: Optimize) -> Array | None:  # noqa: ARG002
-        return wide_stream(layer, np.ones(len(layer.start), np.int64), rounding)
+        return wide_stream(layer, np.ones(len(layer.start), np.int64), rounding_of_pairs(rounding))

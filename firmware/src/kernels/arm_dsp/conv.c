@@ -3,7 +3,8 @@
  * The inputs under the windows of three pixels are widened to 16 bits once, for all channels: see patch.h.
  *
  * Weights are a stream, for each pair of channels: two start values; words for each four inputs, two (`pair`) or four
- * (`wide`); (multiplier, offset, shift) of the lower channel and of the upper. sdk/variants/arm_dsp_conv.py makes it.
+ * (`wide`); (multiplier, offset, shift) of the lower channel and of the upper, but for the shift that all have in
+ * common. sdk/variants/arm_dsp_conv.py makes it.
  */
 #include "patch.h"
 
@@ -46,40 +47,37 @@ typedef struct block {
 /* The same for a sum times the power of 2 that gives its channel the common shift. */
 #define COMMON(x, to) \
     "smmla " x ", " x ", r0, r1\n ssat " x ", #8, " x ", asr #" ML_TEXT(COMMON_SHIFT) "\n strb " x ", " to "\n"
-#define CHANNEL(out, x, y, z) "ldmia lr!, {r0, r1, r2}\n" out(z, "[r11, r4]") out(y, "[r11, r3]") out(x, "[r11], #1")
-
-#define FOUR(quad) "2:" quad "3:" quad "4:" quad "5:" quad
-#define EIGHT(quad) FOUR(quad) "6:" quad "7:" quad "8:" quad "9:" quad
-#define ENTRIES_4 "10f + 1, 5f + 1, 4f + 1, 3f + 1, 2f + 1"
-#define ENTRIES_8 "10f + 1, 9f + 1, 8f + 1, 7f + 1, 6f + 1, 5f + 1, 4f + 1, 3f + 1, 2f + 1"
+#define SCALES "ldmia lr!, {r0, r1, r2}\n"
+#define COMMON_SCALES "ldrd r0, r1, [lr], #8\n"
+#define CHANNEL(out, scales, x, y, z) scales out(z, "[r11, r4]") out(y, "[r11, r3]") out(x, "[r11], #1")
 
 /* All channels of one block. The first four inputs turn start values into sums; a loop of four or eight times four does
  * the others, which the table enters where their number asks for it. */
 /* clang-format off */
-#define DEFINE_BLOCK(name, unrolled, loop, quad, split, out, end_again)                                             \
+#define DEFINE_BLOCK(name, unrolled, loop, quad, split, out, scales, end_again)                                     \
     static void name(const block *b) {                                                                              \
         block f = *b;                                                                                               \
         const void *entry;                                                                                          \
         register const int32_t *weights __asm__("r0") = f.weights;                                                  \
-        register uint32_t rest __asm__("r1") = f.quads > 1 ? ((f.quads - 2u) & ((unrolled) - 1u)) + 1u : 0u;        \
+        register uint32_t rest __asm__("r1") = ML_FIRST_ROUND(f.quads - 1u, unrolled);                              \
         __asm__ volatile(                                                                                           \
             "mov lr, r0\n adr r0, 12f\n ldr r0, [r0, r1, lsl #2]\n str r0, %[entry]\n"                              \
             "1: ldrd r11, r12, %[patch]\n ldrd r7, r10, [lr], #8\n" quad(FIRST_UPPER, FIRST_LOWER)                  \
-            "ldr pc, %[entry]\n .balign 4\n 12: .word " ENTRIES_##unrolled "\n"                                     \
+            "ldr pc, %[entry]\n .balign 4\n 12:" ML_ENTRIES_##unrolled                                              \
             loop(quad(UPPER, LOWER)) "cmp r11, r12\n bne 2b\n"                                                      \
             "10:" split "ldrd r11, r12, %[output]\n ldrd r3, r4, %[second]\n"                                       \
-            CHANNEL(out, "r8", "r9", "r10") end_again                                                               \
-            "cmp r11, r12\n beq 11f\n" CHANNEL(out, "r5", "r6", "r7") end_again                                     \
+            CHANNEL(out, scales, "r8", "r9", "r10") end_again                                                       \
+            "cmp r11, r12\n beq 11f\n" CHANNEL(out, scales, "r5", "r6", "r7") end_again                             \
             "str r11, %[output]\n cmp r11, r12\n bne 1b\n 11:"                                                      \
             : "+r"(weights), "+r"(rest), [output] "+m"(f.output), [entry] "=m"(entry)                               \
             : [patch] "m"(f.patch), "m"(f.patch_end), [second] "m"(f.second), "m"(f.third), [end] "m"(f.output_end) \
             : "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");           \
     }
 /* clang-format on */
-DEFINE_BLOCK(pair_signed, 4, FOUR, PAIR_QUAD, PAIR_SPLIT, SIGNED, SIGNED_END)
-DEFINE_BLOCK(pair_unsigned, 4, FOUR, PAIR_QUAD, PAIR_SPLIT, UNSIGNED, UNSIGNED_END)
-DEFINE_BLOCK(wide_signed, 8, EIGHT, WIDE_QUAD, WIDE_SPLIT, SIGNED, SIGNED_END)
-DEFINE_BLOCK(wide_common, 8, EIGHT, WIDE_QUAD, WIDE_SPLIT, COMMON, UNSIGNED_END)
+DEFINE_BLOCK(pair_signed, 4, ML_FOUR, PAIR_QUAD, PAIR_SPLIT, SIGNED, SCALES, SIGNED_END)
+DEFINE_BLOCK(pair_unsigned, 4, ML_FOUR, PAIR_QUAD, PAIR_SPLIT, UNSIGNED, SCALES, UNSIGNED_END)
+DEFINE_BLOCK(wide_signed, 8, ML_EIGHT, WIDE_QUAD, WIDE_SPLIT, SIGNED, SCALES, SIGNED_END)
+DEFINE_BLOCK(wide_common, 8, ML_EIGHT, WIDE_QUAD, WIDE_SPLIT, COMMON, COMMON_SCALES, UNSIGNED_END)
 
 #else
 /* How sums become outputs: with their sign, which only outputs below the zero point show; without it; with the common
@@ -100,7 +98,8 @@ ML_INLINE void any_block(const block *b, bool wide, finish how) {
     uint32_t words = (wide ? 4u : 2u) * b->quads;
     int32_t offsets[PIXELS] = {0, b->second, b->third};
     uint32_t channels = (uint32_t)(b->output_end - b->output);
-    for (uint32_t c = 0; c < channels; c += 2, w += words + 8u) {
+    uint32_t scale_words = how == COMMON ? 2u : 3u;
+    for (uint32_t c = 0; c < channels; c += 2, w += 2u + words + 2u * scale_words) {
         const int32_t *scales = w + 2 + words;
         for (uint32_t p = PIXELS; p-- != 0;) {
             int32_t upper = w[0], lower = w[1];
@@ -115,7 +114,7 @@ ML_INLINE void any_block(const block *b, bool wide, finish how) {
             int8_t *to = b->output + offsets[p] + c;
             to[0] = output_of(lower, scales, how);
             if (c + 1u < channels) {
-                to[1] = output_of(upper, scales + 3, how);
+                to[1] = output_of(upper, scales + scale_words, how);
             }
         }
     }
@@ -135,7 +134,8 @@ static bool is_pointwise(const ml_window *w) {
 }
 
 /* Operands: input, stream of weights, output, scratch for the patch and for rows of windows or all of them. */
-static ml_status check(const ml_conv_three_args *a, const ml_operand *operands, uint32_t quad_words) {
+static ml_status check(const ml_conv_three_args *a, const ml_operand *operands, uint32_t quad_words,
+                       uint32_t scale_words) {
     const ml_window *w = &a->window;
     uint32_t row_bytes, quads;
     if (__builtin_mul_overflow(w->kernel_width, w->input_channels, &row_bytes) || row_bytes >= 1u << 16 ||
@@ -144,10 +144,11 @@ static ml_status check(const ml_conv_three_args *a, const ml_operand *operands, 
     }
     uint32_t rows = is_joined(w, row_bytes) ? 4u * quads * PIXELS : (row_bytes + 3u) / 4u * (PIXELS + 1u) * 4u;
     bool in_place = is_pointwise(w) || ((row_bytes & 3u) == 0 && ml_window_stays_inside(w));
-    bool sound = w->dilation_width == 1 && w->output_channels - 1u < (1u << 16) - 1u &&
-                 quads * 8u * PIXELS + (in_place ? 0 : rows) <= operands[3].bytes &&
-                 ml_holds(&operands[1], 4, (w->output_channels + 1u) / 2u, quads * quad_words + 8u, 1, 1) &&
-                 ml_window_holds(w, &operands[0], 1, &operands[2], 1);
+    bool sound =
+        w->dilation_width == 1 && w->output_channels - 1u < (1u << 16) - 1u &&
+        quads * 8u * PIXELS + (in_place ? 0 : rows) <= operands[3].bytes &&
+        ml_holds(&operands[1], 4, (w->output_channels + 1u) / 2u, quads * quad_words + 2u + 2u * scale_words, 1, 1) &&
+        ml_window_holds(w, &operands[0], 1, &operands[2], 1);
     return sound ? ML_OK : ML_ERR_OPERAND;
 }
 
@@ -265,28 +266,12 @@ static int32_t convolve_all(const ml_conv_three_args *a, void *const *operands, 
     return 0;
 }
 
-/* Adding signs that do not show changes nothing: a small image needs half of the blocks. */
-#ifdef __OPTIMIZE_SIZE__
-#define SHOWS_SIGN(args) ((void)(args), true)
-#else
-#define SHOWS_SIGN(args) ((args)->has_sign)
-#endif
-
-ml_status ml_conv_pair_s8_check(const void *args, const ml_operand *operands) { return check(args, operands, 2); }
-
-int32_t ml_conv_pair_s8(const void *args, void *const *operands) {
-    const ml_conv_three_args *a = args;
-    return convolve_all(a, operands, SHOWS_SIGN(a) ? pair_signed : pair_unsigned);
-}
-
-ml_status ml_conv_wide_s8_check(const void *args, const ml_operand *operands) { return check(args, operands, 4); }
-
-int32_t ml_conv_wide_s8(const void *args, void *const *operands) { return convolve_all(args, operands, wide_signed); }
-
-ml_status ml_conv_wide_common_s8_check(const void *args, const ml_operand *operands) {
-    return check(args, operands, 4);
-}
-
-int32_t ml_conv_wide_common_s8(const void *args, void *const *operands) {
-    return convolve_all(args, operands, wide_common);
-}
+#define DEFINE_KERNEL(name, quad_words, scale_words, run)                       \
+    ml_status ml_##name##_check(const void *args, const ml_operand *operands) { \
+        return check(args, operands, quad_words, scale_words);                  \
+    }                                                                           \
+    int32_t ml_##name(const void *args, void *const *operands) { return convolve_all(args, operands, run); }
+DEFINE_KERNEL(conv_pair_s8, 2, 3, pair_signed)
+DEFINE_KERNEL(conv_pair_unsigned_s8, 2, 3, pair_unsigned)
+DEFINE_KERNEL(conv_wide_s8, 4, 3, wide_signed)
+DEFINE_KERNEL(conv_wide_common_s8, 4, 2, wide_common)

@@ -55,11 +55,6 @@ typedef struct row {
 #define WIDE_OUTPUT \
     "ldmia lr!, {r2, r3, r4}\n" WIDE_ONE("r1") WIDE_ONE("r9") WIDE_ONE("r10") WIDE_ONE("r11") WIDE_ONE("r12")
 
-#define FOUR(quad) "2:" quad "3:" quad "4:" quad "5:" quad
-#define EIGHT(quad) FOUR(quad) "6:" quad "7:" quad "8:" quad "9:" quad
-#define ENTRIES_4 "2f + 1, 5f + 1, 4f + 1, 3f + 1"
-#define ENTRIES_8 "2f + 1, 9f + 1, 8f + 1, 7f + 1, 6f + 1, 5f + 1, 4f + 1, 3f + 1"
-
 /* All groups of one row. The loop does four or eight times four inputs; it is entered where their number asks for it. */
 #define DEFINE_RUN(name, input_bytes, unrolled, start, quads, end, outputs)                           \
     static void name(const row *job) {                                                            \
@@ -67,21 +62,21 @@ typedef struct row {
         const void *entry;                                                                        \
         uint32_t bytes = (uint32_t)((uintptr_t)f.input_end - (uintptr_t)f.input);                 \
         register const int32_t *weights __asm__("r0") = f.weights;                                \
-        register uint32_t rest __asm__("r1") = bytes / (4u * (input_bytes)) & ((unrolled) - 1u);  \
-        __asm__ volatile("mov lr, r0\n adr r0, 10f\n ldr r0, [r0, r1, lsl #2]\n str r0, %[entry]\n"                  \
+        register uint32_t rest __asm__("r1") = ML_FIRST_ROUND(bytes / (4u * (input_bytes)), unrolled);  \
+        __asm__ volatile("mov lr, r0\n adr r0, 12f\n ldr r0, [r0, r1, lsl #2]\n str r0, %[entry]\n"                  \
                          "1:" start "ldr r0, %[input]\n ldr pc, %[entry]\n"                       \
-                         ".balign 4\n 10: .word " ENTRIES_##unrolled "\n" quads                   \
-                         end "bne 2b\n ldr r0, %[output]\n" outputs \
+                         ".balign 4\n 12:" ML_ENTRIES_##unrolled quads                   \
+                         end "bne 2b\n 10: ldr r0, %[output]\n" outputs \
                          "ldr r2, %[output_end]\n str r0, %[output]\n cmp r0, r2\n bne 1b"        \
                          : "+r"(weights), "+r"(rest), [output] "+m"(f.output), [entry] "=m"(entry) \
                          : [input] "m"(f.input), [input_end] "m"(f.input_end), [output_end] "m"(f.output_end) \
                          : "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory"); \
     }
 /* clang-format on */
-DEFINE_RUN(pair_of_bytes, 1, 4, PAIR_START, FOUR(PAIR_QUAD(BYTES)), PAIR_END, PAIR_OUTPUT)
-DEFINE_RUN(pair_of_words, 2, 4, PAIR_START, FOUR(PAIR_QUAD(WORDS)), PAIR_END, PAIR_OUTPUT)
-DEFINE_RUN(wide_of_bytes, 1, 8, WIDE_START, EIGHT(WIDE_QUAD(BYTES)), WIDE_END, WIDE_OUTPUT)
-DEFINE_RUN(wide_of_words, 2, 8, WIDE_START, EIGHT(WIDE_QUAD(WORDS)), WIDE_END, WIDE_OUTPUT)
+DEFINE_RUN(pair_of_bytes, 1, 4, PAIR_START, ML_FOUR(PAIR_QUAD(BYTES)), PAIR_END, PAIR_OUTPUT)
+DEFINE_RUN(pair_of_words, 2, 4, PAIR_START, ML_FOUR(PAIR_QUAD(WORDS)), PAIR_END, PAIR_OUTPUT)
+DEFINE_RUN(wide_of_bytes, 1, 8, WIDE_START, ML_EIGHT(WIDE_QUAD(BYTES)), WIDE_END, WIDE_OUTPUT)
+DEFINE_RUN(wide_of_words, 2, 8, WIDE_START, ML_EIGHT(WIDE_QUAD(WORDS)), WIDE_END, WIDE_OUTPUT)
 #else
 /* Inputs (0, 2) of the i-th two words, or (1, 3). */
 static uint32_t inputs_at(const row *job, uint32_t i, bool widened) {
