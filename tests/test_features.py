@@ -244,7 +244,7 @@ def test_run_and_verify_hear(model: Path, tmp_path: Path, capsys: pytest.Capture
     assert main(["verify", str(model), "--board", "native", "--inputs", str(low), str(high)]) == 0
 
 
-def test_convert_declares_and_judges(tmp_path: Path) -> None:
+def test_convert_declares_and_judges(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "pitch.tflite").write_bytes(pitch())
     for name, start in (("low", 200), ("high", 4000)):
         (tmp_path / "sounds" / name).mkdir(parents=True)
@@ -255,6 +255,7 @@ def test_convert_declares_and_judges(tmp_path: Path) -> None:
     words += ["--representative", str(tmp_path / "sounds"), "--dataset", str(tmp_path / "sounds"), "--labels"]
     (tmp_path / "labels.txt").write_text("low\nhigh\n")
     assert main([*words, str(tmp_path / "labels.txt")]) == 0
+    assert 1 <= capsys.readouterr().err.count("sound becomes") <= 2  # of calibration and of labelled samples
     declared = attached((tmp_path / "out.tflite").read_bytes())
     features = Features(noise="reduced", scale=0.02, low_hz=100.0)
     assert declared == Preprocessing(sound=sound_of(features), labels=("low", "high"))
@@ -285,6 +286,13 @@ def test_features_that_do_not_fit_the_input(
     with pytest.raises(UsageError, match=message) as caught:
         convert(tmp_path / "pitch.tflite", quantize="float16", preprocess=preprocess)
     assert remedy in caught.value.remedy
+
+
+def test_a_quantized_model_can_be_told_what_it_hears(tmp_path: Path) -> None:
+    (tmp_path / "pitch.tflite").write_bytes(pitch(DType.INT8))
+    made = convert(tmp_path / "pitch.tflite", preprocess={"features": {"noise": "pcan"}}, labels=("low", "high"))
+    assert attached(made.model) == Preprocessing(sound=sound_of(Features(noise="pcan")), labels=("low", "high"))
+    assert write(load_bytes(made.model)) == write(load_bytes(pitch(DType.INT8)))
 
 
 def test_a_listener_hears_the_same_in_pieces(model: Path) -> None:

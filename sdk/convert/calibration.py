@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -37,7 +38,7 @@ def read_calibration(
 ) -> list[Sample]:
     """The samples in `path` for the inputs `specs` of the model before it is quantized. InputError if they do not fit,
     or tell nothing: no values, all the same, or not a number."""
-    files = _files(path)
+    files, note = _files(path), functools.cache(note)  # what is true of many files is said once
     if files is None:
         samples = _rows(path, specs)
     else:
