@@ -847,6 +847,12 @@ typedef struct ml_conv_single_s8_args {
 } ml_conv_single_s8_args;
 _Static_assert(sizeof(ml_conv_single_s8_args) == 48u, "ml_conv_single_s8_args");
 
+typedef struct ml_conv_color_s8_args {
+    ml_window window;
+    int32_t padding;
+} ml_conv_color_s8_args;
+_Static_assert(sizeof(ml_conv_color_s8_args) == 48u, "ml_conv_color_s8_args");
+
 typedef struct ml_conv_2d_s8_mve_args {
     ml_window window;
     ml_quantized quantized;
@@ -1624,6 +1630,11 @@ int32_t ml_depthwise_3x3_strided_s8(const void *args, void *const *operands);
 ml_status ml_conv_single_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_single_s8(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_conv_single_s8 {325u, 48u, 3u, 4u, 0u, 0u, 8u, 0u, ml_conv_single_s8_check, ml_conv_single_s8}
+
+/* conv_color_s8: operands input, channels, output */
+ml_status ml_conv_color_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_conv_color_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_conv_color_s8 {326u, 48u, 3u, 4u, 0u, 0u, 8u, 0u, ml_conv_color_s8_check, ml_conv_color_s8}
 
 /* conv_2d_s8_mve: operands input, stream, output, patch */
 ml_status ml_conv_2d_s8_mve_check(const void *args, const ml_operand *operands);

@@ -181,6 +181,7 @@ class Conv2D(Op):
             extreme = conv.CaseNumbers(x_zero=x_zero, y_zero=y_zero, y_scale=y_scale)
             yield _case(conv.CaseShape((1, 3, 3, 2)), extreme, 3)
         yield from _edge_cases()
+        yield from _color_cases()
         yield from _hybrid_cases()
 
 
@@ -287,13 +288,23 @@ def _hybrid_cases() -> Iterator[Case]:
     yield _case(conv.CaseShape((1, 4, 5, 6)), conv.HYBRID, 9, groups=3)
 
 
-def _case(shape: conv.CaseShape, numbers: conv.CaseNumbers, outputs: int, groups: int = 1) -> Case:
+def _color_cases() -> Iterator[Case]:
+    """First layers of networks that see colors."""
+    numbers = conv.CaseNumbers(x_zero=-1, y_zero=-128, y_scale=0.2)
+    for size, stride in itertools.product(((2, 3), (5, 12)), ((1, 1), (2, 2))):
+        for padding, outputs in ((conv.SAME, 4), (conv.VALID, 2)):
+            shape = conv.CaseShape((2, *size, 3), stride=stride, padding=padding, activation=numerics.RELU)
+            if min(shape.output) > 0:
+                yield _case(shape, numbers, outputs, kind="color_")
+
+
+def _case(shape: conv.CaseShape, numbers: conv.CaseNumbers, outputs: int, groups: int = 1, *, kind: str = "") -> Case:
     g = CaseGraph()
     weights = (outputs, *shape.kernel, shape.input[3] // groups)
     operands, y = conv.case_operands(
         g, numbers, (shape.input, weights, (shape.input[0], *shape.output, outputs)), axis=0
     )
-    name = f"{numbers.name}-{shape.name}-o{outputs}-g{groups}"
+    name = f"{kind}{numbers.name}-{shape.name}-o{outputs}-g{groups}"
     return g.case(name, "CONV_2D", operands, [y], shape.options())
 
 

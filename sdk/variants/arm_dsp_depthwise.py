@@ -19,7 +19,7 @@ from sdk.variants.base import PortableStep, Variant
 
 CHANNELS = 4  # at a time
 MOST_TAPS = 49
-LEAST_WIDTH = {1: 2, 2: 8}  # by stride: of images for which a kernel of 3x3 pays
+LEAST_WIDTH = {1: 4, 2: 8}  # by stride: of images for which a kernel of 3x3 pays
 COLUMN_BYTES = 32  # of two row pairs of as many channels
 
 ARGS_3X3 = Struct(

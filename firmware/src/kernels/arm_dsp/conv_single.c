@@ -72,7 +72,7 @@ static int8_t *windows(const run *given) {
 ml_status ml_conv_single_s8_check(const void *args, const ml_operand *operands) {
     const ml_conv_single_s8_args *a = args;
     const ml_window *w = &a->window;
-    bool sound = w->input_channels == 1 && w->output_channels % CHANNELS == 0 &&
+    bool sound = w->input_channels == 1 && w->output_channels != 0 && w->output_channels % CHANNELS == 0 &&
                  ml_window_holds(w, &operands[0], 1, &operands[2], 1) &&
                  ml_holds(&operands[1], sizeof(channel), w->output_channels, 1, 1, 1);
     return sound ? ML_OK : ML_ERR_OPERAND;

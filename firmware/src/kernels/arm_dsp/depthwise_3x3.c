@@ -282,7 +282,8 @@ static uint32_t packed_columns(uint32_t outputs, uint32_t stride) { return (outp
 static ml_status check(const ml_depthwise_3x3_s8_args *a, const ml_operand *operands, uint32_t stride) {
     const ml_window *w = &a->window;
     uint32_t outputs = a->along_height ? w->output_height : w->output_width;
-    bool sound = w->input_channels >= CHANNELS && w->output_channels == w->input_channels && outputs >= 2u * stride &&
+    bool sound = w->input_channels >= CHANNELS && w->output_channels == w->input_channels && w->input_height != 0 &&
+                 w->input_width != 0 && outputs >= 2u * stride &&
                  ml_window_holds(w, &operands[0], 1, &operands[2], 1) &&
                  ml_holds(&operands[1], sizeof(channel), w->input_channels, 1, 1, 1) &&
                  ml_holds(&operands[3], sizeof(column), packed_columns(outputs, stride), 1, 1, 1);
