@@ -16,6 +16,7 @@ from sdk.ops.base import CUSTOM_KERNELS, Kernel
 from sdk.paths import FIRMWARE
 from sdk.preprocess import Preprocessing
 from sdk.program import Profile
+from sdk.runtime.origin import with_origin
 from sdk.target import Optimize
 
 
@@ -107,10 +108,10 @@ def _header(symbol: str, lowered: Lowered | None) -> str:
     return "\n".join(lines)
 
 
-def write_files(emitted: Emitted, folder: Path, name: str = "model") -> list[Path]:
-    """Writes the C files and `<name>.mlith` into `folder`; all of them or none. OutputError if one cannot be
-    written."""
+def write_files(emitted: Emitted, folder: Path, name: str, model: bytes) -> list[Path]:
+    """Writes the C files and `<name>.mlith` into `folder`; all of them or none. `model`: what was lowered. OutputError
+    if one cannot be written."""
     contents = {folder / key: text.encode() for key, text in emitted.files.items()}
-    contents[folder / f"{name}.mlith"] = emitted.program
+    contents[folder / f"{name}.mlith"] = with_origin(emitted.program, model)
     deliver(contents)
     return list(contents)

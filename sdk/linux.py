@@ -25,6 +25,7 @@ from sdk.front_end import program_of
 from sdk.preprocess import attached
 from sdk.runtime.listener import FRONT_END
 from sdk.runtime.litert import MODULES, PACKAGES
+from sdk.runtime.origin import with_origin
 from sdk.shared_library import make_wheel
 
 PYTHON = f"{FOLDER}/env/bin/python"
@@ -137,7 +138,7 @@ def install_model(host: Host, model: Path, program: bytes, progress: Progress = 
     of the one of the same name. That stays as it is if the new one does not run."""
     name = model_name(model)
     data = model.read_bytes()
-    files = {"model.tflite": data, "model.mlith": program}
+    files = {"model.tflite": data, "model.mlith": with_origin(program, data)}
     declared = attached(data)
     if declared is not None:
         files["model.json"] = declared.to_json().encode()

@@ -79,7 +79,8 @@ class Picture:
         """`sized` of a PIL image, upright already."""
         from PIL import Image, ImageOps
 
-        picture = picture.convert({1: "L", 3: "RGB", 4: "RGBA"}[self.channels])
+        mode = {1: "L", 3: "RGB", 4: "RGBA"}[self.channels]
+        picture = picture if picture.mode == mode else picture.convert(mode)  # which copies in any case
         size, method = (self.width, self.height), Image.Resampling.BILINEAR
         if self.fit == "crop":
             picture = ImageOps.fit(picture, size, method)

@@ -25,6 +25,7 @@ from sdk.ops import registry
 from sdk.ops.base import CaseGraph
 from sdk.oracle import Oracle
 from sdk.paths import BOARDS
+from sdk.runtime.origin import with_origin
 from sdk.write import write
 
 FC_OPTIONS = {"fused_activation_function": 0, "weights_format": 0, "keep_num_dims": False}
@@ -155,7 +156,7 @@ def test_lower_writes_four_files(here: Path, run_json: Callable[..., tuple[int, 
     code, result = run_json("lower", "models/sound.tflite", "-o", "out", "--board", "microbit")
     assert code == 0
     assert sorted(path.name for path in Path("out").iterdir()) == ["kernels.def", "model.c", "model.h", "sound.mlith"]
-    assert (here / "out" / "sound.mlith").stat().st_size == result["program_bytes"]
+    assert (here / "out" / "sound.mlith").stat().st_size == result["program_bytes"] + len(with_origin(b"", b""))
     assert f"ML_SOUND_ARENA_BYTES {result['arena_bytes']}u" in (here / "out" / "model.h").read_text()
 
 

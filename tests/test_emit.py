@@ -47,7 +47,7 @@ pytestmark = pytest.mark.skipif(not shutil.which("gcc"), reason="gcc is not on t
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A folder with the emitted files, and objects of all that the page says to compile."""
-    write_files(emit(lower(load(MODEL)), MODEL.stem), tmp_path, MODEL.stem)
+    write_files(emit(lower(load(MODEL)), MODEL.stem), tmp_path, MODEL.stem, MODEL.read_bytes())
     sources = [FIRMWARE / "src" / name for name in ("interpreter.c", "crc32.c", "kernel_table.c")]
     sources += sorted((FIRMWARE / "src" / "kernels").glob("*.c"))
     run(tmp_path, "gcc", "-std=c11", "-c", "-O0", "-w", "-ffunction-sections", *flags(tmp_path), "model.c", *sources)

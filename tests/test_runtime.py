@@ -16,11 +16,13 @@ import pytest
 from PIL import Image
 
 import sdk
+from sdk.cli import main
 from sdk.errors import InputError, MissingToolError, ModelError, SdkError, UsageError
 from sdk.front_end import program_of
 from sdk.paths import FIRMWARE
 from sdk.preprocess import Preprocessing, attach
 from sdk.runtime import ENGINES, Listener, Runtime, Tensor
+from sdk.runtime.origin import with_origin
 from sdk.shared_library import build_library, make_wheel
 from sdk.sound import Features, Sound
 
@@ -128,6 +130,9 @@ def test_invoke_takes_any_layout_of_the_right_shape(expected: Any) -> None:
                 runtime.invoke([wrong])
         with pytest.raises(InputError, match="1 inputs, 2 arrays"):
             runtime.invoke([IMAGE, IMAGE])
+        for odd in ([[1], [2, 3]], IMAGE + 1j, np.full(IMAGE.shape, "1")):
+            with pytest.raises(InputError, match="no array|was given"):
+                runtime.run(odd)
 
 
 def test_closed_runtime(engine: str) -> None:
@@ -145,10 +150,14 @@ def test_wrong_arguments(engine: str, tmp_path: Path) -> None:
         Runtime(DIGITS, engine="tpu")
     with pytest.raises(UsageError, match="0 threads"):
         Runtime(DIGITS, engine=engine, threads=0)
+    with pytest.raises(UsageError, match="many threads"):
+        Runtime(DIGITS, engine=engine, threads="many")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="signature 'train'"):
         Runtime(DIGITS, engine=engine, signature="train")
     with pytest.raises(SdkError, match="delegate"):
         Runtime(DIGITS, engine=engine, delegates=["libnone.so"])
+    with pytest.raises(SdkError, match="delegate"):
+        Runtime(DIGITS, engine=engine, delegates=["libc.so.6"])  # a library, and no delegate
 
 
 def test_damaged_model(engine: str, tmp_path: Path) -> None:
@@ -288,6 +297,15 @@ def test_wheel_says_what_it_cannot(installed: Path, tmp_path: Path) -> None:
     told = run(code, installed, str(model))
     assert told.startswith("MissingToolError")
     assert "sdk lower model.tflite" in told
+    # What `sdk lower` writes runs there, until the model is another; so does nothing that does not say what it is of.
+    assert main(["lower", str(model), "--output", str(tmp_path)]) == 0
+    assert run(code, installed, str(model)) == ""
+    written = (tmp_path / "model.mlith").read_bytes()
+    model.write_bytes(DIGITS.with_name("digits_float32.tflite").read_bytes())
+    assert run(code, installed, str(model)).startswith(f"ModelError {tmp_path / 'model.mlith'} was not made of {model}")
+    model.write_bytes(DIGITS.read_bytes())
+    (tmp_path / "model.mlith").write_bytes(written[: -len(with_origin(b"", b""))])
+    assert run(code, installed, str(model)).startswith("ModelError")
 
 
 def test_library_for_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         deliver(files)
         paths = list(files)
     else:
-        paths = write_files(emitted, folder, stem)
+        paths = write_files(emitted, folder, stem, Path(args.model).read_bytes())
     say_lowered(lowered, console)
     for path in paths:
         console.say(f"wrote {path}")

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from sdk.errors import InputError, MissingToolError, ModelError, UnsupportedError, UsageError
+from sdk.runtime.origin import made_of
 from sdk.runtime.tensors import Array, Tensor
 
 ALIGNMENT = 16
@@ -134,7 +135,7 @@ def _aligned(data: bytes) -> Array:
 
 def _program(model: Path, signature: str | None) -> bytes:
     """The program in `model`, or the one that it is lowered to where the whole SDK is installed; elsewhere that beside
-    it, which may be older than the model."""
+    it."""
     if model.suffix == ".mlith":
         if signature is not None:
             raise UsageError("a program has no signatures", "Give its name to `sdk lower --signature` instead.")
@@ -152,13 +153,15 @@ def _program(model: Path, signature: str | None) -> bytes:
 
 
 def _beside(model: Path, signature: str | None) -> bytes:
+    """The program that lies beside `model`, if it was made of it."""
     program = model.with_suffix(".mlith")
-    if signature is None and program.is_file():
-        return program.read_bytes()
-    raise MissingToolError(
-        f"the engine microlith runs programs, and there is no {program}",
-        f"On a computer with the whole SDK: sdk lower {model.name}; then copy {program.name} beside the model.",
-    )
+    remedy = f"On a computer with the whole SDK: sdk lower {model.name}; then copy {program.name} beside the model."
+    if signature is not None or not program.is_file():
+        raise MissingToolError(f"the engine microlith runs programs, and there is no {program}", remedy)
+    file = program.read_bytes()
+    if not made_of(file, model.read_bytes()):
+        raise ModelError(f"{program} was not made of {model}, or not of this version of it", remedy)
+    return file
 
 
 def abi() -> str:

@@ -121,7 +121,7 @@ def _delegate(module: ModuleType, given: str | tuple[str, Mapping[str, str]]) ->
     path, options = (given, {}) if isinstance(given, str) else given
     try:
         return module.load_delegate(path, dict(options))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, AttributeError) as error:  # the last: a library that is no delegate
         raise ToolError(
             f"the delegate {path} cannot be loaded: {_first_line(error)}", "Check its path and its architecture."
         ) from error

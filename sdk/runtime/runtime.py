@@ -62,8 +62,8 @@ class Runtime(Closing):
         if self._kind == "microlith" and delegates:
             raise UsageError("the engine microlith takes no delegates", "Leave them out, or use LiteRT.")
         self.threads = 1 if threads == "measure" else threads
-        if self.threads < 1:
-            raise UsageError(f"{threads} threads cannot run a model", "Use at least 1.")
+        if not isinstance(self.threads, int) or self.threads < 1:
+            raise UsageError(f"{threads} threads cannot run a model", "Use a number from 1 on, or 'measure'.")
         self._engine, self._closed = self._load(self.threads), False
         self.inputs = {tensor.name: tensor for tensor in self._engine.inputs}
         self.outputs = {tensor.name: tensor for tensor in self._engine.outputs}

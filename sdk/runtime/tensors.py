@@ -25,13 +25,18 @@ class Tensor:
     def stored(self, values: Any, raw: bool = False) -> Array:
         """`values` as the model stores them, in its shape. They are real numbers, rounded as TensorFlow Lite does; with
         `raw`, or where the tensor is not quantized, they are stored values already. InputError if they do not fit."""
-        array: Array = np.asarray(values)
+        try:
+            array: Array = np.asarray(values)
+        except ValueError as error:  # rows of several lengths
+            raise InputError(f"input '{self.name}' is no array: {error}", "Give it as a numpy array.") from error
         if array.shape != self.shape:
             if self.shape[:1] != (1,) or array.shape != self.shape[1:]:
                 raise self._refused(array)
             array = array[None]  # a batch of one
         if raw or not self.scale:
             return self._unchanged(array)
+        if array.dtype.kind not in "fiub":
+            raise self._refused(array)
         steps = array.astype(np.float32) / np.float32(self.scale)
         if not np.isfinite(steps).all():
             raise InputError(f"input '{self.name}' holds values that are no numbers", "Replace NaN and infinities.")
