@@ -201,6 +201,7 @@ def test_wrong_machine() -> None:
 def test_files_are_whole_or_not_there(linux: Board, home: Path) -> None:
     host = Host(linux, "pi")
     host.put(b"one", "some folder/it's a file")
+    assert (home / "some folder/it's a file").stat().st_mode & 0o777 == 0o600  # systemd minds a unit that can run
     path = home / "some folder" / "it's a file"
     assert path.read_bytes() == b"one"
     (home / "some folder" / "full.part").symlink_to("/dev/full")

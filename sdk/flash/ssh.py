@@ -33,9 +33,9 @@ SPARE_KIB = 1024  # what must be left free beside a file that is sent
 # Never asks anybody, and ends 15 s after the board has gone; the rest is as the user has configured it.
 SETTINGS = ("BatchMode=yes", f"ConnectTimeout={CONNECT_S}", "ServerAliveInterval=5", "ServerAliveCountMax=3")
 SSH_OPTIONS = ("-T", *(word for each in (*SETTINGS, "LogLevel=ERROR") for word in ("-o", each)))
-# Whole and checked before it has its name: $1 the file, $2 its SHA-256.
+# Whole and checked before it has its name: $1 the file, $2 its SHA-256, $3 its mode.
 RECEIVE = """umask 077 && mkdir -p "$(dirname "$1")" && cat > "$1.part" && \
-test "$(sha256sum "$1.part" | cut -c1-64)" = "$2" && chmod 700 "$1.part" && mv "$1.part" "$1" """
+test "$(sha256sum "$1.part" | cut -c1-64)" = "$2" && chmod "$3" "$1.part" && mv "$1.part" "$1" """
 # $1 the folder, $2 what `current` shall name in it. The one before stays; older ones go.
 SWITCH = """cd "$1" && old=$(readlink current || true) && ln -sfn "$2" next && mv -T next current && \
 for each in *; do case $each in current|"$2"|"$old") ;; *) rm -rf "$each";; esac; done"""
@@ -50,7 +50,7 @@ def flash(board: Board, image: Image, port: str | None, progress: Progress) -> P
     data = image.elf.read_bytes()
     digest = hashlib.sha256(data).hexdigest()[:16]
     progress(f"copy {len(data):,} bytes to {host.name}")
-    host.put(data, f"{FOLDER}/images/{digest}/image")
+    host.put(data, f"{FOLDER}/images/{digest}/image", mode="700")
     transport = host.start(f"{FOLDER}/images/{digest}/image")
     Device(transport, board_id=board.id)
     host.run(SWITCH, f"{FOLDER}/images", digest)
@@ -125,7 +125,7 @@ class Host:
                 "Choose the right board with --board; rpi-zero serves every Raspberry Pi with a 32-bit system.",
             )
 
-    def put(self, data: bytes, path: str) -> None:
+    def put(self, data: bytes, path: str, mode: str = "600") -> None:
         """Makes `data` the content of the file `path` in the home there: whole and checked, or not at all. FitError if
         there is no room."""
         digest = hashlib.sha256(data).hexdigest()
@@ -140,7 +140,7 @@ class Host:
                 f"{self.name} has {int(have[-1]):,} KiB left for {path}, which needs {len(data) // 1024:,}",
                 "Free some space there; `sdk uninstall` removes all that Microlith has put there.",
             )
-        self.run(RECEIVE, path, digest, data=data)
+        self.run(RECEIVE, path, digest, mode, data=data)
 
     def start(self, path: str, *words: str) -> ProcessTransport:
         """The stdin and stdout of the program `path` in the home there."""

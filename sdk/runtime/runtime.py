@@ -18,6 +18,7 @@ from sdk.runtime.tensors import Array, Tensor
 ENGINES = ("litert", "tflite", "microlith")  # in the order they are tried
 Delegate = str | tuple[str, Mapping[str, str]]
 MEASURE_S = 0.3  # for each number of threads that is tried
+MAX_THREADS = 1024
 WORTH = 0.9  # more threads must take at most this share of the time: they cost power, and other programs their cores
 
 
@@ -62,8 +63,8 @@ class Runtime(Closing):
         if self._kind == "microlith" and delegates:
             raise UsageError("the engine microlith takes no delegates", "Leave them out, or use LiteRT.")
         self.threads = 1 if threads == "measure" else threads
-        if not isinstance(self.threads, int) or self.threads < 1:
-            raise UsageError(f"{threads} threads cannot run a model", "Use a number from 1 on, or 'measure'.")
+        if self.threads not in range(1, MAX_THREADS + 1):
+            raise UsageError(f"{threads} threads cannot run a model", f"Use 1 to {MAX_THREADS}, or 'measure'.")
         self._engine, self._closed = self._load(self.threads), False
         self.inputs = {tensor.name: tensor for tensor in self._engine.inputs}
         self.outputs = {tensor.name: tensor for tensor in self._engine.outputs}
