@@ -39,8 +39,9 @@ from sdk.linux import (
 from sdk.load import load
 from sdk.oracle import Oracle
 from sdk.paths import BOARDS
-from sdk.preprocess import Picture, Preprocessing
+from sdk.preprocess import Picture, Preprocessing, attach
 from sdk.remote import RemoteRuntime
+from sdk.sound import Features, Sound
 from sdk.verify import verify
 
 DIGITS = Path("examples/digits/digits_int8.tflite")
@@ -220,7 +221,9 @@ class Huge(bytes):
 
 
 @pytest.mark.usefixtures("client")
-def test_runtime_is_installed_used_and_removed(linux: Board, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runtime_is_installed_used_and_removed(
+    linux: Board, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     where = ["--board", str(linux.path), "--host", "pi", "--json"]
     assert main(["flash", str(DIGITS), *where]) == 0
     runtime = json.loads(capsys.readouterr().out)["runtime"]
@@ -236,6 +239,14 @@ def test_runtime_is_installed_used_and_removed(linux: Board, home: Path, capsys:
     assert verdict["compared"] == 50
 
     host = Host(linux, "pi")
+    features = Features(bands=8)
+    heard = tmp_path / "heard.tflite"
+    heard.write_bytes(
+        attach(DIGITS.read_bytes(), Preprocessing(sound=Sound(features.span(8, 16000), features=features)))
+    )
+    sent = home / install_model(host, heard, prepare(load(heard), linux).block).path
+    listen = "import sys; from sdk.runtime import Listener, Runtime; print(Listener(Runtime(sys.argv[1])).stride)"
+    assert host.run('exec "$@"', ".microlith/env/bin/python", "-c", listen, str(sent)) == "320"
     own = Host(replace(linux, flashers={"ssh": {**linux.flashers["ssh"], "engine": "microlith"}}), "pi")
     with pytest.raises(ToolError, match="Lower the model again"):
         install_model(own, DIGITS, prepare(load(DIGITS), linux).block[:-16] + bytes(16))
