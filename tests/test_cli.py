@@ -30,6 +30,7 @@ from sdk.write import write
 
 FC_OPTIONS = {"fused_activation_function": 0, "weights_format": 0, "keep_num_dims": False}
 EMULATED = "mps2-an386"
+DIGITS = Path(__file__).parents[1] / "examples" / "digits" / "digits_int8.tflite"
 needs_arm = pytest.mark.skipif(
     not (shutil.which("arm-none-eabi-gcc") and shutil.which("qemu-system-arm")),
     reason="arm-none-eabi-gcc and qemu-system-arm are not on this machine",
@@ -275,6 +276,15 @@ def test_bench_compares_what_each_choice_costs(run_json: Callable[..., tuple[int
         assert choice["estimate"]["cycles"] >= choice["instructions"] > 64
         # An input of 16, 4 outputs, 64 weights and more.
         assert 84 < choice["moved_bytes"] == sum(step["moved_bytes"] for step in choice["steps"]) < 400
+
+
+@pytest.mark.usefixtures("here")
+@needs_arm
+@pytest.mark.parametrize(("board", "one"), [("mps2-an385", True), (EMULATED, False)])
+def test_bench_says_which_choices_are_one(capsys: pytest.CaptureFixture[str], board: str, one: bool) -> None:
+    """Boards whose kernels are portable ones have no faster ones for `speed`."""
+    assert main(["bench", str(DIGITS), "--board", board, "--compare"]) == 0
+    assert ("speed and balanced are the same here" in capsys.readouterr().out) == one
 
 
 @pytest.mark.usefixtures("here")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +117,9 @@ def _say_choices(measured: Mapping[Optimize, tuple[Bench, Estimate | None]], wha
     costs = (f">{unit.capitalize()}", ">Cycles, estimated")[: len(rows[0]) - 5]
     console.say(f"{what}: the outputs are the same, the costs are these")
     console.table(("--optimize", *costs, ">Arena and state", ">Kernels", ">Program", ">Flash in all"), rows)
+    for former, latter in itertools.pairwise(rows):
+        if former[1:] == latter[1:]:
+            console.say(f"{former[0]} and {latter[0]} are the same here: there is nothing to trade between them")
 
 
 def _result(measured: Bench, estimated: Estimate | None, args: argparse.Namespace) -> dict[str, Any]:
