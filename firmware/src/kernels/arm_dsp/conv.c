@@ -135,7 +135,7 @@ static bool is_pointwise(const ml_window *w) {
 
 /* Operands: input, stream of weights, output, scratch for the patch and for rows of windows or all of them. */
 static ml_status check(const ml_conv_three_args *a, const ml_operand *operands, uint32_t quad_words,
-                       uint32_t scale_words) {
+                       uint32_t other_words) {
     const ml_window *w = &a->window;
     uint32_t row_bytes, quads;
     if (__builtin_mul_overflow(w->kernel_width, w->input_channels, &row_bytes) || row_bytes >= 1u << 16 ||
@@ -144,11 +144,10 @@ static ml_status check(const ml_conv_three_args *a, const ml_operand *operands, 
     }
     uint32_t rows = is_joined(w, row_bytes) ? 4u * quads * PIXELS : (row_bytes + 3u) / 4u * (PIXELS + 1u) * 4u;
     bool in_place = is_pointwise(w) || ((row_bytes & 3u) == 0 && ml_window_stays_inside(w));
-    bool sound =
-        w->dilation_width == 1 && w->output_channels - 1u < (1u << 16) - 1u &&
-        quads * 8u * PIXELS + (in_place ? 0 : rows) <= operands[3].bytes &&
-        ml_holds(&operands[1], 4, (w->output_channels + 1u) / 2u, quads * quad_words + 2u + 2u * scale_words, 1, 1) &&
-        ml_window_holds(w, &operands[0], 1, &operands[2], 1);
+    bool sound = w->dilation_width == 1 && w->output_channels - 1u < (1u << 16) - 1u &&
+                 quads * 8u * PIXELS + (in_place ? 0 : rows) <= operands[3].bytes &&
+                 ml_holds(&operands[1], 4, (w->output_channels + 1u) / 2u, quads * quad_words + other_words, 1, 1) &&
+                 ml_window_holds(w, &operands[0], 1, &operands[2], 1);
     return sound ? ML_OK : ML_ERR_OPERAND;
 }
 
@@ -266,12 +265,12 @@ static int32_t convolve_all(const ml_conv_three_args *a, void *const *operands, 
     return 0;
 }
 
-#define DEFINE_KERNEL(name, quad_words, scale_words, run)                       \
+#define DEFINE_KERNEL(name, quad_words, other_words, run)                       \
     ml_status ml_##name##_check(const void *args, const ml_operand *operands) { \
-        return check(args, operands, quad_words, scale_words);                  \
+        return check(args, operands, quad_words, other_words);                  \
     }                                                                           \
     int32_t ml_##name(const void *args, void *const *operands) { return convolve_all(args, operands, run); }
-DEFINE_KERNEL(conv_pair_s8, 2, 3, pair_signed)
-DEFINE_KERNEL(conv_pair_unsigned_s8, 2, 3, pair_unsigned)
-DEFINE_KERNEL(conv_wide_s8, 4, 3, wide_signed)
-DEFINE_KERNEL(conv_wide_common_s8, 4, 2, wide_common)
+DEFINE_KERNEL(conv_pair_s8, 2, 8, pair_signed)
+DEFINE_KERNEL(conv_pair_unsigned_s8, 2, 8, pair_unsigned)
+DEFINE_KERNEL(conv_wide_s8, 4, 8, wide_signed)
+DEFINE_KERNEL(conv_wide_common_s8, 4, 6, wide_common)

@@ -151,9 +151,19 @@ static inline uint32_t with_byte(uint32_t word, const int8_t *byte) {
     return (word << 24 | word >> 8) | (uint8_t)*byte;
 }
 
+/* Widens bytes of one pixel that lie `down` bytes apart. */
+static inline void widen_three(const int8_t *x, uint32_t down, uint32_t *to) {
+    to[0] = (uint32_t)x[down] << 16;
+    to[PIXELS] = ml_lower_halves((uint32_t)x[0], (uint32_t)x[2u * down]);
+}
+
 /* Widens the last `rest` bytes of `rows` rows, which begin `down` bytes apart. */
 static void widen_rests(const int8_t *x, const int8_t *y, const int8_t *z, uint32_t rest, uint32_t down, uint32_t rows,
                         uint32_t *to) {
+    if (!SMALL && rest == 1 && rows == 3) { /* 3x3 windows of three channels, as of the first layers of most models */
+        widen_three(x, down, to), widen_three(y, down, to + 1), widen_three(z, down, to + 2);
+        return;
+    }
     uint32_t in_row = rest;
     for (uint32_t left = rest * rows, count; left != 0; left -= count, to += 2u * PIXELS) {
         uint32_t a = 0, b = 0, c = 0;
