@@ -20,7 +20,8 @@ static inline void widen_words(uint32_t x, uint32_t y, uint32_t z, uint32_t *to)
 
 #ifdef __ARM_FEATURE_DSP
 /* Widens `quads` times four inputs, at least four, of each of three pixels; returns the end of what it has written. */
-static uint32_t *widen_quads(const int8_t *x, const int8_t *y, const int8_t *z, uint32_t quads, uint32_t *to) {
+__attribute__((noinline)) static uint32_t *widen_quads(const int8_t *x, const int8_t *y, const int8_t *z,
+                                                       uint32_t quads, uint32_t *to) {
     __asm__ volatile("1: ldr r7, [%[x]], #4\n ldr r8, [%[y]], #4\n ldr r9, [%[z]], #4\n"
                      "sxtb16 r4, r7\n sxtb16 r5, r8\n sxtb16 r6, r9\n"
                      "sxtb16 r7, r7, ror #8\n sxtb16 r8, r8, ror #8\n sxtb16 r9, r9, ror #8\n"
@@ -30,9 +31,18 @@ static uint32_t *widen_quads(const int8_t *x, const int8_t *y, const int8_t *z, 
                      : "r4", "r5", "r6", "r7", "r8", "r9", "cc", "memory");
     return to;
 }
+#else
+static uint32_t *widen_quads(const int8_t *x, const int8_t *y, const int8_t *z, uint32_t quads, uint32_t *to) {
+    for (; quads != 0; quads--, x += 4, y += 4, z += 4, to += 2u * PIXELS) {
+        widen_words(ml_load_word(x), ml_load_word(y), ml_load_word(z), to);
+    }
+    return to;
+}
+#endif
 
-/* The same for `rows` rows, whose ends lie `skip` bytes before the next ones. Not part of its caller: then two of the
- * operands lie on the stack for sure, and the registers suffice. */
+#if defined(__ARM_FEATURE_DSP) && !defined(__OPTIMIZE_SIZE__)
+/* The same for `rows` rows, whose ends lie `skip` bytes before the next ones. Neither is part of its caller: then two
+ * operands here lie on the stack for sure, and the registers suffice. */
 __attribute__((noinline)) static uint32_t *widen_rows(const int8_t *x, const int8_t *y, const int8_t *z, uint32_t quads,
                                                       uint32_t skip, uint32_t rows, uint32_t *to) {
     uint32_t left;
@@ -49,13 +59,6 @@ __attribute__((noinline)) static uint32_t *widen_rows(const int8_t *x, const int
     return to;
 }
 #else
-static uint32_t *widen_quads(const int8_t *x, const int8_t *y, const int8_t *z, uint32_t quads, uint32_t *to) {
-    for (; quads != 0; quads--, x += 4, y += 4, z += 4, to += 2u * PIXELS) {
-        widen_words(ml_load_word(x), ml_load_word(y), ml_load_word(z), to);
-    }
-    return to;
-}
-
 static uint32_t *widen_rows(const int8_t *x, const int8_t *y, const int8_t *z, uint32_t quads, uint32_t skip,
                             uint32_t rows, uint32_t *to) {
     for (skip += 4u * quads; rows != 0; rows--, x += skip, y += skip, z += skip) {
