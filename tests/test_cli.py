@@ -280,10 +280,10 @@ def test_bench_compares_what_each_choice_costs(run_json: Callable[..., tuple[int
 
 @pytest.mark.usefixtures("here")
 @needs_arm
-@pytest.mark.parametrize(("board", "one"), [("mps2-an385", True), (EMULATED, False)])
-def test_bench_says_which_choices_are_one(capsys: pytest.CaptureFixture[str], board: str, one: bool) -> None:
+@pytest.mark.parametrize(("name", "one"), [("mps2-an385", True), (EMULATED, False)])
+def test_bench_says_which_choices_are_one(capsys: pytest.CaptureFixture[str], name: str, one: bool) -> None:
     """Boards whose kernels are portable ones have no faster ones for `speed`."""
-    assert main(["bench", str(DIGITS), "--board", board, "--compare"]) == 0
+    assert main(["bench", str(DIGITS), "--board", name, "--compare"]) == 0
     assert ("speed and balanced are the same here" in capsys.readouterr().out) == one
 
 
