@@ -176,8 +176,10 @@ def _in_place(window: dict[str, int]) -> bool:
 
 def _strips(rows: int, columns: int) -> int:
     """About how many instructions `rows` strips of `columns` outputs take, two strips and two columns at a time."""
-    pairs = -(-rows // 2)
-    return pairs * (columns // 2 * 53 + columns % 2 * 28 + 12) + (pairs + 1) * (17 * columns + 50) // CHANNELS
+    pairs, lone = divmod(rows, 2)
+    two, one = divmod(columns, 2)
+    strips = pairs * (49 * two + 27 * one + 11) + lone * (31 * two + 18 * one + 11)
+    return strips + (pairs + lone + 1) * (15 * columns + 40) // CHANNELS
 
 
 def _words(pairs: Array) -> Array:

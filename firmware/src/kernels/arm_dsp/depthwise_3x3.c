@@ -25,8 +25,7 @@ typedef struct channel {
 typedef struct strip {
     channel constants;
     int8_t *output;
-    int32_t other; /* from an output to the lower one; 0 where there is none, which the upper one then overwrites; with
-                    * strides of 2 the same as `step` */
+    int32_t other; /* from an output to the lower one; where there is none the same as `step` */
     int32_t step; /* from an output to the next of its row */
     const uint32_t *end; /* of the columns where outputs begin that are computed `many` at a time, which is not 0 */
     const uint32_t *rest; /* and of all */
@@ -80,10 +79,21 @@ typedef struct kind {
     MULTIPLIER SCALE_##how("r8") SCALE_##how("r9") PLACE_##how(SHIFT_##how("r8") SHIFT_##how("r9"))   \
     "strb r9, [lr, r12]\n strb r8, [lr]\n"
 
-/* Four outputs, of every other column. */
+/* The same for a last row that has none below it: its outputs alone. */
 #define FIRST(x, p, q) UPPER(x, "r2", "r3", p, q, "r11")
 #define MIDDLE(x, p, q) LOAD("], #32") UPPER(x, "r4", "r5", p, q, x)
 #define LAST(x, p, q) UPPER(x, "r6", "r7", p, q, x)
+#define MANY_LONE(p, q, how)                                                                          \
+    LOAD("], #32") START FIRST("r8", p, q) MIDDLE("r8", p, q) FIRST("r9", p, q)                       \
+    LOAD("]") LAST("r8", p, q) UPPER("r9", "r4", "r5", p, q, "r9") LOAD(", #32]") LAST("r9", p, q)    \
+    MULTIPLIER SCALE_##how("r8") SCALE_##how("r9") PLACE_##how(SHIFT_##how("r8") SHIFT_##how("r9"))   \
+    "strb r8, [lr]\n strb r9, [lr, r12]\n add lr, lr, r12, lsl #1\n str lr, [r0, %[output]]\n"       \
+    "ldr r8, [r0, %[end]]\n cmp r1, r8\n"
+#define REST_LONE(p, q, how)                                                                          \
+    LOAD("], #32") START FIRST("r8", p, q) MIDDLE("r8", p, q) LOAD("]") LAST("r8", p, q)              \
+    MULTIPLIER SCALE_##how("r8") PLACE_##how(SHIFT_##how("r8")) "strb r8, [lr]\n"
+
+/* Four outputs, of every other column. */
 #define MANY_2(p, q, how)                                                                             \
     LOAD("], #32") START FIRST("r8", p, q) MIDDLE("r8", p, q)                                         \
     LOAD("], #32") LAST("r8", p, q) FIRST("r9", p, q) MIDDLE("r9", p, q)                              \
@@ -127,12 +137,17 @@ typedef struct kind {
     }
 /* clang-format on */
 
-ML_INLINE void outputs(strip *strips, uint32_t upper, kind k) {
+/* `lone`: for strides of 1, whether it is a last row that has none below it; then `upper` is 0. */
+ML_INLINE void outputs(strip *strips, uint32_t upper, kind k, bool lone) {
     register strip *r0 __asm__("r0") = strips;
     if (k.stride == 2) {
         EITHER(2, COMMON)
+    } else if (k.common && lone) {
+        RUN(STRIPS(LONE, "r12", "lr", COMMON));
     } else if (k.common) {
         EITHER(1, COMMON)
+    } else if (lone) {
+        RUN(STRIPS(LONE, "r12", "lr", EACH));
     } else {
         EITHER(1, EACH)
     }
@@ -145,7 +160,7 @@ static int8_t finished(const channel *c, int32_t sum, bool common) {
 }
 
 /* The outputs of one column; `pair`: where it begins. */
-static void outputs_at(const strip *s, int8_t *to, const uint32_t *pair, uint32_t upper, kind k) {
+static void outputs_at(const strip *s, int8_t *to, const uint32_t *pair, uint32_t upper, kind k, bool lone) {
     const channel *c = &s->constants;
     int32_t up = c->start, down = c->start;
     for (uint32_t i = 0; i < 6; i += 2, pair += COLUMN_WORDS) {
@@ -153,21 +168,21 @@ static void outputs_at(const strip *s, int8_t *to, const uint32_t *pair, uint32_
         up = ml_smlabt(q, c->taps[i + 1], ml_smlad(c->taps[i], p, up));
         down = ml_smlad(c->taps[i + 1], q, ml_smlabt(c->taps[i], p, down));
     }
-    if (k.stride == 1) {
+    if (k.stride == 1 && !lone) {
         to[s->other] = finished(c, down, k.common);
     }
     to[0] = finished(c, up, k.common);
 }
 
 /* The outputs of all strips; `upper` says which row pair is the upper one. */
-static void outputs(strip *s, uint32_t upper, kind k) {
+static void outputs(strip *s, uint32_t upper, kind k, bool lone) {
     for (;; s++) {
         const uint32_t *at = s->begin;
         for (; at != s->end; at += k.stride * COLUMN_WORDS, s->output += s->step) {
-            outputs_at(s, s->output, at, upper, k);
+            outputs_at(s, s->output, at, upper, k, lone);
         }
         for (int8_t *to = s->output; at != s->rest; at += k.stride * COLUMN_WORDS, to += s->step) {
-            outputs_at(s, to, at, upper, k);
+            outputs_at(s, to, at, upper, k, lone);
         }
         s->output += s->advance;
         if (s->last) {
@@ -264,15 +279,16 @@ ML_INLINE void some_channels(const image *m, strip *strips, const channel *const
         strips[i].output = m->output + first_channel + i;
         strips[i].other = (int32_t)(k.stride == 1 ? m->output_row_bytes : m->output_column_bytes);
     }
-    uint32_t row = 0u - m->pad_rows;
-    pack_pair(m, row, first_channel, 0);
-    for (uint32_t y = 0, upper = 0; y < m->output_rows; y += 3u - k.stride, upper ^= 1u) {
+    uint32_t row = 0u - m->pad_rows, upper = ((m->output_rows + 1u) / 2u + 1u) & 1u; /* 0 for the last rows */
+    pack_pair(m, row, first_channel, upper);
+    for (uint32_t y = 0; y < m->output_rows; y += 3u - k.stride, upper ^= 1u) {
+        bool lone = k.stride == 1 && y + 1u == m->output_rows;
         row += 2;
         pack_pair(m, row, first_channel, upper ^ 1u);
-        for (uint32_t i = 0; k.stride == 1 && y + 1u == m->output_rows && i < CHANNELS; i++) {
-            strips[i].other = 0;
+        for (uint32_t i = 0; lone && i < CHANNELS; i++) {
+            strips[i].other = strips[i].step;
         }
-        outputs(strips + first, upper, k);
+        outputs(strips + first, upper, k, lone);
     }
 }
 
