@@ -206,7 +206,7 @@ class ConvEight(Variant):
 
     def lower(self, step: PortableStep, low: Lowering) -> bool:
         layer = Layer.of(step)
-        if layer is None or not layer.is_pointwise:
+        if layer is None or not layer.is_pointwise or layer.pixels < PIXELS:
             return False
         inputs, outputs = layer.window["input_channels"], layer.window["output_channels"]
         unclamped = (layer.quantized["low"], layer.quantized["high"]) == (-128, 127)
