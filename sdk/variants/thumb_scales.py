@@ -15,6 +15,7 @@ the first step and the last lie around 0. Where there is no solution, other kern
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -65,9 +66,17 @@ def channel_records(
     if pairs[:, 1].max() > 0 or pairs[:, 0].min() <= 0:
         return None
     sums = bounds[0].astype(np.int64), bounds[1].astype(np.int64)
+    return _solved(*(array.tobytes() for array in (start.astype(np.int64), pairs, *sums)), outputs, plain, max_shift)
+
+
+@lru_cache(maxsize=512)  # a model is lowered many times while the best way is looked for
+def _solved(
+    start_bytes: bytes, scale_bytes: bytes, low: bytes, high: bytes, outputs: Outputs, plain: bool, max_shift: int
+) -> Records | None:
+    start, pairs, *sums = (np.frombuffer(data, np.int64) for data in (start_bytes, scale_bytes, low, high))
     shows = outputs.zero_point > outputs.low
     for has_sign in (True,) if plain else (shows, not shows):
-        solver = _Solver(start.astype(np.int64), pairs, sums, outputs, has_sign, max_shift)
+        solver = _Solver(start, pairs.reshape(-1, 2), (sums[0], sums[1]), outputs, has_sign, max_shift)
         records, solved = solver.solve()
         if solved.all():
             return Records(fixed_point.wrap32(records).astype(np.int32), has_sign)
