@@ -28,7 +28,7 @@ test-camera: tools ## run picamera2 on a virtual camera; as root
 	@$(python) tests/picamera.py
 
 test-convert: test-tools ## convert by TensorFlow, PyTorch and ONNX too; fetches what is missing (7 GB)
-	@MICROLITH_TEST_CONVERT=1 $(python) -m pytest -q tests/test_convert_routes.py tests/test_convert_others.py tests/test_convert_train.py
+	@MICROLITH_TEST_CONVERT=1 $(python) -m pytest -q tests/test_convert*.py
 
 lint: tools ## check style, types and generated files
 	@.venv/bin/ruff check --quiet

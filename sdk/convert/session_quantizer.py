@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from litert_quantizer import qtyping, quantizer, recipe
+from litert_quantizer import calibrator, qtyping, quantizer, recipe, recipe_manager
+from litert_quantizer.utils import qsv_utils
 
 from sdk.convert.arrays import read_arrays
 
@@ -24,11 +25,21 @@ class Session:
             made.add_dynamic_config(EVERY, dense, 8, qtyping.QuantGranularity.TENSORWISE)
         ranges = None
         if made.need_calibration:
-            ranges = made.calibrate({signature: _samples(samples, inputs)}, num_threads=1)
+            ranges = _ranges(source, RECIPES[quantize](), {signature: _samples(samples, inputs)})
         try:
             made.quantize(ranges).export_model(output, overwrite=True)
         except (ValueError, RuntimeError) as error:
             raise NotImplementedError(f"the model cannot be quantized: {error}", "Try another --quantize.") from error
+
+
+def _ranges(source: str, wanted: Any, samples: dict[str, list[dict[str, Any]]]) -> Any:
+    """From the least to the greatest value of each tensor, as TensorFlow's converter measures them. `Quantizer.calibrate`
+    takes a moving average, in which the first samples outweigh all others: what it has not seen then saturates."""
+    manager = recipe_manager.RecipeManager()
+    manager.load_quantization_recipe(wanted)
+    found = calibrator.Calibrator(source, num_threads=1, qsv_update_func=qsv_utils.min_max_update)
+    found.calibrate(samples, manager)
+    return found.get_model_qsvs()
 
 
 def _samples(path: str, inputs: list[str]) -> list[dict[str, Any]]:
