@@ -1,4 +1,4 @@
-"""A network of 1,000 classes, from PyTorch to int8: three photographs are recognised, by the runtime and through a camera.
+"""A network of 1,000 classes, from PyTorch to int8, recognises three photographs, also through the camera loop.
 
 `make test-convert` runs it: PyTorch's environment takes gigabytes. Weights, names and photographs come in packages.
 """
