@@ -33,8 +33,10 @@ class Session:
 
 
 def _ranges(source: str, wanted: Any, samples: dict[str, list[dict[str, Any]]]) -> Any:
-    """From the least to the greatest value of each tensor, as TensorFlow's converter measures them. `Quantizer.calibrate`
-    takes a moving average, in which the first samples outweigh all others: what it has not seen then saturates."""
+    """From the least to the greatest value of each tensor, as TensorFlow's converter measures them.
+
+    `Quantizer.calibrate` takes a moving average, in which the first samples outweigh all others: the rest saturates.
+    """
     manager = recipe_manager.RecipeManager()
     manager.load_quantization_recipe(wanted)
     found = calibrator.Calibrator(source, num_threads=1, qsv_update_func=qsv_utils.min_max_update)
