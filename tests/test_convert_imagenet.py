@@ -87,7 +87,7 @@ def test_photographs_are_recognised(
         path,
         sample="network:sample",
         quantize=quantize,
-        representative="" if quantize == "float32" else "others",
+        representative=None if quantize == "float32" else "others",
         preprocess={"mean": (127.0,), "std": (128.0,), "fit": "crop"},
         labels=names,
     )
@@ -102,7 +102,7 @@ def recognised(model: Path, photographs: Path) -> set[str]:
     result = set()
     for name, right in RIGHT.items():
         with open_source(str(photographs / name)) as source, Classifier(model, source) as results:
-            through_camera = int(next(iter(results)).label.split()[0])
+            through_camera = int(next(iter(results)).top[0][0].split()[0])
             picture = results.preparation.stored(np.asarray(Image.open(photographs / name).convert("RGB")))
         with Runtime(model, engine="microlith") as runtime:
             by_ours = int(np.argmax(runtime.invoke([picture])[0]))

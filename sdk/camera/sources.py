@@ -75,6 +75,7 @@ class Video(Closing):
         cv2 = module("cv2", "OpenCV", "python3-opencv")
         self.live = isinstance(what, int)
         self._name = f"/dev/video{what}" if self.live else str(what)
+        self._reading = threading.Lock()
         self._capture = cv2.VideoCapture(what, cv2.CAP_V4L2) if self.live else cv2.VideoCapture(str(what))
         if not self._capture.isOpened():
             problem = "no camera, or another program uses it" if self.live else "no video that OpenCV can read"
@@ -86,7 +87,8 @@ class Video(Closing):
 
     def read(self) -> Frame | None:
         """See Source."""
-        right, pixels = self._capture.read()
+        with self._reading:
+            right, pixels = self._capture.read()
         if right:
             return Frame(rgb(pixels, "BGR", self._name), time.monotonic(), self._name)
         if self.live:
@@ -94,8 +96,10 @@ class Video(Closing):
         return None
 
     def close(self) -> None:
-        """See Source."""
-        self._capture.release()
+        """See Source. A camera that hangs in `read` is left to it: OpenCV does not expect it to be released there."""
+        if self._reading.acquire(timeout=STALL_S):
+            self._capture.release()
+            self._reading.release()
 
 
 class Picamera(Closing):

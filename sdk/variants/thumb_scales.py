@@ -79,7 +79,9 @@ def _solved(
         solver = _Solver(start, pairs.reshape(-1, 2), (sums[0], sums[1]), outputs, has_sign, max_shift)
         records, solved = solver.solve()
         if solved.all():
-            return Records(fixed_point.wrap32(records).astype(np.int32), has_sign)
+            data = fixed_point.wrap32(records).astype(np.int32)
+            data.setflags(write=False)  # it is handed out again
+            return Records(data, has_sign)
     return None
 
 

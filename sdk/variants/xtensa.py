@@ -103,7 +103,7 @@ class Convolution(Variant):
         taps = layer.weights.reshape(len(layer.start), -1)
         found, factor = records(taps, layer.start, layer.scales, layer.quantized), 1
         if found is not None:
-            channels, form = found.data, int(found.has_sign)
+            channels, form = found.data.copy(), int(found.has_sign)
         else:
             exact, factor, form = exact_records(layer), EXACT_FACTOR, FORM_EXACT
             if exact is None:
