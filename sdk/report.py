@@ -21,6 +21,7 @@ from sdk.lower import Lowered, Lowering, lower
 from sdk.ops import registry as shipped_registry
 from sdk.ops.base import Registry, View
 from sdk.plan import Buffer, Plan, plan
+from sdk.program import Profile
 from sdk.target import Target
 
 
@@ -230,12 +231,13 @@ def graph_text(graph: Graph) -> str:
 def fits(report: Report, boards: Iterable[Board]) -> list[Fit]:
     """How the model fits each board, lowered once for each profile that boards have. It is an estimate for a model that
     cannot be lowered (its weights for the program, its tensors for the arena), and for boards whose flash the report's
-    own program exceeds by a tenth: other profiles' are hardly smaller."""
+    own program, if it is a portable one, exceeds by a tenth: profiles' own are hardly smaller."""
     lowered: dict[Target, Lowered | None] = {report.target: report.lowered}
+    portable_bytes = len(report.lowered.block) if report.lowered and report.target.profile is Profile.portable else 0
     result = []
     for board in boards:
         target = board.target(report.target.optimize, report.target.weights_ram_bytes)
-        too_large = report.lowered is not None and 10 * len(report.lowered.block) > 11 * board.program_flash_bytes
+        too_large = 10 * portable_bytes > 11 * board.program_flash_bytes
         if report.lowered is not None and target not in lowered and not too_large:
             lowered[target] = lower(report.graph, target, report.registry)
         result.append(_fit(board, report, lowered.get(target, report.lowered)))
