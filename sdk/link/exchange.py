@@ -94,7 +94,7 @@ class Exchange:
     def _silence_s(self, name: str, count: int, attempts: int) -> float:
         """How long to wait for the reply to a request of `count` bytes that was repeated `attempts` times."""
         silence_s = (self.retry_s + MARGIN * self._byte_s * count) * self._caution
-        return min(silence_s * 2**attempts, max(silence_s, RETRY_MAX_S)) if name in COMPUTING else silence_s
+        return min(silence_s * 2.0 ** min(attempts, 9), max(silence_s, RETRY_MAX_S)) if name in COMPUTING else silence_s
 
     def _learn(self, count: int, elapsed_s: float) -> None:
         """A request of `count` bytes was answered at once, after `elapsed_s`."""
