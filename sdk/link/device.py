@@ -427,6 +427,8 @@ class Device(Closing):
         at = 0
         while at < max(len(data), 1):
             room = min(self._room(name), max(self._exchange.piece_bytes, page_bytes)) // page_bytes * page_bytes
+            if room == 0:
+                raise LinkError(f"the device takes frames of {self.info.frame_bytes} bytes: no page fits into one")
             yield at, data[at : at + room]
             at += room
 
