@@ -128,10 +128,15 @@ def from_json(text: str | bytes) -> Preprocessing:
         ) from error
     need(isinstance(found, dict) and found.pop("version", VERSION) == VERSION, "the preprocessing", "of version 1")
     labels = found.pop("labels", ())
-    need(isinstance(labels, list | tuple) and all(isinstance(x, str) for x in labels), "labels", "a list of texts")
+    need(isinstance(labels, list | tuple) and all(map(_is_text, labels)), "labels", "a list of texts")
     parts = {name: made(kind, found.pop(name)) for name, kind in _PARTS.items() if found.get(name) is not None}
     need(not found, ", ".join(map(str, found)), "picture, sound or labels")
     return Preprocessing(**parts, labels=tuple(labels))
+
+
+def _is_text(label: Any) -> bool:
+    """Not half a pair of UTF-16 either, which JSON can hold and no file."""
+    return isinstance(label, str) and label.encode(errors="ignore").decode() == label
 
 
 T = TypeVar("T")

@@ -91,6 +91,7 @@ def test_damaged_metadata_are_refused() -> None:
         ('{"picture": {"height": 4}}', "picture must be an object of height"),
         ('{"picture": {"size": 4}}', "size must be one of"),
         ('{"labels": [1]}', "labels must be"),
+        (r'{"labels": ["\ud800"]}', "labels must be"),
         ('{"colour": 1}', "colour must be"),
         ('{"sound": {"samples": 1}, "picture": {"height": 4, "width": 1, "channels": 3}}', "not both"),
     ],
