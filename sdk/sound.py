@@ -20,6 +20,7 @@ RATES_HZ = range(1000, 192001)
 KINDS = ("log-mel", "mfcc")
 NOISES = ("kept", "reduced", "pcan")
 MAX_BANDS = 512
+MAX_REAL = 1e9
 FFT_LENGTHS = [1 << bits for bits in range(6, 16)]
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -71,8 +72,8 @@ class Features:
         need(
             0 < self.window_ms <= 10000 and 0 < self.stride_ms <= 10000, "window_ms and stride_ms", "above 0, to 10000"
         )
-        need(math.isfinite(self.scale) and self.scale > 0, "scale", "a number above 0")
-        need(math.isfinite(self.offset), "offset", "a number")
+        need(1 / MAX_REAL <= self.scale <= MAX_REAL, "scale", f"{1 / MAX_REAL:g} to {MAX_REAL:g}")
+        need(abs(self.offset) <= MAX_REAL, "offset", f"a number up to {MAX_REAL:g}")
 
     @property
     def width(self) -> int:

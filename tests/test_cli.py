@@ -289,7 +289,10 @@ def test_bench_says_which_choices_are_one(capsys: pytest.CaptureFixture[str], na
 
 @pytest.mark.usefixtures("here")
 @needs_arm
-def test_flash_stays_until_the_next_command(run_json: Callable[..., tuple[int, Any]]) -> None:
+def test_flash_stays_until_the_next_command(
+    run_json: Callable[..., tuple[int, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MICROLITH_CACHE", str(tmp_path / "cache"))  # tests beside this one flash the same board
     assert run_json("flash", "models/sound.tflite", "--board", EMULATED)[0] == 0
     code, info = run_json("monitor", "--board", EMULATED)
     assert code == 0

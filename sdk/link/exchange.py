@@ -84,7 +84,8 @@ class Exchange:
                 raise self._silent(name, timeout_s)
             attempts += 1
             self.retries += 1
-            self.piece_bytes = max(self.piece_bytes // 2, LEARN_BYTES)
+            if name not in COMPUTING:
+                self.piece_bytes = max(self.piece_bytes // 2, LEARN_BYTES)
         if attempts == 0:
             self._learn(len(wire), time.monotonic() - start)
         if reply.status:

@@ -80,17 +80,18 @@ class Listener(Closing):
             self._rows, self.stride = deque(maxlen=self.sound.rows), self._features.stride
         self._held = np.zeros(0, np.int16)
 
-    def hear(self, samples: Array) -> Iterator[Array]:
+    def hear(self, samples: Array) -> list[Array]:
         """The input's stored values for each window that is complete with these samples, int16 at the declared rate."""
         if samples.dtype != np.int16 or samples.ndim != 1:
             raise InputError(f"sound is int16 [samples], not {samples.dtype}{list(samples.shape)}")
         if self._rows is None:
-            yield from self._raw(samples)
-            return
+            return list(self._raw(samples))
+        heard = []
         for row in self._features.feed(samples):
             self._rows.append(row)
             if len(self._rows) == self._rows.maxlen:
-                yield np.stack(self._rows).reshape(self._tensor.shape)
+                heard.append(np.stack(self._rows).reshape(self._tensor.shape))
+        return heard
 
     def _raw(self, samples: Array) -> Iterator[Array]:
         self._held = np.concatenate([self._held, samples])
@@ -106,12 +107,12 @@ class Listener(Closing):
 
 
 def _program(model: Path, sound: Sound, tensor: Tensor) -> bytes | Path:
-    beside = model.with_suffix(FRONT_END)
-    if beside.is_file():
-        return beside
     try:
         from sdk.front_end import program_for
     except ImportError:  # a board: neither these modules nor what they need
+        beside = model.with_suffix(FRONT_END)
+        if beside.is_file():
+            return beside
         raise MissingToolError(
             f"the features of {model.name} need their front end, and there is no {beside}",
             "`sdk flash`, on a computer with the whole SDK, sends it along with the model.",
