@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,19 @@ def test_pages_have_the_committed_tables(page: Path) -> None:
     text = page.read_text()
     assert peers.with_tables(text, COMMITTED) == text
     assert peers.with_tables(text, {"figures": {}}) != text
+
+
+def test_the_readme_shows_the_demo_with_the_committed_figures() -> None:
+    known, text = COMMITTED["figures"]["mps2-an386"]["balanced"]["digits"], peers.README.read_text()
+    for line in (
+        f"instructions         {known['instructions']:,} an inference, {known['instructions'] / known['macs']:.2f} a MAC",
+        f"arena                {known['arena_bytes']:,} bytes",
+        f"program {known['program_bytes']:,}, port ",
+    ):
+        assert line in text
+    parts = re.search(r"interpreter ([\d,]+), kernels ([\d,]+), program", text)
+    assert parts is not None
+    assert sum(int(part.replace(",", "")) for part in parts.groups()) == known["code_bytes"]
 
 
 def test_size_is_smallest() -> None:

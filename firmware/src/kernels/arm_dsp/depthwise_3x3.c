@@ -127,7 +127,6 @@ typedef struct kind {
                        [end] "i"(offsetof(strip, end)), [rest] "i"(offsetof(strip, rest)), [begin] "i"(offsetof(strip, begin)), \
                        [advance] "i"(offsetof(strip, advance)), [size] "i"(sizeof(strip))             \
                      : "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory")
-/* clang-format on */
 
 #define EITHER(stride, how)                    \
     if (upper == 0) {                          \
