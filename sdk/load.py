@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import tflite
+from flatbuffers.number_types import Int32Flags
 
 from sdk import flexible, foreign
 from sdk.errors import ModelError, UsageError
@@ -26,6 +27,7 @@ REMEDY = "Convert the model again, or check that the file was copied whole."
 SHARED = 4  # how often a part of the file may be referred to, on average: else a small file makes a large graph
 SLACK_BYTES = 1 << 24
 VERSION = 3
+BUILTIN_CODE_SLOT = 10  # of the field `builtin_code` in the vtable of an OperatorCode (schema.fbs): its fourth
 
 DTYPES = {
     tflite.TensorType.FLOAT32: DType.FLOAT32,
@@ -152,8 +154,11 @@ class _Reader:
         return (raw or b"").decode("utf-8", "replace")
 
     def _code(self, code: Any) -> str:
-        # Files before 2020 keep the operator in the 8-bit field; newer ones may use either.
-        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        # Files before 2020 keep the operator in the 8-bit field; newer ones may use either. (The
+        # package's own `BuiltinCode` looks into the wider field for numbers above 127 alone.)
+        slot = code._tab.Offset(BUILTIN_CODE_SLOT)
+        wide = code._tab.Get(Int32Flags, code._tab.Pos + slot) if slot else 0
+        number = max(wide, code.DeprecatedBuiltinCode())
         if number == tflite.BuiltinOperator.CUSTOM:
             return "CUSTOM:" + self._text(code.CustomCode())
         if number not in BUILTIN_NAMES:

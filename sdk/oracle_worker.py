@@ -32,6 +32,7 @@ LENGTH = struct.Struct("<Q")
 # Bytes an element at most: enough for any type, to size the arena by.
 ELEMENT_BYTES = 8
 OUTPUTS_SLOT = 8  # of the field `outputs` in the vtable of a SubGraph (schema.fbs): its third
+BUILTIN_CODE_SLOT = 10  # of the field `builtin_code` in that of an OperatorCode: its fourth
 SVDF_STATE_INPUT = 4
 ARENA_LIMIT_BYTES = 1 << 30
 MESSAGE_LIMIT_BYTES = 1 << 32  # a longer one comes from a process that has overwritten its memory
@@ -87,6 +88,7 @@ def with_outputs(model: bytes, indices: Sequence[int]) -> bytes:
 def why_not_tflite_runtime(model: bytes) -> str | None:
     """What tflite-runtime computes otherwise than microcontrollers do, without a word; None for most models."""
     import tflite
+    from flatbuffers.number_types import Int32Flags
 
     root = tflite.Model.GetRootAs(model, 0)
     graph = root.Subgraphs(0)
@@ -104,7 +106,8 @@ def why_not_tflite_runtime(model: bytes) -> str | None:
     for i in range(graph.OperatorsLength()):
         operator = graph.Operators(i)
         code = root.OperatorCodes(operator.OpcodeIndex())
-        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        slot = code._tab.Offset(BUILTIN_CODE_SLOT)
+        number = max(code.BuiltinCode(), code._tab.Get(Int32Flags, code._tab.Pos + slot) if slot else 0)
         for (builtin, position, dtype), reason in reasons.items():
             if number == builtin and graph.Tensors(operator.Inputs(position)).Type() == dtype:
                 return reason

@@ -199,6 +199,14 @@ def patched(place: Callable[[tflite.Model], tuple[object, int, bool]], value: in
     return bytes(data)
 
 
+@pytest.mark.parametrize("slot", [4, 10], ids=["narrow", "wide"])
+def test_either_field_of_an_operators_number_will_do(slot: int) -> None:
+    """Quantizers write new nodes' numbers into the wider field alone."""
+    kind = "<b" if slot == 4 else "<i"
+    data = patched(lambda m: (m.OperatorCodes(1), slot, False), 0, kind)
+    assert [node.op for node in load_bytes(data).nodes] == ["ADD", "MUL"]
+
+
 # What TensorFlow Lite says of the same file stands beside each, where it says anything.
 UNSOUND = {
     # Invalid tensor index 99 in node inputs
