@@ -18,7 +18,7 @@ from sdk.cache import Progress, silent
 from sdk.emit import Emitted, emit
 from sdk.errors import LinkError
 from sdk.fit import check_fits
-from sdk.flash import flash
+from sdk.flash import check, flash
 from sdk.graph import Graph
 from sdk.link.device import Device
 from sdk.link.transport import Transport
@@ -51,6 +51,7 @@ def make_image(lowered: Lowered, board: Board, progress: Progress = silent) -> I
 def connected(board: Board, emitted: Emitted, *, port: str | None = None, progress: Progress = silent) -> Deployed:
     """Builds an image around `emitted`, flashes it and connects; the caller closes the device. Errors as of
     `sdk.build`, `sdk.flash` and `sdk.link`."""
+    check(board, port=port)
     image = build(board, emitted, progress=progress)
     transport = flash(board, image, port=port, progress=progress)
     progress(f"connect to {transport.name}")

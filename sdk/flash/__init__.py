@@ -2,6 +2,7 @@
 
 A flasher has:
     OPTIONS                                             what its section of a board file must hold: keys, str or int
+    check(board, port)                                  fails as flash would where no image is needed to know that
     flash(board, image, port, progress) -> Transport    puts the image in, starts it, and is its serial line then
     connect(board, port) -> Transport                   the serial line of what was flashed before
     package(board, elf) -> Path                         the file that other tools flash, made beside the ELF file
@@ -33,11 +34,20 @@ class Flasher(Protocol):
 
     OPTIONS: Options
 
+    def check(self, board: Board, port: str | None) -> None: ...
+
     def flash(self, board: Board, image: Image, port: str | None, progress: Progress) -> Transport: ...
 
     def connect(self, board: Board, port: str | None) -> Transport: ...
 
     def package(self, board: Board, elf: Path) -> Path: ...
+
+
+def check(board: Board, *, port: str | None = None) -> None:
+    """Whether there is a board to flash and all that this takes: said before an image is built, which takes a while.
+    Errors as for flash()."""
+    board, port = choose(board, port)
+    _flasher(board.flasher).check(board, port)
 
 
 def flash(board: Board, image: Image, *, port: str | None = None, progress: Progress = silent) -> Transport:

@@ -37,6 +37,13 @@ Message = dict[str, Any]
 Result = TypeVar("Result")
 
 
+def check(board: Board, port: str | None) -> None:
+    """See sdk.flash."""
+    no_port(board, port)
+    if board.emulator is not None:
+        find_tool(board.emulator.command)
+
+
 def flash(board: Board, image: Image, port: str | None, progress: Progress) -> EmulatorTransport:
     """See sdk.flash."""
     no_port(board, port)

@@ -40,6 +40,7 @@ SILENCE_S = 150.0  # without a stub the chip erases up to 4 MB first, and says n
 ATTEMPTS, PATIENT_ATTEMPTS = 4, 20  # to connect, a second each; and while a hand is on its way to the button
 HINT = "hold the board's BOOT button, press and release its EN (RST) button, then release BOOT"
 NO_ANSWER = "Failed to connect"
+STAGE = r"(?:Connect|Upload|Configur)ing[^.\n]*"  # what esptool says of its work until it writes
 NO_STUB = "stub flasher|flasher stub|RAM download mode|target RAM"
 
 # What esptool says, what that means (its own words at {0}) and what to do about it.
@@ -87,6 +88,12 @@ WHILE_WRITING: tuple[Fault, ...] = (
         "Check the cable and the board's power, then run it again: it can be flashed whatever it holds now.",
     ),
 )
+
+
+def check(board: Board, port: str | None) -> None:
+    """See sdk.flash."""
+    _check_tool()
+    find_port(board, port)
 
 
 def flash(board: Board, image: Image, port: str | None, progress: Progress) -> SerialTransport:
@@ -179,12 +186,12 @@ def _refuse_locked(url: str, chip: str, progress: Progress) -> None:
     question = ["--port", url, "--chip", chip, "--no-stub", "--after", "no-reset", "--connect-attempts"]
     try:
         try:
-            answer = _esptool([*question, str(ATTEMPTS), "get-security-info"])
+            answer = _esptool([*question, str(ATTEMPTS), "get-security-info"], progress)
         except _FailedError as failure:
             if NO_ANSWER not in str(failure):
                 raise
             progress(f"no answer from {url} yet: {HINT}")
-            answer = _esptool([*question, str(PATIENT_ATTEMPTS), "get-security-info"])
+            answer = _esptool([*question, str(PATIENT_ATTEMPTS), "get-security-info"], progress)
     except _FailedError as failure:
         if re.search(r"get security info|\(0x14\)", str(failure)):
             return  # an ESP32 does not know the question: esptool looks into its eFuses before it writes
@@ -218,10 +225,14 @@ def _faults(faults: tuple[Fault, ...], board: Board, url: str) -> Iterator[None]
         raise ToolError(f"esptool fails on {url}: {text}", "Run it again; sdk -v shows more.") from failure
 
 
-def _esptool(arguments: list[str], progress: Progress = silent) -> str:
-    """Runs esptool and tells how far it is; what it printed. MissingToolError, _FailedError."""
+def _check_tool() -> None:
     if importlib.util.find_spec("esptool") is None:
         raise MissingToolError("the Python package esptool is missing", f"{sys.executable} -m pip install esptool")
+
+
+def _esptool(arguments: list[str], progress: Progress = silent) -> str:
+    """Runs esptool and tells how far it is; what it printed. MissingToolError, _FailedError."""
+    _check_tool()
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"}
     command = [sys.executable, "-m", "esptool", *arguments]
     said = ""
@@ -231,15 +242,22 @@ def _esptool(arguments: list[str], progress: Progress = silent) -> str:
         try:
             for text in _output(process):
                 said += text
-                done = re.findall(r"(\d+)\.\d%", text)
-                if done and "write-flash" in arguments:
-                    progress(f"flash {done[-1]} %")
+                _tell(text, progress)
         except BaseException:
             process.kill()
             raise
     if process.returncode:
         raise _FailedError(_reason(said))
     return said
+
+
+def _tell(text: str, progress: Progress) -> None:
+    """How far it is, by what it has just said. Across a network it takes up to a minute until it writes."""
+    stages, done = re.findall(STAGE, text), re.findall(r"(\d+)\.\d%", text)
+    if done:
+        progress(f"flash {done[-1]} %")
+    elif stages:
+        progress(f"esptool: {stages[-1].lower()}")
 
 
 def _output(process: subprocess.Popen[bytes]) -> Iterator[str]:

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 OPTIONS: dict[str, type[str]] = {}
 
 
+def check(board: Board, port: str | None) -> None:
+    """See sdk.flash."""
+    no_port(board, port)
+
+
 def flash(board: Board, image: Image, port: str | None, progress: Progress) -> NativeTransport:
     """See sdk.flash."""
     no_port(board, port)

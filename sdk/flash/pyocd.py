@@ -38,6 +38,15 @@ SESSION_OPTIONS = {
 RECORD_BYTES = 16
 
 
+def check(board: Board, port: str | None) -> None:
+    """See sdk.flash."""
+    _check_tool()
+    url = find_port(board, port)
+    if pack_command(board):
+        raise _unknown(board)
+    _probe(board, _wanted(url, port))
+
+
 def flash(board: Board, image: Image, port: str | None, progress: Progress) -> ProbeTransport:
     """See sdk.flash."""
     url = find_port(board, port)
@@ -132,12 +141,23 @@ def _wanted(url: str, given: str | None) -> Wanted:
     return Wanted("", False)
 
 
+def _check_tool() -> None:
+    if importlib.util.find_spec("pyocd") is None:
+        raise MissingToolError("the package pyocd is missing", f"{sys.executable} -m pip install pyocd")
+
+
+def _unknown(board: Board) -> ToolError:
+    target = board.flashers["pyocd"]["target"]
+    return ToolError(
+        f"pyOCD does not know {target}, the chip of {board.id}", f"Once, with a network: pyocd pack install {target}"
+    )
+
+
 @contextmanager
 def _session(board: Board, wanted: Wanted) -> Iterator[Any]:
     """A session of pyOCD with the board's chip, halted, by the probe that is wanted.
     LinkError or ToolError, with the remedy, whatever fails until it ends."""
-    if importlib.util.find_spec("pyocd") is None:
-        raise MissingToolError("the package pyocd is missing", f"{sys.executable} -m pip install pyocd")
+    _check_tool()
     from pyocd.core import exceptions
     from pyocd.core.session import Session
     from usb.core import USBError
@@ -150,10 +170,7 @@ def _session(board: Board, wanted: Wanted) -> Iterator[Any]:
             _check_chip(board, session)
             yield session
     except exceptions.TargetSupportError as error:
-        raise ToolError(
-            f"pyOCD does not know {target}, the chip of {board.id}",
-            f"Once, with a network: pyocd pack install {target}",
-        ) from error
+        raise _unknown(board) from error
     except (exceptions.ProbeError, USBError) as error:
         raise LinkError(
             f"the debug probe {probe.unique_id} fails: {error}", "Unplug it and plug it in again."

@@ -41,6 +41,11 @@ SWITCH = """cd "$1" && old=$(readlink current || true) && ln -sfn "$2" next && m
 for each in *; do case $each in current|"$2"|"$old") ;; *) rm -rf "$each";; esac; done"""
 
 
+def check(board: Board, port: str | None) -> None:
+    """See sdk.flash."""
+    Host(board, port).check_machine()
+
+
 def flash(board: Board, image: Image, port: str | None, progress: Progress) -> ProcessTransport:
     """See sdk.flash. What was flashed before stays until the new image has answered."""
     from sdk.link.device import Device

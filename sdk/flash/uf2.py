@@ -41,6 +41,12 @@ RESTART_S = 10.0  # until the drive must have gone after its last block
 POLL_S = 0.05
 
 
+def check(board: Board, port: str | None) -> None:
+    """See sdk.flash."""
+    find_port(board, port)
+    find_drive(board)
+
+
 def flash(board: Board, image: Image, port: str | None, progress: Progress) -> WithoutReset:
     """See sdk.flash. `port` is that of the serial line; the drive is found by its label."""
     url = find_port(board, port)
