@@ -96,15 +96,8 @@ CONV_2D_HYBRID = Kernel(
 class Conv2D(Op):
     names = ("CONV_2D",)
     kernels = (CONV_2D_S8, CONV_2D_S16, CONV_2D_F32, CONV_2D_HYBRID)
-    types = (
-        "int8",
-        "int8 with int4 weights",
-        "uint8",
-        "int16 with int8 weights",
-        "float32",
-        "float32 with int8 weights",
-    )
-    limits = "quantized weights and biases are constants"
+    types = conv.TYPES
+    limits = conv.LIMITS
     bound = conv.FLOAT_BOUND
 
     def check(self, view: View) -> None:

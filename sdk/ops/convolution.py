@@ -12,7 +12,7 @@ import tflite
 
 from sdk import numerics
 from sdk.graph import Array, DType, Tensor
-from sdk.ops.base import Bound, CaseGraph, View
+from sdk.ops.base import Bound, CaseGraph, View, read, write
 from sdk.program import Struct, fields
 
 SAME, VALID = 0, 1
@@ -30,6 +30,23 @@ WINDOW = Struct(
 # n products of about 1 by about sqrt(n) * 2^-24.
 FLOAT_BOUND = Bound(1e-5, 1e-5, "equal where products are added in the reference's order; faster kernels may not")
 LIMIT = 65535  # of the 16-bit fields
+# What the operators with weights can be lowered from.
+TYPES = ("int8", "int8 with int4 weights", "uint8", "int16 with int8 weights", "float32", "float32 with int8 weights")
+LIMITS = "quantized weights and biases are constants"
+# The operands of a kernel of int16 activations, and of float32 ones.
+SLOTS_S16 = (
+    read("input", DType.INT16),
+    read("weights", DType.INT8),
+    read("start", DType.INT64),  # accumulators' start values: the bias
+    write("output", DType.INT16),
+    read("scales", DType.INT32),  # (multiplier, shift) pairs
+)
+SLOTS_F32 = (
+    read("input", DType.FLOAT32),
+    read("weights", DType.FLOAT32),
+    read("bias", DType.FLOAT32, optional=True),
+    write("output", DType.FLOAT32),
+)
 
 QUANTIZED = Struct(
     "ml_quantized",

@@ -39,25 +39,14 @@ DEPTHWISE_CONV_2D_S16 = Kernel(
     18,
     "depthwise_conv_2d.c",
     ARGS_S8,
-    (
-        read("input", DType.INT16),
-        read("weights", DType.INT8),
-        read("start", DType.INT64),
-        write("output", DType.INT16),
-        read("scales", DType.INT32),
-    ),
+    conv.SLOTS_S16,
 )
 DEPTHWISE_CONV_2D_F32 = Kernel(
     "depthwise_conv_2d_f32",
     17,
     "depthwise_conv_2d.c",
     ARGS_F32,
-    (
-        read("input", DType.FLOAT32),
-        read("weights", DType.FLOAT32),
-        read("bias", DType.FLOAT32, optional=True),
-        write("output", DType.FLOAT32),
-    ),
+    conv.SLOTS_F32,
 )
 # float32 activations, int8 weights.
 DEPTHWISE_CONV_2D_HYBRID = Kernel(
@@ -86,15 +75,8 @@ class DepthwiseConv2D(Op):
         DEPTHWISE_CONV_2D_HYBRID,
         CONV_2D_S8,
     )
-    types = (
-        "int8",
-        "int8 with int4 weights",
-        "uint8",
-        "int16 with int8 weights",
-        "float32",
-        "float32 with int8 weights",
-    )
-    limits = "quantized weights and biases are constants"
+    types = conv.TYPES
+    limits = conv.LIMITS
     bound = conv.FLOAT_BOUND
 
     def check(self, view: View) -> None:

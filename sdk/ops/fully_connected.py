@@ -52,12 +52,7 @@ FULLY_CONNECTED_F32 = Kernel(
     2,
     "fully_connected.c",
     ARGS_F32,
-    (
-        read("input", DType.FLOAT32),
-        read("weights", DType.FLOAT32),
-        read("bias", DType.FLOAT32, optional=True),
-        write("output", DType.FLOAT32),
-    ),
+    conv.SLOTS_F32,
 )
 FULLY_CONNECTED_S16 = Kernel(
     "fully_connected_s16",
@@ -77,15 +72,8 @@ FULLY_CONNECTED_S16 = Kernel(
 class FullyConnected(Op):
     names = ("FULLY_CONNECTED",)
     kernels = (FULLY_CONNECTED_S8, FULLY_CONNECTED_S16, FULLY_CONNECTED_F32, CONV_2D_HYBRID)
-    types = (
-        "int8",
-        "int8 with int4 weights",
-        "uint8",
-        "int16 with int8 weights",
-        "float32",
-        "float32 with int8 weights",
-    )
-    limits = "quantized weights and biases are constants; no shuffled weights"
+    types = conv.TYPES
+    limits = f"{conv.LIMITS}; no shuffled weights"
     bound = conv.FLOAT_BOUND
 
     def check(self, view: View) -> None:

@@ -37,25 +37,14 @@ TRANSPOSE_CONV_S16 = Kernel(
     21,
     "transpose_conv.c",
     ARGS_S8,
-    (
-        read("input", DType.INT16),
-        read("weights", DType.INT8),
-        read("start", DType.INT64),
-        write("output", DType.INT16),
-        read("scales", DType.INT32),
-    ),
+    conv.SLOTS_S16,
 )
 TRANSPOSE_CONV_F32 = Kernel(
     "transpose_conv_f32",
     22,
     "transpose_conv.c",
     ARGS_F32,
-    (
-        read("input", DType.FLOAT32),
-        read("weights", DType.FLOAT32),
-        read("bias", DType.FLOAT32, optional=True),
-        write("output", DType.FLOAT32),
-    ),
+    conv.SLOTS_F32,
 )
 SHAPE, WEIGHTS, X, BIAS = range(4)
 
@@ -63,8 +52,8 @@ SHAPE, WEIGHTS, X, BIAS = range(4)
 class TransposeConv(Op):
     names = ("TRANSPOSE_CONV",)
     kernels = (TRANSPOSE_CONV_S8, TRANSPOSE_CONV_S16, TRANSPOSE_CONV_F32)
-    types = ("int8", "int8 with int4 weights", "uint8", "int16 with int8 weights", "float32")
-    limits = "quantized weights and biases are constants; the output has the size that the file gives it"
+    types = conv.TYPES[:-1]
+    limits = f"{conv.LIMITS}; the output has the size that the file gives it"
     bound = conv.FLOAT_BOUND
 
     def check(self, view: View) -> None:

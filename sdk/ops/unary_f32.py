@@ -71,38 +71,34 @@ def case(op: str, spread: float = 4.0, *, positive: bool = False, options: Mappi
     return g.case(f"{op}_f32-{label}", op, [x], [y], options, sets)
 
 
-class Plain(Op):
+class Unary(Op):
+    types = ("float32",)
+
+    def check(self, view: View) -> None:
+        check_like(view, (DType.FLOAT32,))
+
+    def lower(self, view: View, low: Lowering) -> None:
+        lower(view, low)
+
+    def cases(self) -> Iterator[Case]:
+        for op in self.names:
+            yield case(op, positive=op in ("SQRT", "LOG"))
+
+
+class Plain(Unary):
     names = ("SQUARE", "FLOOR", "CEIL", "ROUND", "SQRT")
     kernels = (PLAIN, ROOT)
-    types = ("float32",)
     bound = Bound(0.0, 0.0, "rounded as IEEE 754 asks")
 
-    def check(self, view: View) -> None:
-        check_like(view, (DType.FLOAT32,))
 
-    def lower(self, view: View, low: Lowering) -> None:
-        lower(view, low)
-
-    def cases(self) -> Iterator[Case]:
-        for op in self.names:
-            yield case(op, positive=op == "SQRT")
-
-
-class Transcendental(Op):
+class Transcendental(Unary):
     names = ("SIN", "COS", "LOG")
     kernels = (SINE, LOGARITHM)
-    types = ("float32",)
     bound = Bound(2e-7, 4e-7, "within 3 ulp, as the oracle's are within 1")
 
-    def check(self, view: View) -> None:
-        check_like(view, (DType.FLOAT32,))
-
-    def lower(self, view: View, low: Lowering) -> None:
-        lower(view, low)
-
     def cases(self) -> Iterator[Case]:
+        yield from super().cases()
         for op in self.names:
-            yield case(op, positive=op == "LOG")
             yield case(op, 30.0, positive=op == "LOG")
 
 
