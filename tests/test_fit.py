@@ -15,6 +15,7 @@ from sdk.fit import KERNELS_BYTES, check_fits, fit
 from sdk.load import load
 from sdk.lower import Lowered, lower
 from sdk.paths import BOARDS
+from sdk.report import fits, inspect
 from sdk.target import Optimize, Target
 
 GRAPH = load(BOARDS.parent / "examples" / "digits" / "digits_int8.tflite")
@@ -74,6 +75,17 @@ def test_kernels_may_not_fit() -> None:
     tight = with_room(board, flash=len(lowered(board).block) + 1000)
     assert fit(lowered(board), tight).verdict == "yes, if 1,000 bytes hold its kernels"
     assert fit(lowered(board), with_room(board, flash=len(lowered(board).block) + KERNELS_BYTES)).verdict == "yes"
+
+
+def test_a_fast_program_says_nothing_of_other_profiles() -> None:
+    """It is larger by more than half: a board that holds the portable one alone holds the model."""
+    fast = inspect(GRAPH, load_board("mps2-an386").target(Optimize.speed))
+    board = load_board("mps2-an385")
+    portable_bytes = len(lowered(board, Optimize.speed).block)
+    assert fast.lowered is not None
+    assert len(fast.lowered.block) > 1.5 * portable_bytes
+    (found,) = fits(fast, [with_room(board, flash=portable_bytes)])
+    assert (found.fits, found.flash_bytes) == (True, portable_bytes)
 
 
 @pytest.mark.parametrize("target", [board for board in all_boards() if board.linker_script], ids=lambda board: board.id)
