@@ -122,6 +122,26 @@ def _classes(output: TensorSpec) -> int:
     return sizes[0]
 
 
+def labelled_files(path: Path, labels: Sequence[str] = ()) -> list[Path]:
+    """The files that the labelled set `path` consists of, in the order in which they are read. InputError if it is
+    none, or a class of it is empty."""
+    if path.is_dir():
+        return [file for file, _ in _folders(path, labels, silent)]
+    if path.suffix.lower() == ".csv":
+        return [file for file, _ in _table(path)]
+    if not path.is_file() or path.suffix.lower() != ".npz":
+        raise _none(path)
+    return [path]
+
+
+def _none(path: Path) -> InputError:
+    if not path.exists():
+        return InputError(f"there is no data set {path}", "Check the path.")
+    return InputError(
+        f"{path} is no data set", "Give an .npz, a folder with a subfolder for each class, or a .csv of file,label."
+    )
+
+
 class _Reader:
     def __init__(
         self,
@@ -154,11 +174,7 @@ class _Reader:
             return self._archive(path)
         if path.suffix.lower() == ".csv":
             return self._files(path, _table(path))
-        if not path.exists():
-            raise InputError(f"there is no data set {path}", "Check the path.")
-        raise InputError(
-            f"{path} is no data set", "Give an .npz, a folder with a subfolder for each class, or a .csv of file,label."
-        )
+        raise _none(path)
 
     def _archive(self, path: Path) -> Iterator[Labelled]:
         arrays = load_arrays(path)
@@ -230,6 +246,10 @@ class _Reader:
             if not quantized and spec.dtype is not DType.FLOAT32:
                 return array
             self.has_pixels = True
+            picture = None if self.pixel_range or self.declared is None else self.declared.picture
+            if picture is not None:
+                self.say("uint8 values are taken for pixels, which become real as the model declares")
+                return stored(picture.normalized(array), spec)
             low, high = self.pixel_range or whole_range(spec)
             self.say(f"uint8 values are taken for pixels; 0 is {low:g}, 255 is {high:g}")
             return stored(low + array * ((high - low) / 255.0), spec)
@@ -296,6 +316,8 @@ def _folders(path: Path, labels: Sequence[str], note: Progress) -> list[tuple[Pa
         known = [file for file in files if file.suffix.lower() in _SUFFIXES]
         if len(known) < len(files):
             note(f"{folder}: {len(files) - len(known)} files that are no pictures, .npy or .wav are passed over")
+        if not known:
+            raise InputError(f"the class folder {folder} holds no sample", "Fill it, or remove it.")
         classes.append([(file, label) for file in known])
     return [file for file in chain.from_iterable(zip_longest(*classes)) if file is not None]
 

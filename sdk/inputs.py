@@ -19,6 +19,7 @@ Where a program has several inputs, the files that hold one input come in turn: 
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 import wave
 from collections.abc import Iterator, Mapping, Sequence
@@ -209,7 +210,7 @@ class _Reader:
         sound = self.declared.sound
         if sound is None or sound.elements != _elements(spec):
             return []
-        samples, rate_hz = _wave(path, None)
+        samples, rate_hz = read_wave(path, None)
         self._say(f"sound becomes {_described(sound)}, as the model declares")
         try:
             if sound.features is not None:
@@ -348,6 +349,18 @@ def _picture_shape(spec: TensorSpec, path: Path) -> tuple[int, int, int]:
 
 def read_picture(path: Path, wanted: Picture) -> Array:
     """uint8 [height, width, channels], upright. InputError if it is no picture."""
+    with _opened(path) as picture:
+        return wanted.of_image(picture)
+
+
+def load_picture(path: Path) -> Array:
+    """The pixels of a picture, perhaps made smaller. InputError as of `read_picture`, and much faster."""
+    with _opened(path, smaller=True) as picture:
+        return np.asarray(picture)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, *, smaller: bool = False) -> Iterator[Any]:
     from PIL import Image, ImageOps
 
     _bytes(path)  # says what is wrong with the path as for every other file
@@ -356,7 +369,9 @@ def read_picture(path: Path, wanted: Picture) -> Array:
             warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
             Image.open(path) as picture,
         ):
-            return wanted.of_image(ImageOps.exif_transpose(picture))
+            if smaller:
+                picture.draft(None, (1, 1))  # a JPEG's file is read whole, of its pixels an eighth are made
+            yield ImageOps.exif_transpose(picture)
     except Exception as error:  # of damaged files Pillow raises anything
         raise InputError(f"{path} is not a picture that can be read: {error}", "Save it anew as PNG.") from error
 
@@ -391,7 +406,7 @@ def _sound(path: Path, spec: TensorSpec) -> list[Array]:
             "Declare them (sdk convert --features), or compute them as in training and give them as .npy.",
         )
     wanted = _elements(spec)
-    samples = _wave(path, 1)[0]
+    samples = read_wave(path, 1)[0]
     if len(samples) < wanted:
         raise InputError(
             f"{path} holds {len(samples):,} samples; the input {describe(spec)} takes {wanted:,}",
@@ -408,7 +423,7 @@ def _elements(spec: TensorSpec) -> int:
     return spec.operand.bytes // spec.dtype.bytes
 
 
-def _wave(path: Path, channels: int | None) -> tuple[Array, int]:
+def read_wave(path: Path, channels: int | None) -> tuple[Array, int]:
     """int16 [samples, channels] of a 16-bit sound, and its rate; `channels`: how many it must have."""
     _bytes(path)
     try:

@@ -4,6 +4,7 @@ says what is wrong. The converters themselves: tests/test_convert_routes.py."""
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -20,16 +21,17 @@ from PIL import Image
 
 from sdk.cli import main
 from sdk.convert import environment as environments
+from sdk.convert.arrays import say_shape
 from sdk.convert.calibration import of_arrays, read_calibration
 from sdk.convert.conversion import convert
 from sdk.convert.environment import VARIABLE, Environment, python_of
-from sdk.convert.evaluate import accuracy, layer_errors, specs_of
+from sdk.convert.evaluate import Accuracy, accuracy, check_all_quantized, labelled_samples, layer_errors, specs_of
 from sdk.convert.graphdef import chosen, ends, is_text, parse_nodes, suggested_inputs, suggested_outputs
 from sdk.convert.interface import with_float16, with_interface
 from sdk.convert.options import Quantize
 from sdk.convert.process import Worker
 from sdk.convert.sources import Wanted, find_source
-from sdk.errors import InputError, ModelError, SdkError, ToolError, UsageError
+from sdk.errors import InputError, ModelError, OutputError, SdkError, ToolError, UnsupportedError, UsageError
 from sdk.foreign import Kind
 from sdk.graph import DType
 from sdk.inputs import random_samples
@@ -37,6 +39,7 @@ from sdk.load import load_bytes
 from sdk.oracle import Oracle
 from sdk.preprocess import Picture, Preprocessing
 from sdk.program import Operand, Region, TensorSpec
+from sdk.write import write
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "examples" / "digits"
@@ -327,7 +330,151 @@ def test_bad_calibration_folders(tmp_path: Path) -> None:
         of_arrays([[np.zeros(3), np.zeros(3)]], one)
 
 
+# What is said before a converter is started
+
+
+@pytest.fixture
+def sources(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Sources and samples; whoever asks for a converter gets a MissingToolError."""
+    monkeypatch.setenv(VARIABLE, "/no/python")
+    rng = np.random.default_rng(0)
+    np.save(folder / "good.npy", rng.normal(size=(4, 3)).astype(np.float32))
+    np.save(folder / "flat.npy", np.ones((4, 3), np.float32))
+    np.save(folder / "nan.npy", np.full((4, 3), np.nan, np.float32))
+    np.save(folder / "none.npy", np.ones((0, 3), np.float32))
+    (folder / "short.csv").write_text("1,2,3\n4,5\n")
+    (folder / "lost.csv").write_text("gone.png,0\n")
+    (folder / "names.txt").write_text("\n \n")
+    for kind in ("a", "b", "broken/a", "half/a", "half/b"):
+        (folder / "pictures" / kind).mkdir(parents=True)
+    Image.fromarray(rng.integers(0, 256, (9, 9, 3), np.uint8)).save(folder / "pictures/half/a/0.jpg")
+    data = (folder / "pictures/half/a/0.jpg").read_bytes()
+    (folder / "pictures/broken/a/0.jpg").write_bytes(data[: len(data) - 60])
+    (folder / "sound.wav").write_bytes(b"RIFF")
+    (folder / "quantized.pb").write_bytes(graph_def(node("range", "FakeQuantWithMinMaxArgs", "image")))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "int8 needs representative samples"),
+        ({"quantize": "int16x8"}, "int16x8 needs representative samples"),
+        ({"input_stats": [(128, 128)]}, "this one has none"),
+        ({"input_stats": [(128, 0)]}, "are no pairs of MEAN and STD"),
+        ({"representative": "gone"}, "there is no gone"),
+        ({"representative": "empty"}, "holds no pictures"),
+        ({"representative": "pictures"}, "has empty folders: a, b"),
+        ({"representative": "pictures/broken"}, r"0\.jpg is not a picture that can be read"),
+        ({"representative": "sound.wav"}, "is not a PCM .wav file"),
+        ({"representative": "flat.npy"}, "all values are 1, in every sample"),
+        ({"representative": "nan.npy"}, "infinite or not a number"),
+        ({"representative": "none.npy"}, "holds no sample"),
+        ({"representative": "short.csv"}, "line 2 of short.csv has 2 cells, the first has 3"),
+        ({"representative": "good.npy", "dataset": "gone"}, "there is no data set gone"),
+        ({"representative": "good.npy", "dataset": "good.npy"}, "is no data set"),
+        ({"representative": "good.npy", "dataset": "pictures/half"}, "the class folder .*b holds no sample"),
+        ({"representative": "good.npy", "dataset": "pictures/broken"}, r"0\.jpg is not a picture"),
+        ({"representative": "good.npy", "dataset": "lost.csv"}, "gone.png"),
+        ({"representative": "good.npy", "labels": "gone.txt"}, "cannot read the labels gone.txt"),
+        ({"representative": "good.npy", "labels": "names.txt"}, "names.txt holds no labels"),
+        ({"quantize": "int4"}, "there is no --quantize int4"),
+        ({"quantize": "uint8"}, "needs --input-stats"),
+        ({"samples_": 3}, "converting has no samples_"),
+    ],
+)
+@pytest.mark.parametrize("source", ["net.onnx", "saved", "frozen.pb"])
+def test_before_a_converter_is_started(source: str, options: dict[str, object], message: str, sources: Path) -> None:
+    before = sorted(sources.rglob("*"))
+    with pytest.raises(SdkError, match=message) as caught:
+        convert(source, "out.tflite", **options)
+    assert not isinstance(caught.value, ToolError)
+    assert caught.value.remedy
+    assert sorted(sources.rglob("*")) == before
+
+
+def test_where_nothing_can_be_written_nothing_is_converted(sources: Path) -> None:
+    with pytest.raises(OutputError, match="Is a directory"):
+        convert("frozen.pb", sources, representative="good.npy")
+
+
+def test_fake_quant_needs_no_samples(sources: Path) -> None:
+    for options in ({}, {"input_stats": [(128, 128)]}, {"representative": "good.npy"}):
+        with pytest.raises(ToolError, match="cannot be run"):  # the check went through: the converter is sought
+            convert(sources / "quantized.pb", inputs=["image"], **options)
+
+
+def test_wrong_input_stats_of_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for stats in ("128", "128,0", "a,b"):
+        assert main(["convert", "x.pb", "-o", "x.tflite", "--input-stats", stats]) == UsageError.exit_code
+        said = capsys.readouterr().err
+        assert f"'{stats}' is not MEAN,STD" in said
+        assert "128,128" in said
+
+
+def test_an_open_shape_can_be_pasted() -> None:
+    assert say_shape("x", [None, None, 64, 3]).endswith("--shape x=1,96,64,3")
+
+
 # What needs no converter of its own
+
+
+@pytest.mark.parametrize("count", [9, 11])
+def test_as_many_labels_as_classes(count: int, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("".join(f"{i}\n" for i in range(count)))
+    for source, quantize in ((FLOAT, "float16"), (INT8, None)):
+        with pytest.raises(UsageError, match=f"there are {count} labels; .* has 10 classes"):
+            convert(source, tmp_path / "out.tflite", quantize=quantize, labels=tmp_path / "names.txt")
+    assert not (tmp_path / "out.tflite").exists()
+
+
+def test_a_model_that_cannot_be_lowered_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    graph = load_bytes(FLOAT.read_bytes())
+    unknown = replace(graph.nodes[-1], op="LSH_PROJECTION", options={})
+    (tmp_path / "x.tflite").write_bytes(write(replace(graph, nodes=(*graph.nodes[:-1], unknown))))
+    words = ["convert", str(tmp_path / "x.tflite"), "-q", "float16", "-o", str(tmp_path / "out.tflite")]
+    assert main(words) == UnsupportedError.exit_code
+    said = capsys.readouterr()
+    assert "boards" not in said.out
+    assert "cannot be lowered: LSH_PROJECTION" in said.out
+    assert "is written, but no microcontroller can run it: LSH_PROJECTION" in said.err
+    assert main([*words, "--json"]) == UnsupportedError.exit_code
+    found = json.loads(capsys.readouterr().out)
+    assert (found["supported"], found["boards"]) == (False, [])
+    assert "LSH_PROJECTION" in found["problems"][0]["message"]
+    assert (tmp_path / "out.tflite").exists()
+    assert main(["convert", str(FLOAT), *words[2:]]) == 0
+    assert "boards it fits: " in capsys.readouterr().out
+
+
+def test_the_headline_says_what_the_model_is(tmp_path: Path) -> None:
+    (tmp_path / "unsigned.tflite").write_bytes(with_interface(INT8.read_bytes(), DType.UINT8))
+    names = [str(i) for i in range(10)]
+    assert convert(INT8, labels=names).form == "int8"
+    assert convert(tmp_path / "unsigned.tflite", labels=names).form == "int8 with a uint8 interface"
+    assert convert(FLOAT, quantize="float16").form == "float16"
+
+
+def test_layers_without_a_range_are_named() -> None:
+    check_all_quantized(load_bytes(INT8.read_bytes()))
+    with pytest.raises(UnsupportedError, match="layers stay in float32, for no fake_quant says their range: CONV_2D"):
+        check_all_quantized(load_bytes(FLOAT.read_bytes()))
+
+
+def test_before_and_after_see_the_same_pixels(tmp_path: Path) -> None:
+    """uint8 arrays become real as the model declares, for accuracy before and after and for calibration alike."""
+    rng = np.random.default_rng(0)
+    graph = load_bytes(FLOAT.read_bytes())
+    shape = graph.tensor(graph.inputs[0]).shape
+    pixels = rng.integers(0, 256, (4, *shape[1:]), np.uint8)
+    np.savez(tmp_path / "set.npz", images=pixels, labels=np.zeros(4, int))
+    declared = Preprocessing(Picture(*shape[1:], mean=(127.5,), std=(127.5,)))
+    for declaration, low in ((declared, -1.0), (None, 0.0)):
+        found = labelled_samples(graph, tmp_path / "set.npz", declaration)
+        assert min(each.sample.arrays[0].min() for each in found) == pytest.approx(low, abs=0.05)
+    np.save(tmp_path / "x.npy", pixels)
+    [first, *_] = read_calibration(tmp_path / "x.npy", [spec(*shape)], declared)
+    np.testing.assert_allclose(first.arrays[0], pixels[:1] / 127.5 - 1, atol=1e-6)
 
 
 def test_float16_halves_a_model() -> None:
@@ -377,8 +524,10 @@ def test_accuracy_is_counted(tmp_path: Path) -> None:
         y = np.array([oracle.run([each[None]]).outputs[0].argmax() for each in x])
     y[:5] = (y[:5] + 1) % 10
     np.savez(tmp_path / "set.npz", x=x, y=y)
-    found = accuracy((graph, model), (graph, model), tmp_path / "set.npz", None)
+    found = accuracy(model, (graph, model), labelled_samples(graph, tmp_path / "set.npz", None))
     assert (found.samples, found.before, found.after, found.drop) == (20, 0.75, 0.75, 0.0)
+    assert Accuracy(20, 0.9, 0.85).exceeds(0.049)
+    assert not Accuracy(20, 0.9, 0.85).exceeds(0.05)  # whatever 0.9 - 0.85 is in binary
 
 
 # Environments

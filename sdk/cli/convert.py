@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdk.cli.arguments import add_json, positive
 from sdk.cli.console import Console
-from sdk.errors import UsageError
+from sdk.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from sdk.convert.options import Converted
@@ -17,8 +17,9 @@ SUMMARY = "make a .tflite model of whatever was trained, quantized, and say what
 DETAILS = """SOURCE is a SavedModel, .keras, .h5, frozen .pb or .pbtxt, a TensorFlow 1 checkpoint, .onnx, .pt2, a \
 float .tflite, or module:attribute (a Keras model, concrete function, tf.Module, torch module); it is recognised by \
 looking at it. The converters are fetched into an environment of their own on first use: docs/convert.md.
---json prints kind, bytes, float_bytes, samples, source_error, accuracy, layers, supported, problems, operators, \
-arena_bytes and boards."""
+If the model is written but no microcontroller can run it, the exit code is 4, and it is said why.
+--json prints kind, quantize, interface, bytes, float_bytes, samples, source_error, accuracy, layers, supported, \
+problems, operators, arena_bytes and boards."""
 EXAMPLES = (
     "sdk convert saved_model/ -o model.tflite --representative photos/ --mean 127.5 --std 127.5 --labels names.txt",
     "sdk convert model.keras -o model.tflite --representative train.npy --dataset test.npz --max-drop 1%",
@@ -60,7 +61,10 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
 def _add_quantization(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("quantization")
     group.add_argument(
-        "--quantize", "-q", choices=("int8", "int16x8", "float16", "dynamic", "float32"), help="default: int8"
+        "--quantize",
+        "-q",
+        choices=("int8", "uint8", "int16x8", "float16", "dynamic", "float32"),
+        help="default: int8; uint8 is TensorFlow 1's, of --input-stats",
     )
     group.add_argument("--interface", choices=("int8", "uint8", "int16", "float32"), help="type of inputs and outputs")
     group.add_argument(
@@ -107,14 +111,23 @@ def _names(text: str) -> list[str]:
 
 
 def floats(text: str) -> tuple[float, ...]:
-    return tuple(float(value) for value in text.split(","))
+    try:
+        return tuple(float(value) for value in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number, nor several with commas between") from None
 
 
 def _pair(text: str) -> tuple[float, float]:
-    values = floats(text)
-    if len(values) != 2 or values[1] <= 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is not MEAN,STD with STD above 0")
-    return values[0], values[1]
+    try:
+        mean, std = floats(text)
+    except (ValueError, argparse.ArgumentTypeError):
+        mean, std = 0.0, 0.0
+    if std <= 0:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not MEAN,STD with STD above 0: pixels that the model knows as -1 to 1 are 128,128, as 0 to 1 "
+            "0,255"
+        )
+    return mean, std
 
 
 def _features(text: str) -> dict[str, Any]:
@@ -134,7 +147,10 @@ def _number(text: str) -> int | float | str:
 
 
 def share(text: str) -> float:
-    value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"'{text}' is no share: 1% or 0.01")
     return value
@@ -164,30 +180,35 @@ def run(args: argparse.Namespace, console: Console) -> int:
         input_stats=args.input_stats,
         shapes=dict(map(parse_shape, args.shape)),
         preprocess={name: value for name, value in given.items() if value is not None},
-        labels=_labels(args.labels),
+        labels=args.labels or (),
         progress=console.progress,
         note=console.note,
     )
     _say(made, args.output, console)
     console.result(as_json(made))
-    return 0
+    return exit_code(made, args.output, console)
 
 
-def _labels(path: Path | None) -> list[str]:
-    if path is None:
-        return []
-    try:
-        return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the labels {path}: {error}", "Give a text file with one name a line.") from error
+def exit_code(made: Converted, output: Path, console: Console) -> int:
+    """0, or UnsupportedError's for a model that is written, but that no microcontroller can run: which is said."""
+    problems = made.report.problems
+    if not problems:
+        return 0
+    console.note(
+        f"error: {output} is written, but no microcontroller can run it: {problems[0].message}\n"
+        "TensorFlow Lite on a computer may."
+    )
+    return UnsupportedError.exit_code
 
 
 def _say(made: Converted, output: Path, console: Console) -> None:
-    console.say(f"{output}: {len(made.model):,} bytes, {made.quantize}, from {made.kind}")
+    console.say(f"{output}: {len(made.model):,} bytes, {made.form}, from {made.kind}")
     console.say(f"before: {len(made.float_model):,} bytes" + _apart(made.source_error))
     if made.accuracy is not None:
         a = made.accuracy
-        console.say(f"accuracy on {a.samples:,} samples: {a.before:.2%} before, {a.after:.2%} after ({-a.drop:+.2%})")
+        console.say(
+            f"accuracy on {a.samples:,} samples: {a.before:.2%} before, {a.after:.2%} after ({0 - a.drop:+.2%})"
+        )
     say_cost(made, console)
 
 
@@ -205,37 +226,45 @@ def _apart(error: float | None) -> str:
 
 
 def _say_report(made: Converted, console: Console) -> None:
-    from sdk.boards import all_boards
-    from sdk.report import fits
-
     report = made.report
     operators = ", ".join(f"{count} {name}" for name, count in report.operators.items())
     console.say(f"\noperators: {operators}")
-    console.say(f"arena: {report.memory.arena_bytes:,} bytes")
-    fitted = fits(report, all_boards(lambda _fault: None))
-    console.say(f"boards it fits: {', '.join(fit.board.id for fit in fitted if fit.fits) or 'none'}")
     for problem in report.problems:
-        console.say(f"cannot be lowered: {problem.message}\n  {problem.remedy}")
+        more = f" (and {problem.count - 1:,} more nodes like it)" if problem.count > 1 else ""
+        console.say(f"cannot be lowered: {problem.message}{more}")
+        if problem.remedy:
+            console.say(f"  {problem.remedy}")
+    if not report.problems:
+        console.say(f"arena: {report.memory.arena_bytes:,} bytes")
+        console.say(f"boards it fits: {', '.join(_boards(made)) or 'none'}")
+
+
+def _boards(made: Converted) -> list[str]:
+    """Those that can run it."""
+    from sdk.boards import all_boards
+    from sdk.report import fits
+
+    if made.report.lowered is None:
+        return []
+    return [fit.board.id for fit in fits(made.report, all_boards(lambda _fault: None)) if fit.fits]
 
 
 def as_json(made: Converted) -> dict[str, Any]:
     """What --json prints of a conversion."""
-    from sdk.boards import all_boards
-    from sdk.report import fits
-
     report = made.report
     return {
         "kind": made.kind.name,
         "quantize": str(made.quantize),
+        "interface": made.interface,
         "bytes": len(made.model),
         "float_bytes": len(made.float_model),
         "samples": made.samples,
         "source_error": made.source_error,
-        "accuracy": None if made.accuracy is None else vars(made.accuracy),
+        "accuracy": None if made.accuracy is None else {**vars(made.accuracy), "drop": made.accuracy.drop},
         "layers": [vars(layer) for layer in made.layers],
         "supported": report.lowered is not None,
         "problems": [{"message": p.message, "remedy": p.remedy, "node": p.node} for p in report.problems],
         "operators": dict(report.operators),
         "arena_bytes": report.memory.arena_bytes,
-        "boards": [fit.board.id for fit in fits(report, all_boards(lambda _fault: None)) if fit.fits],
+        "boards": _boards(made),
     }

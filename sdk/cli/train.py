@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sdk.cli.arguments import add_json, complete_files, positive
 from sdk.cli.console import Console
-from sdk.cli.convert import as_json, floats, say_cost, share
+from sdk.cli.convert import as_json, exit_code, floats, say_cost, share
 
 if TYPE_CHECKING:
     from sdk.convert.training import Trained
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     about = {name: getattr(made, name) for name in ("trained", "held_out", "guessing", "parameters")}
     history = list(map(dict, made.history))
     console.result({"classes": list(made.classes), **about, "history": history, **as_json(made.converted)})
-    return 0
+    return exit_code(made.converted, args.output, console)
 
 
 def _say(made: Trained, output: Path, console: Console) -> None:

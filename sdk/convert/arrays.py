@@ -1,5 +1,5 @@
 """How samples go to a converter's process and back: an .npz with the arrays s0_0, s0_1, s1_0, ...: of each sample those
-of each input or output. Needs nothing but numpy, for it runs on both sides."""
+of each input or output; and what is said of their shapes. Needs nothing but numpy, for it runs on both sides."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+COMMON = 96  # a size that most models take which leave it open
+
+
+def say_shape(name: str, sizes: Sequence[int | None]) -> str:
+    """The remedy for an input that leaves sizes open: an argument that can be given as it is."""
+    filled = [(1 if i == 0 else COMMON) if size is None else size for i, size in enumerate(sizes)]
+    return f"Say its sizes, for example: --shape {name}={','.join(map(str, filled))}"
 
 
 def write_arrays(path: str | Path, samples: Iterable[Sequence[Any]]) -> None:

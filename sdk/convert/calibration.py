@@ -38,7 +38,7 @@ def read_calibration(
 ) -> list[Sample]:
     """The samples in `path` for the inputs `specs` of the model before it is quantized. InputError if they do not fit,
     or tell nothing: no values, all the same, or not a number."""
-    files, note = _files(path), functools.cache(note)  # what is true of many files is said once
+    files, note = files_of(path), functools.cache(note)  # what is true of many files is said once
     if files is None:
         samples = _rows(path, specs)
     else:
@@ -91,7 +91,7 @@ def checked(samples: Sequence[Sample], specs: Sequence[TensorSpec], name: str) -
     return list(samples)
 
 
-def _files(path: Path) -> list[Path] | None:
+def files_of(path: Path) -> list[Path] | None:
     """The files to read; None for a .csv of numbers."""
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
@@ -104,7 +104,7 @@ def _files(path: Path) -> list[Path] | None:
         raise InputError(f"there is no {path}", "Give a folder, a file, or a generator as module:attribute.")
     if path.suffix.lower() != ".csv":
         return [path]
-    first = next((row for row in _table(path) if row), [])
+    first = next(iter(_table(path)), [])
     return None if first and all(map(_number, first)) else [path.parent / row[0].strip() for row in _listed(path)]
 
 
@@ -138,12 +138,24 @@ def _number(cell: str) -> bool:
     return True
 
 
+def numbers_of(path: Path) -> list[list[float]]:
+    """The lines of a .csv of numbers. InputError if they are not as long as each other, or no numbers."""
+    rows = _table(path)
+    for i, row in enumerate(rows, 1):
+        if not all(map(_number, row)) or len(row) != len(rows[0]):
+            what = f"{len(row)} cells, the first has {len(rows[0])}" if len(row) != len(rows[0]) else "text in it"
+            raise InputError(
+                f"line {i} of {path} has {what}", "Write one sample a line, without labels and without a heading."
+            )
+    return [[float(cell) for cell in row] for row in rows]
+
+
 def _rows(path: Path, specs: Sequence[TensorSpec]) -> list[Sample]:
     """A .csv of numbers: the values of all inputs, one sample a line."""
     sizes = [spec.operand.bytes // spec.dtype.bytes for spec in specs]
     samples = []
-    for i, row in enumerate(_table(path), 1):
-        if not all(map(_number, row)) or len(row) != sum(sizes):
+    for i, row in enumerate(numbers_of(path), 1):
+        if len(row) != sum(sizes):
             raise InputError(
                 f"line {i} of {path} has {len(row)} cells; a sample of {', '.join(map(describe, specs))} is "
                 f"{sum(sizes)} numbers",
@@ -162,6 +174,8 @@ def _samples(file: Path, specs: Sequence[TensorSpec], declared: Preprocessing | 
             name = next((n for n in ("", specs[0].name, "x", "images", "inputs", "arr_0") if n in arrays), None)
             if name is not None:
                 values = arrays[name]
+                if values.dtype == np.uint8 and declared is not None and declared.picture is not None:
+                    values = declared.picture.normalized(values)
                 if values.dtype == np.float64:
                     values = values.astype(np.float32)
                 rows = split(values, specs[0], file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from sdk.cache import Progress, silent
 from sdk.convert.options import Converted, Options, Quantize
 from sdk.convert.sources import Wanted, find_source
 from sdk.convert.work import Work
-from sdk.errors import VerifyError
-from sdk.files import deliver
+from sdk.errors import UsageError, VerifyError
+from sdk.files import check_place, deliver
 
 
 def convert(
@@ -35,15 +36,21 @@ def convert(
     (with `inputs` and `outputs`, its tensors) or torch module (with a `sample` of its input).
     `options` are those of `Options`: `quantize` (default int8), `interface`, `representative` (a path,
     "module:generator", or in Python arrays), `dataset` and `max_drop` (of 1), `input_stats` [(mean, std)], `shapes`,
-    `preprocess` (fields of `sdk.preprocess.Picture` or `Sound`), `labels`.
+    `preprocess` (fields of `sdk.preprocess.Picture` or `Sound`), `labels` (names, or a file of them).
 
     Nothing is written unless all of it works. UsageError, ModelError, InputError, UnsupportedError; ToolError for an
     environment that cannot be made or a converter that crashes; VerifyError where `max_drop` is exceeded. A model that
-    lowering refuses is not an error: `report.problems` says why.
+    lowering refuses is none: TensorFlow Lite runs it, but no microcontroller; `report.problems` says why.
     """
-    if options.get("quantize"):
-        options["quantize"] = Quantize(options["quantize"])
+    unknown = options.keys() - {each.name for each in fields(Options)}
+    if unknown:
+        raise UsageError(
+            f"converting has no {', '.join(sorted(unknown))}",
+            f"It takes {', '.join(each.name for each in fields(Options))}.",
+        )
     asked = Options(**options).checked()
+    if output is not None:
+        check_place(Path(output))
     wanted = Wanted(inputs, outputs, signature, str(graph), sample if isinstance(sample, str) else "")
     with tempfile.TemporaryDirectory(prefix="microlith-") as folder:
         work = Work(Path(folder), asked, progress, note)
@@ -52,7 +59,7 @@ def convert(
         else:
             made = work.of_object(source, inputs, outputs, sample)
     scored = made.accuracy
-    if asked.max_drop is not None and scored is not None and scored.drop > asked.max_drop:
+    if asked.max_drop is not None and scored is not None and scored.exceeds(asked.max_drop):
         raise VerifyError(
             f"accuracy drops by {scored.drop:.2%}, from {scored.before:.2%} to {scored.after:.2%}:"
             f" more than {asked.max_drop:.2%}",
@@ -63,9 +70,15 @@ def convert(
     return made
 
 
+INSTEAD = {
+    Quantize.int8: "Give more representative samples, --quantize int16x8, or train with fake_quant.",
+    Quantize.uint8: "Train on with fake_quant, or give samples: --quantize int16x8 --representative PATH.",
+    Quantize.int16x8: "Give more representative samples, or --quantize float16.",
+    Quantize.dynamic: "Give --quantize float16.",
+}
+
+
 def _help(made: Converted) -> str:
     worst = ", ".join(f"{layer.node} ({layer.added:.1%})" for layer in made.worst[:3])
-    return (
-        f"Most of the error is added by {worst}. Give more representative samples, --quantize int16x8, or train with \
-fake_quant."
-    )
+    instead = INSTEAD.get(made.quantize, "Give --quantize float32.")
+    return f"Most of the error is added by {worst}. {instead}" if worst else instead

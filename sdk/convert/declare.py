@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sdk.convert.options import Options
+from sdk.convert.options import Options, read_labels
 from sdk.errors import UsageError
 from sdk.inputs import PICTURES, describe
 from sdk.preprocess import Picture, Preprocessing, made
@@ -21,7 +21,7 @@ OF_SOUND = ("rate_hz", "features")
 def declare(asked: Options, specs: Sequence[TensorSpec]) -> Preprocessing | None:
     """The declaration that goes into the model; None if there is nothing to declare. UsageError for what does not fit
     the inputs `specs`."""
-    given, labels = dict(asked.preprocess), tuple(asked.labels)
+    given, labels = dict(asked.preprocess), read_labels(asked.labels)
     kinds = _kinds(asked.representative) | _kinds(asked.dataset)
     spec = specs[0] if len(specs) == 1 else None
     if spec is not None and "features" in given:
@@ -38,6 +38,17 @@ def declare(asked: Options, specs: Sequence[TensorSpec]) -> Preprocessing | None
             "Prepare the samples yourself, and give them as .npy. Features of sound are declared by --features.",
         )
     return Preprocessing(labels=labels) if labels else None
+
+
+def check_labels(labels: Sequence[str], outputs: Sequence[TensorSpec]) -> None:
+    """UsageError where the first output is one value for each of another number of classes."""
+    sizes = [size for size in outputs[0].shape if size != 1] if outputs else []
+    classes = {1, 2} if not sizes else {sizes[0]}
+    if labels and len(sizes) <= 1 and len(labels) not in classes:
+        raise UsageError(
+            f"there are {len(labels)} labels; the model's output {describe(outputs[0])} has {max(classes)} classes",
+            "Give one name for each, in the order of the output; a background class counts too.",
+        )
 
 
 def _sound(spec: TensorSpec, features: Any, rate_hz: int = Sound.rate_hz, **others: Any) -> Sound:

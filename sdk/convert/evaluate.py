@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from sdk.cache import Progress, silent
 from sdk.dataset import Labelled, read_dataset
+from sdk.errors import InputError, UnsupportedError
 from sdk.graph import Array, DType, Graph, Tensor
 from sdk.inputs import Sample, stored
 from sdk.oracle import Oracle
 from sdk.preprocess import Preprocessing
 from sdk.program import Operand, Region, TensorSpec
 
+ROUNDING = 1e-9  # a drop of 1 in 100 is not more than 1%
+SAID = 100  # samples between two words about them
 SAMPLES = 20  # of the calibration set that layers are compared on: more change the third digit
 
 
@@ -42,6 +45,10 @@ class Accuracy:
     def drop(self) -> float:
         """What was lost, of 1."""
         return self.before - self.after
+
+    def exceeds(self, share: float) -> bool:
+        """Whether more than this was lost."""
+        return self.drop > share + ROUNDING
 
 
 def specs_of(graph: Graph, ids: Sequence[int], names: Sequence[str]) -> list[TensorSpec]:
@@ -71,6 +78,23 @@ def real_values(array: Array, tensor: Tensor) -> Array:
 def quantized(sample: Sample, specs: Sequence[TensorSpec]) -> list[Array]:
     """Real values as the inputs `specs` store them."""
     return [a if a.dtype.kind != "f" else stored(a, s) for a, s in zip(sample.arrays, specs, strict=True)]
+
+
+def check_all_quantized(graph: Graph) -> None:
+    """UnsupportedError if layers of a model whose ranges come from fake_quant nodes stayed in float32 for want of
+    them."""
+    left = [
+        node
+        for node in graph.nodes
+        if node.op != "DEQUANTIZE" and any(graph.tensor(i).dtype is DType.FLOAT32 for i in node.outputs)
+    ]
+    if left:
+        named = ", ".join(f"{node.label}, which makes '{graph.tensor(node.outputs[0]).name[:60]}'" for node in left[:3])
+        raise UnsupportedError(
+            f"{len(left)} of {len(graph.nodes)} layers stay in float32, for no fake_quant says their range: {named}",
+            "Put fake_quant after each of them and on the input; or measure all ranges: --representative PATH, "
+            "without --input-stats.",
+        )
 
 
 def layer_errors(
@@ -106,29 +130,37 @@ def _inherited(inputs: Sequence[int | None], error: dict[int, float]) -> float:
     return max((error.get(i, 0.0) for i in inputs if i is not None), default=0.0)
 
 
+def labelled_samples(
+    graph: Graph, path: Path, declared: Preprocessing | None, count: int | None = None, note: Progress = silent
+) -> list[Labelled]:
+    """A labelled set (`sdk.dataset`) for a model. InputError if it does not fit."""
+    inputs = specs_of(graph, graph.inputs, graph.input_names)
+    if not graph.outputs:
+        raise InputError("the model has no outputs", "A labelled set is for models that have some.")
+    output = specs_of(graph, graph.outputs[:1], graph.output_names[:1])[0]
+    return read_dataset(path, inputs, output, None, count, note, declared)
+
+
 def accuracy(
-    before: tuple[Graph, bytes],
-    after: tuple[Graph, bytes],
-    path: Path,
-    declared: Preprocessing | None,
-    count: int | None = None,
-    note: Progress = silent,
+    before: bytes, after: tuple[Graph, bytes], labelled: Sequence[Labelled], progress: Progress = silent
 ) -> Accuracy:
-    """On a labelled set (`sdk.dataset`). InputError if it does not fit."""
-    right = []
-    for graph, model in (before, after):
-        inputs = specs_of(graph, graph.inputs, graph.input_names)
-        output = specs_of(graph, graph.outputs[:1], graph.output_names[:1])[0]
-        labelled = read_dataset(path, inputs, output, None, count, note, declared)
-        right.append(_right(model, labelled))
-        note = silent
+    """Of the model `before`, which `labelled` is for, and of the one made of it: on the very same values."""
+    graph, model = after
+    specs = specs_of(graph, graph.inputs, graph.input_names)
+    stored_as = [replace(each, sample=Sample("", tuple(quantized(each.sample, specs)))) for each in labelled]
+    right = [
+        _right(before, labelled, lambda done: progress(f"before: {done}")),
+        _right(model, stored_as, lambda done: progress(f"after: {done}")),
+    ]
     return Accuracy(len(labelled), right[0] / len(labelled), right[1] / len(labelled))
 
 
-def _right(model: bytes, labelled: Sequence[Labelled]) -> int:
+def _right(model: bytes, labelled: Sequence[Labelled], progress: Progress) -> int:
     with Oracle(model) as oracle:
         count = 0
-        for each in labelled:
+        for i, each in enumerate(labelled):
+            if i % SAID == 0:
+                progress(f"labelled samples, {i:,} of {len(labelled):,}")
             oracle.reset()
             count += int(np.argmax(oracle.run(each.sample.arrays).outputs[0])) == each.label
         return count

@@ -37,7 +37,7 @@ class Here:
     def call(self, method: str, **arguments: Any) -> Any:
         """The result of `method`. Errors as of `Worker`."""
         try:
-            return getattr(self.session, method)(**arguments)
+            return (worker.generate if method == "generate" else getattr(self.session, method))(**arguments)
         except (ValueError, NotImplementedError) as error:
             if len(error.args) != worker.TOLD:
                 raise

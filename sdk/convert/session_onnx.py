@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from sdk.convert.arrays import read_arrays, write_arrays
+from sdk.convert.arrays import read_arrays, say_shape, write_arrays
 
 # onnx2tf would fetch this file from the network to compare with, where it is not in the folder that it runs in.
 SAMPLE = "calibration_image_sample_data_20x128x128x3_float32.npy"
@@ -45,9 +45,7 @@ class Session:
         ]
         if None in shape:
             sizes = ",".join("?" if size is None else str(size) for size in shape)
-            raise ValueError(
-                f"the input '{given.name}' is [{sizes}]", f"Say what is open: --shape {given.name}={sizes}."
-            )
+            raise ValueError(f"the input '{given.name}' is [{sizes}]", say_shape(given.name, shape))
         return [int(size or 0) for size in shape]
 
     def convert(self, output: str) -> None:

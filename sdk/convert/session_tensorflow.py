@@ -14,7 +14,7 @@ from typing import Any
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 import tensorflow as tf
 
-from sdk.convert.arrays import read_arrays, write_arrays
+from sdk.convert.arrays import read_arrays, say_shape, write_arrays
 from sdk.convert.tensorflow_files import (
     binary_graph,
     chosen_signature,
@@ -68,12 +68,12 @@ class Session:
         name = re.sub(r"[^A-Za-z0-9_.\\-]", "_", (spec.name or fallback).partition(":")[0])
         given = self.shapes.get(name, self.shapes.get(spec.name or ""))
         if given is None and spec.shape.rank is None:
-            raise ValueError(f"the input '{name}' has no shape", f"Say it: --shape {name}=1,28,28,1.")
+            raise ValueError(f"the input '{name}' has no shape", f"Say it: --shape {name}=1,28,28,1")
         own: list[Any] = [] if given is not None else spec.shape.as_list()
         shape: list[Any] = given or [1 if i == 0 and size is None else size for i, size in enumerate(own)]
         if None in shape:
             sizes = ",".join("?" if size is None else str(size) for size in shape)
-            raise ValueError(f"the input '{name}' is [{sizes}]", f"Say what is open: --shape {name}={sizes}.")
+            raise ValueError(f"the input '{name}' is [{sizes}]", say_shape(name, shape))
         if not tf.TensorShape(shape).is_compatible_with(spec.shape):
             raise ValueError(f"the input '{name}' is {spec.shape}, not {shape}", "Give another --shape.")
         return tf.TensorSpec(shape, spec.dtype, name)

@@ -41,7 +41,7 @@ class Session:
         if isinstance(given, str) and not shapes:
             raise ValueError(
                 "a torch module needs a sample of its input",
-                "Give --sample module:attribute, or --shape input=1,3,96,96.",
+                "Give --sample module:attribute, or --shape input=1,3,96,96",
             )
         if isinstance(given, str):
             given = tuple(torch.zeros(shape) for shape in shapes.values())

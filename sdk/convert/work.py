@@ -5,24 +5,34 @@ Always by way of the float32 model: it is what the quantized one is compared wit
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sdk.cache import Progress
-from sdk.convert import calibration
+from sdk.convert import beforehand, calibration
 from sdk.convert.arrays import read_arrays, write_arrays
-from sdk.convert.declare import declare
+from sdk.convert.declare import check_labels, declare
 from sdk.convert.environment import QUANTIZER, TENSORFLOW, TORCH
-from sdk.convert.evaluate import LayerError, accuracy, layer_errors, specs_of
+from sdk.convert.evaluate import (
+    LayerError,
+    accuracy,
+    check_all_quantized,
+    labelled_samples,
+    layer_errors,
+    specs_of,
+)
 from sdk.convert.interface import signed, with_float16, with_interface
 from sdk.convert.options import INTERFACES, Converted, Options, Quantize
 from sdk.convert.process import Here, Worker
 from sdk.convert.sources import ATTRIBUTE, Source
+from sdk.dataset import Labelled
 from sdk.errors import InputError, ModelError, SdkError, UsageError
 from sdk.foreign import Kind
 from sdk.graph import Array, DType, Graph
@@ -30,11 +40,13 @@ from sdk.inputs import Sample, random_samples
 from sdk.load import load_bytes
 from sdk.oracle import Oracle
 from sdk.preprocess import Preprocessing, attach
-from sdk.program import TensorSpec
+from sdk.program import Operand, Region, TensorSpec
 from sdk.report import inspect
 from sdk.write import write
 
 OUTSIDE = {"uint8": DType.UINT8, "float32": DType.FLOAT32}  # interfaces that are nodes at a model's ends
+FORMS = {DType.INT16: Quantize.int16x8, DType.INT8: Quantize.int8, DType.UINT8: Quantize.uint8}  # by their activations
+DTYPES = {dtype.numpy_name: dtype for dtype in DType if dtype.on_device}
 NARROW = DType.INT8, DType.UINT8, DType.INT16  # what values are quantized to
 RANDOM = 3  # samples that a model without calibration data is compared with its source on
 
@@ -44,9 +56,11 @@ class Work:
 
     def __init__(self, folder: Path, asked: Options, progress: Progress, note: Progress) -> None:
         self.folder, self.asked, self.progress, self.note = folder, asked, progress, note
+        self.read: tuple[Any, list[Sample]] | None = None
         self.shapes = {name: list(shape) for name, shape in asked.shapes.items()}
 
     def of_path(self, source: Source) -> Converted:
+        beforehand.check(self.asked, source, self.progress)
         if source.environment is None:
             return self._of_tflite(source)
         with Worker(source.environment, self.progress, self.note) as session:
@@ -62,13 +76,16 @@ class Work:
         """What is quantized already can only be declared."""
         model = Path(source.path).read_bytes()
         graph = load_bytes(model, source.path)
-        tensor = next((t for t in graph.tensors.values() if t.quantization and t.dtype in NARROW), None)
+        narrow = [t for t in graph.tensors.values() if t.quantization and t.dtype in NARROW]
+        tensor = next(iter(narrow), None)
         if tensor is None:
             return self._of_float(source.kind, model, None)
         asked = self.asked
         if asked.representative is None and asked.quantize is Quantize.int8 and (asked.preprocess or asked.labels):
-            specs = specs_of(graph, graph.inputs, graph.input_names)
-            return self._judged(source.kind, model, model, [], declare(asked, specs), None)
+            computed = {t.dtype for t in narrow if t.data is None}
+            form = next((form for dtype, form in FORMS.items() if dtype in computed), Quantize.dynamic)
+            self.asked = replace(asked, quantize=form)
+            return self._judged(source.kind, model, model, [], *self._declared(graph), None)
         raise ModelError(
             f"{source.path} is quantized already: '{tensor.name}' is {tensor.dtype.numpy_name}",
             "Use it as it is (sdk verify), or convert the float32 model that it was made of. Labels and preprocessing "
@@ -102,16 +119,46 @@ class Work:
     def of_session(
         self, kind: Kind, session: Here | Worker, about: Mapping[str, Any], is_tensorflow: bool
     ) -> Converted:
+        beforehand.check_samples_given(self.asked, about.get("fake_quant", False))
+        stats, inputs = len(self.asked.input_stats), about["inputs"]
+        if stats > 1 and stats != len(inputs):
+            raise UsageError(
+                f"--input-stats is given {stats} times; the model has {len(inputs)} "
+                f"input{'s' if len(inputs) > 1 else ''}: {', '.join(each['name'] for each in inputs)}",
+                "Give it once for all inputs, or once for each, in this order.",
+            )
+        self._draw(session)
+        if is_tensorflow and len(inputs) == 1:
+            self._try_samples(inputs[0])
         self.progress("convert to float32")
         path = self.folder / "float32.tflite"
         session.call("convert", output=str(path))
-        model = path.read_bytes()
-        generator = self.asked.representative
-        if isinstance(generator, str) and ATTRIBUTE.match(generator) and not Path(generator).exists():
-            drawn = self.folder / "drawn.npz"
-            session.call("generate", path=generator, output=str(drawn), most=self.asked.samples)
-            self.asked = replace(self.asked, representative=read_arrays(drawn))
-        return self._of_float(kind, model, session, is_tensorflow, about.get("fake_quant", False))
+        return self._of_float(kind, path.read_bytes(), session, is_tensorflow)
+
+    def _draw(self, session: Here | Worker | None) -> None:
+        """Puts the samples of a generator in its place."""
+        given, most = self.asked.representative, self.asked.samples
+        if isinstance(given, str) and ATTRIBUTE.match(given) and not Path(given).exists():
+            self.progress(f"draw samples from {given}")
+            path = self.folder / "drawn.npz"
+            with contextlib.nullcontext(session) if session else Worker(QUANTIZER, self.progress, self.note) as drawer:
+                drawer.call("generate", path=given, output=str(path), most=most)
+            given = read_arrays(path)
+        elif given is not None and not isinstance(given, str | Path):
+            given = given() if callable(given) else given
+            if not isinstance(given, Iterable):
+                raise UsageError("the representative data are no samples", "Give a path, or arrays, or a generator.")
+            given = list(islice(given, most))
+        self.asked = replace(self.asked, representative=given)
+
+    def _try_samples(self, about: Mapping[str, Any]) -> None:
+        """Whether samples fit the input, before hours go into the model."""
+        shape, dtype = tuple(about["shape"]), DTYPES.get(about["dtype"])
+        if dtype is None:
+            return
+        size = int(np.prod(shape)) * dtype.bytes
+        specs = [TensorSpec(about["name"], shape, dtype, 0.0, 0, Operand(Region.ARENA, 0, size))]
+        self._samples(specs, declare(self.asked, specs))
 
     def _of_float(
         self,
@@ -119,12 +166,17 @@ class Work:
         model: bytes,
         session: Here | Worker | None,
         is_tensorflow: bool = False,
-        fake_quant: bool = False,
     ) -> Converted:
         graph = load_bytes(model, "float32")
+        if session is None:
+            self._draw(None)
+            beforehand.check_samples_given(self.asked, has_ranges=False)
+            if self.asked.quantize is Quantize.float32:
+                raise UsageError("a .tflite model stays as it is with --quantize float32", "Choose another --quantize.")
+        beforehand.check_stats(self.asked.input_stats, graph)
+        declared, labelled = self._declared(graph)
         specs = specs_of(graph, graph.inputs, graph.input_names)
-        declared = declare(self.asked, specs)
-        samples = self._samples(specs, declared, fake_quant, kind)
+        samples = self._samples(specs, declared)
         error = (
             None if session is None else self._source_error(session, model, samples or random_samples(specs, RANDOM, 0))
         )
@@ -133,7 +185,17 @@ class Work:
             result = self._by_tensorflow(session, model, samples)
         else:
             result = self._by_quantizer(model, samples)
-        return self._judged(kind, model, result, samples, declared, error)
+        return self._judged(kind, model, result, samples, declared, labelled, error)
+
+    def _declared(self, graph: Graph) -> tuple[Preprocessing | None, list[Labelled]]:
+        """What is said of the model's ends, and the labelled samples, for the model before it is quantized."""
+        declared = declare(self.asked, specs_of(graph, graph.inputs, graph.input_names))
+        if declared is not None:
+            check_labels(declared.labels, specs_of(graph, graph.outputs, graph.output_names))
+        if self.asked.dataset is None:
+            return declared, []
+        self.progress("read the labelled samples")
+        return declared, labelled_samples(graph, Path(self.asked.dataset), declared, self.asked.count, self.note)
 
     def _judged(
         self,
@@ -142,17 +204,17 @@ class Work:
         result: bytes,
         samples: Sequence[Sample],
         declared: Preprocessing | None,
+        labelled: Sequence[Labelled],
         error: float | None,
     ) -> Converted:
         before, after = (load_bytes(model), model), (load_bytes(result), result)
         layers: list[LayerError] = []
+        if not samples and self.asked.quantize in INTERFACES and result != model:
+            check_all_quantized(after[0])
         if samples and result != model:
             self.progress("compare the layers")
             layers = self._compared(before, after, samples)
-        found = None
-        if self.asked.dataset is not None:
-            self.progress("run the labelled samples")
-            found = accuracy(before, after, self.asked.dataset, declared, self.asked.count, self.note)
+        found = accuracy(model, after, labelled, self.progress) if labelled else None
         assert self.asked.quantize is not None
         noted = attach(result, declared) if declared is not None else result
         self.progress("lower the model")
@@ -170,27 +232,21 @@ class Work:
 
     # Samples
 
-    def _samples(
-        self, specs: Sequence[TensorSpec], declared: Preprocessing | None, fake_quant: bool, kind: Kind
-    ) -> list[Sample]:
+    def _samples(self, specs: Sequence[TensorSpec], declared: Preprocessing | None) -> list[Sample]:
+        """Those for these inputs: read once, if they are the same."""
+        form = [(spec.name, spec.shape, spec.dtype) for spec in specs], declared
+        if self.read is None or self.read[0] != form:
+            self.progress("read the representative samples")
+            self.read = form, self._read(specs, declared)
+        return self.read[1]
+
+    def _read(self, specs: Sequence[TensorSpec], declared: Preprocessing | None) -> list[Sample]:
         given = self.asked.representative
-        if given is not None and not isinstance(given, str | Path):
-            given = given() if callable(given) else given
-            if not isinstance(given, Iterable):
-                raise UsageError("the representative data are no samples", "Give a path, or arrays, or a generator.")
+        if given is None:
+            return []
+        if not isinstance(given, str | Path):
             return calibration.of_arrays(given, specs, self.asked.samples)
-        if given is not None:
-            return calibration.read_calibration(Path(given), specs, declared, self.asked.samples, self.note)
-        needed = self.asked.quantize in INTERFACES and not fake_quant and not self.asked.input_stats
-        if needed and any(spec.dtype is DType.FLOAT32 for spec in specs):
-            raise UsageError(
-                f"{self.asked.quantize} needs representative samples to measure ranges with",
-                "Give them: --representative FOLDER (pictures, .wav, .npy, .csv, or module:generator); or leave the "
-                "values in float: --quantize float32, float16 or dynamic.",
-            )
-        if kind is Kind.tflite and self.asked.quantize is Quantize.float32:
-            raise UsageError("a .tflite model stays as it is with --quantize float32", "Choose another --quantize.")
-        return []
+        return calibration.read_calibration(Path(given), specs, declared, self.asked.samples, self.note)
 
     def _source_error(self, session: Here | Worker, model: bytes, samples: Sequence[Sample]) -> float | None:
         """The largest difference of any output from that of the source."""
@@ -230,8 +286,6 @@ class Work:
     def _by_quantizer(self, model: bytes, samples: Sequence[Sample]) -> bytes:
         if self.asked.quantize is Quantize.float32:
             return model
-        if self.asked.input_stats:
-            raise UsageError("--input-stats is for graphs of TensorFlow", "Give --representative samples instead.")
         if self.asked.quantize is Quantize.float16:
             return with_float16(model)
         source, path = self.folder / "unquantized.tflite", self.folder / "quantized.tflite"
