@@ -1,9 +1,12 @@
-"""What is given back at the end of a `with` block."""
+"""What is given back at the end of a `with` block, and that this end comes when a program is told to go."""
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self
+import contextlib
+import signal
+from collections.abc import Iterator
+from types import FrameType, TracebackType
+from typing import NoReturn, Self
 
 
 class Closing:
@@ -19,3 +22,21 @@ class Closing:
 
     def close(self) -> None:
         """Gives back what it holds; twice is once."""
+
+
+@contextlib.contextmanager
+def unwinding() -> Iterator[None]:
+    """Lets SIGTERM and SIGHUP unwind the stack as Ctrl-C does, so that emulators end and half-written files go."""
+
+    def leave(number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    try:
+        before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    except ValueError:  # not the main thread: signals are someone else's
+        before = {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

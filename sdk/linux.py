@@ -49,6 +49,7 @@ Description=Microlith: {name}
 
 [Service]
 ExecStart=%h/{python} -m sdk.camera %h/{model} --source {camera} --json
+SuccessExitStatus=143
 Restart=on-failure
 RestartSec=5
 

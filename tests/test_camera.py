@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from PIL import Image
 from sdk.camera import Classifier, Frame, open_source
 from sdk.camera.prepare import default_picture
 from sdk.camera.sinks import Jpegs
-from sdk.camera.sources import Images, Latest, rgb, rgb_of_nv12
+from sdk.camera.sources import Images, Latest, in_time, rgb, rgb_of_nv12
 from sdk.cli import main
 from sdk.errors import InputError, LinkError, OutputError, UsageError
 from sdk.preprocess import Picture, Preprocessing, attach
@@ -128,6 +129,16 @@ def test_camera_that_stalls_or_disappears() -> None:
 
     with Latest(Gone(1, 0)) as latest, pytest.raises(LinkError, match="is gone"):
         latest.read()
+
+
+def test_camera_that_does_not_open() -> None:
+    hanging = threading.Event()
+    with pytest.raises(LinkError, match=r"camera /dev/video0 has not opened in 0\.05 s"):
+        in_time(hanging.wait, "/dev/video0", 0.05)
+    hanging.set()
+    assert in_time(lambda: 7, "/dev/video0") == 7
+    with pytest.raises(KeyError):
+        in_time(lambda: {}["none"], "/dev/video0")
 
 
 def test_smoothing_debounce_and_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,3 +261,22 @@ def test_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     again = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["top"] for line in again] == [line["top"] for line in lines]
     assert main(["camera", str(DIGITS), "--source", "nothing"]) == UsageError.exit_code
+    assert main(["camera", *words[:-3], "0", "--engine", "microlith"]) == UsageError.exit_code
+    assert "--count is 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", ["sdk", "sdk.camera"])
+def test_results_that_nobody_takes(folder: Path, module: str) -> None:
+    """A full disk, and a reader who leaves: no traceback, neither of the command nor of a board's program."""
+    words = [str(DIGITS), "--source", str(folder), "--json", "--engine", "microlith"]
+    command = [sys.executable, "-m", module, *(["camera"] if module == "sdk" else []), *words]
+    with Path("/dev/full").open("wb") as disk:
+        done = subprocess.run(command, stdout=disk, stderr=-1, text=True, check=False)
+    assert done.returncode == OutputError.exit_code
+    assert done.stderr.removeprefix("error: ").splitlines()[0].startswith("cannot write the results: No space left")
+    assert len(done.stderr.splitlines()) == 2
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as left:
+        done = subprocess.run(command, stdout=left, stderr=-1, text=True, check=False)
+    assert (done.returncode, done.stderr) == (141, "")

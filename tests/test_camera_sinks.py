@@ -7,6 +7,8 @@ import os
 import pty
 import resource
 import signal
+import subprocess
+import sys
 import time
 import tty
 from collections.abc import Iterator
@@ -26,6 +28,10 @@ from sdk.cli import main
 from sdk.errors import OutputError, UsageError
 
 DIGITS = Path("examples/digits/digits_int8.tflite")
+# Whoever runs the tests may ignore Ctrl-C.
+PROGRAM = """import signal, sdk.camera.__main__
+signal.signal(signal.SIGINT, signal.default_int_handler)
+raise SystemExit(sdk.camera.__main__.main())"""
 
 
 def result(number: int, *labels: str, changed: bool = True, height: int = 48) -> Result:
@@ -275,3 +281,23 @@ def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], line: tupl
     assert "no label 'z'" in capsys.readouterr().err
     if not list(Path("/dev").glob("gpiochip*")):
         assert main([*words, "--gpio", "17"]) in (OutputError.exit_code, 8)  # no pins, or no gpiozero
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_program_that_is_told_to_go(tmp_path: Path, sent: signal.Signals, code: int) -> None:
+    """The service's stop and Ctrl-C: the video has its index, and nobody waits for a command."""
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (64, 48)).save(tmp_path / "pictures" / "0.png")
+    os.mkfifo(tmp_path / "pictures" / "1.png")  # never comes
+    words = [DIGITS, "--engine", "microlith", "--source", tmp_path / "pictures", "--threshold", "0", "--every"]
+    words += ["--video", tmp_path / "seen.avi", "--run", f"sleep 60 & echo $! > {tmp_path}/child; wait"]
+    with subprocess.Popen([sys.executable, "-c", PROGRAM, *map(str, words)], stdout=subprocess.DEVNULL) as program:
+        while not all(path.exists() and path.stat().st_size for path in (tmp_path / "child", tmp_path / "seen.avi")):
+            time.sleep(0.02)
+        time.sleep(0.2)  # then it waits for the second picture
+        start = time.monotonic()
+        program.send_signal(sent)
+        assert program.wait(30) == code
+        assert time.monotonic() - start < 20
+    assert b"idx1" in (tmp_path / "seen.avi").read_bytes()
+    assert not running(int((tmp_path / "child").read_text()))

@@ -168,6 +168,25 @@ def test_all_addresses_are_told_by_the_computers_name() -> None:
         assert page.token
 
 
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+def test_address_of_ipv6() -> None:
+    try:
+        with WebPage("::1", 0) as page:
+            page.take(result(1))
+            assert page.url.startswith("http://[::1]:")
+            assert json.loads(get(page.url + "state"))["label"] == "cat"
+    except OutputError:
+        pytest.skip("this computer has no ::1")
+
+
+def test_no_name_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A board without a name server would wait for one."""
+    asked: list[object] = []
+    monkeypatch.setattr(socket, "gethostbyaddr", asked.append)
+    with WebPage("0.0.0.0", 0):
+        assert not asked
+
+
 def test_port_that_is_taken(page: WebPage) -> None:
     with pytest.raises(OutputError, match="cannot listen"):
         WebPage(port=int(urlsplit(page.url).port or 0))

@@ -10,13 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdk.errors import SdkError, UsageError
+from sdk.errors import UsageError
 
 if TYPE_CHECKING:
     from sdk.camera.sinks import Sink
     from sdk.camera.web import WebPage
-
-INTERRUPTED = 130
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +58,8 @@ def run(args: argparse.Namespace) -> None:
     from sdk.camera.detector import watch
     from sdk.camera.sources import open_source
 
+    if args.count is not None and args.count < 1:
+        raise UsageError(f"--count is {args.count}", "Give a number of frames from 1 on.")
     labels = _labels(args.labels) if args.labels is not None else ()
     options = {name: getattr(args, name) for name in ("top", "threshold", "smoothing", "debounce", "engine", "threads")}
     with contextlib.ExitStack() as stack:
@@ -107,7 +107,7 @@ def _page(text: str) -> WebPage:
     address, colon, port = text.rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65535:
         raise UsageError(f"'{text}' is no address and port", "Write it like 127.0.0.1:8080.")
-    return WebPage(address, int(port))
+    return WebPage(address.removeprefix("[").removesuffix("]"), int(port))  # [::1]
 
 
 def _labels(path: Path) -> Sequence[str]:
@@ -119,16 +119,12 @@ def _labels(path: Path) -> Sequence[str]:
 
 def main() -> int:
     """See the module's text."""
+    from sdk.runtime.program import call
+
     parser = argparse.ArgumentParser(prog="python -m sdk.camera", description="Shows a camera's frames to a model.")
     arguments(parser)
-    try:
-        run(parser.parse_args())
-    except SdkError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return 0
+    args = parser.parse_args()
+    return call(lambda: run(args))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Collection
 from dataclasses import replace
+from types import TracebackType
 
 from sdk.camera.sinks import Sink
 from sdk.camera.sources import module
@@ -37,6 +38,11 @@ class Only(Sink):
         labels = tuple(label for label in result.labels if label in self._wanted)
         before, self._before = self._before, set(labels)
         self._sink.take(replace(result, labels=labels, changed=before != self._before))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._sink.__exit__(kind, error, trace)
 
     def close(self) -> None:
         """Closes the other."""
@@ -77,7 +83,7 @@ class SerialLine(Sink):
         try:
             self._line = self._serial.Serial(port, BAUD, write_timeout=WRITE_S)
         except (self._serial.SerialException, ValueError) as error:
-            raise OutputError(f"cannot open {port}: {error}", "Check the port: ls /dev/serial*") from error
+            raise OutputError(f"cannot open the serial port: {error}", "Check the port: ls /dev/serial*") from error
 
     def take(self, result: Result) -> None:
         """See Sink."""
@@ -148,6 +154,13 @@ class Command(Sink):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:  # Ctrl-C, SIGTERM, a camera that is gone: nobody waits for a command
+            self._end()
+        self.close()
 
     def close(self) -> None:
         """Leaves a command the rest of its time."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +18,10 @@ import numpy as np
 
 from sdk.camera.prepare import Preparation
 from sdk.camera.sources import Frame, Latest, Source, open_source
-from sdk.errors import SdkError
 from sdk.preprocess import declaration
 from sdk.runtime import ENGINES, Runtime
 from sdk.runtime.__main__ import send
+from sdk.runtime.program import call, own_output
 from sdk.runtime.tensors import Array
 
 LIVE_FRAMES = 20  # of a camera, which has no end
@@ -73,22 +72,19 @@ def main() -> int:
     parser.add_argument("--reference", action="store_true", help="the reference kernels")
     parser.add_argument("--count", type=int)
     args = parser.parse_args()
-    # Engines and cameras write to what they take for the terminal.
-    out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    try:
-        with (
-            Runtime(args.model, engine=args.engine, reference=args.reference) as runtime,
-            contextlib.closing(open_source(args.source)) as source,
-        ):
-            picture = declaration(args.model).picture
-            preparation = Preparation(picture, runtime.inputs.values(), runtime.outputs.values())
-            for recorded in record(source, preparation, runtime.invoke, args.count):
-                send(out, recorded.arrays())
-    except SdkError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    return 0
+    return call(lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    with (
+        own_output() as out,
+        Runtime(args.model, engine=args.engine, reference=args.reference) as runtime,
+        contextlib.closing(open_source(args.source)) as source,
+    ):
+        picture = declaration(args.model).picture
+        preparation = Preparation(picture, runtime.inputs.values(), runtime.outputs.values())
+        for recorded in record(source, preparation, runtime.invoke, args.count):
+            send(out, recorded.arrays())
 
 
 if __name__ == "__main__":

@@ -61,8 +61,13 @@ class Lines(Sink):
         else:
             times = f"({result.latency_ms:.0f} ms, {fps:.1f} fps, {result.dropped} dropped)"
             line = f"{', '.join(result.labels) or '-':<20} {seen(result)} {times}"
-        self._stream.write(line + "\n")
-        self._stream.flush()
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except BrokenPipeError:
+            raise  # whoever reads has left, which is no fault
+        except OSError as error:
+            raise OutputError(f"cannot write the results: {error.strerror}", "Free some space.") from error
 
     def _fps(self) -> float:
         span = self._times[-1] - self._times[0]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +23,7 @@ from sdk.runtime.tensors import Array
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp")
 VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".mjpeg")
 STALL_S = 5.0  # a camera that gives nothing for so long is taken to hang
+OPEN_S = 15.0  # some cameras take seconds to open
 CAMERA_SIZE = (640, 480)  # asked of live cameras: models see less
 
 
@@ -76,14 +79,12 @@ class Video(Closing):
         self.live = isinstance(what, int)
         self._name = f"/dev/video{what}" if self.live else str(what)
         self._reading = threading.Lock()
-        self._capture = cv2.VideoCapture(what, cv2.CAP_V4L2) if self.live else cv2.VideoCapture(str(what))
+        self._capture = (
+            in_time(lambda: _camera(cv2, what), self._name) if isinstance(what, int) else cv2.VideoCapture(str(what))
+        )
         if not self._capture.isOpened():
             problem = "no camera, or another program uses it" if self.live else "no video that OpenCV can read"
             raise LinkError(f"{self._name} is {problem}", "Check it; `v4l2-ctl --list-devices` lists cameras.")
-        if self.live:
-            self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, CAMERA_SIZE[0])
-            self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, CAMERA_SIZE[1])
-            self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
 
     def read(self) -> Frame | None:
         """See Source."""
@@ -134,6 +135,32 @@ class Picamera(Closing):
     def close(self) -> None:
         """See Source."""
         self._camera.close()
+
+
+def _camera(cv2: Any, number: int) -> Any:
+    capture = cv2.VideoCapture(number, cv2.CAP_V4L2)
+    if capture.isOpened():
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, CAMERA_SIZE[0])
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, CAMERA_SIZE[1])
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    return capture
+
+
+def in_time(opened: Callable[[], Any], name: str, limit_s: float = OPEN_S) -> Any:
+    """What `opened` returns. LinkError if it does not: a driver may hang there, in a thread that is left to it."""
+    done: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(opened())
+        except Exception as error:  # noqa: BLE001 - raised by whoever waits
+            done.set_exception(error)
+
+    threading.Thread(target=work, name="open", daemon=True).start()
+    wait([done], limit_s)
+    if not done.done():
+        raise LinkError(f"the camera {name} has not opened in {limit_s:g} s", "Plug it in again.")
+    return done.result()
 
 
 def rgb(pixels: Any, order: str, name: str) -> Array:

@@ -19,6 +19,7 @@ import time
 from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import TCPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -33,16 +34,20 @@ TEMPERATURE = Path("/sys/class/thermal/thermal_zone0/temp")
 BUSY = b"HTTP/1.0 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\n\r\n"
 PAGE = """<!DOCTYPE html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Microlith</title>
+<title>Microlith</title><link rel="icon" href="data:,">
 <style>
 body{font:16px system-ui,sans-serif;margin:0 auto;max-width:42rem;padding:1rem;background:#111;color:#eee}
 img{width:100%;border-radius:.5rem;background:#222;min-height:8rem}h1{margin:.5rem 0;font-size:2rem;min-height:2.4rem}
 li{list-style:none;margin:.3rem 0}ul{padding:0}meter{width:50%;margin-right:.6rem}p{color:#aaa}
-svg{width:100%;height:4rem}
+svg{width:100%;height:4rem}small{color:#aaa}
+@media(min-width:56rem){
+body{max-width:80rem;display:grid;grid-template-columns:3fr 2fr;grid-template-rows:repeat(4,auto) 1fr;column-gap:1.5rem}
+body>*{grid-column:2}img{grid-area:1/1/6/2;max-height:95vh;object-fit:contain}
+}
 </style>
 <img id="picture" alt="what the camera sees"><h1 id="label">-</h1><ul id="top"></ul>
 <svg id="history" viewBox="0 0 120 100" preserveAspectRatio="none"><polyline fill="none" stroke="#6cf"/></svg>
-<p id="about"></p>
+<small>score of the best class, frame by frame</small><p id="about"></p>
 <script>
 const query = location.search, $ = name => document.getElementById(name);
 async function turn() {
@@ -51,7 +56,7 @@ async function turn() {
     $("label").textContent = (state.labels ?? [state.label ?? ""]).join(", ") || "-";
     $("top").replaceChildren(...state.top.map(([name, score]) => {
       const row = document.createElement("li"), bar = document.createElement("meter");
-      bar.value = score; row.append(bar, `${name} ${Math.round(100 * score)} %`); return row;
+      bar.value = score; row.append(bar, `${name}: ${Math.round(100 * score)} %`); return row;
     }));
     const points = state.history.map((y, x) => `${x},${100 - 100 * y}`).join(" ");
     $("history").firstElementChild.setAttribute("points", points);
@@ -77,13 +82,14 @@ class WebPage(Sink):
         self._result: Result | None = None
         self._picture: tuple[int, bytes] = (-1, b"")
         self._history: deque[tuple[float, float]] = deque(maxlen=HISTORY)  # when, score
+        shown = f"[{address}]" if ":" in address else address
         try:
             self._server = _Server((address, port), self)
         except OSError as error:
             raise OutputError(
-                f"cannot listen on {address}:{port}: {error.strerror}", "Choose another port: --web ADDRESS:PORT"
+                f"cannot listen on {shown}:{port}: {error.strerror}", "Choose another one: --web ADDRESS:PORT"
             ) from error
-        host = socket.gethostname() if address in ("", "0.0.0.0", "::") else address
+        host = socket.gethostname() if address in ("", "0.0.0.0", "::") else shown
         self.url = f"http://{host}:{self._server.server_address[1]}/{f'?token={self.token}' if self.token else ''}"
         threading.Thread(target=self._server.serve_forever, name="web", daemon=True).start()
 
@@ -132,7 +138,12 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], page: WebPage) -> None:
         self.page = page
         self._places = threading.BoundedSemaphore(MAX_CLIENTS)
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Handler)
+
+    def server_bind(self) -> None:
+        """Without HTTPServer's question for this computer's name, which takes long where no name server answers."""
+        TCPServer.server_bind(self)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """A thread for each of MAX_CLIENTS; the others are told to come again."""

@@ -7,16 +7,13 @@ completion of a half-typed line answer at once.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import difflib
 import os
-import signal
 import sys
 import textwrap
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 from sdk.__main__ import INTERRUPTED
@@ -39,6 +36,7 @@ from sdk.cli import (
     verify,
 )
 from sdk.cli.console import Console
+from sdk.closing import unwinding
 from sdk.errors import OutputError, SdkError, UsageError
 
 COMMANDS = {
@@ -88,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command in `argv` and returns its exit code; see `exit_codes`."""
     words = list(sys.argv[1:] if argv is None else argv)
     console = Console(as_json="--json" in words, verbose="-v" in words or "--verbose" in words)
-    with _signals():
+    with unwinding():
         try:
             code = _run(words, console)
             console.flush()
@@ -187,21 +185,3 @@ def _as_sdk_error(error: Exception) -> SdkError:
     return InternalError(
         f"{type(error).__name__}: {error}", "This is a fault of the SDK; please report what `-v` shows."
     )
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """Lets SIGTERM and SIGHUP unwind the stack as Ctrl-C does, so that emulators end and half-written files go."""
-
-    def leave(number: int, _frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    try:
-        before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
-    except ValueError:  # not the main thread: signals are someone else's
-        before = {}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

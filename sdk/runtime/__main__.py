@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import struct
 import sys
 from collections.abc import Mapping
@@ -18,7 +17,8 @@ from typing import IO, Literal
 
 import numpy as np
 
-from sdk.errors import LinkError, SdkError
+from sdk.errors import LinkError
+from sdk.runtime.program import call, own_output
 from sdk.runtime.runtime import ENGINES, Runtime
 from sdk.runtime.tensors import Array
 
@@ -66,10 +66,11 @@ def main() -> int:
     parser.add_argument("--threads", type=int, help="default: measured")
     parser.add_argument("--serve", action="store_true", help="answer a host on stdin and stdout")
     args = parser.parse_args()
-    # Engines write to what they take for the terminal.
-    out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    try:
+    return call(lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    with own_output() as out:
         threads: int | Literal["measure"] = args.threads or (1 if args.serve else "measure")
         with Runtime(args.model, engine=args.engine, threads=threads, reference=args.reference) as runtime:
             if args.serve:
@@ -78,10 +79,6 @@ def main() -> int:
                 about = {"engine": runtime.engine, "threads": runtime.threads, "ms": round(runtime.measure_ms(), 3)}
                 out.write(json.dumps(about).encode() + b"\n")
                 out.flush()
-    except SdkError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    return 0
 
 
 if __name__ == "__main__":
