@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from sdk.ops import convolution as conv
 from sdk.ops.base import Kernel, read, write
 from sdk.ops.conv_2d import CONV_2D_S8
 from sdk.ops.fully_connected import FULLY_CONNECTED_S8
+from sdk.ops.movement import STRIDED_COPY, copy_args
 from sdk.overlap import Overlap, window_ahead_bytes
 from sdk.program import Profile, Struct, embed, fields
 from sdk.target import Optimize
@@ -24,6 +26,7 @@ PIXELS = 3  # of a block
 BYTE_ORDER = [0, 2, 1, 3]  # of four inputs, in two words of two: SXTB16 takes every other byte
 TINY_BYTES = 512  # of weights that may be widened where all others keep their size
 MOST_SHARED_INPUTS = 256  # of which a kernel's scratch holds three times as many, widened
+MOST_PADDED_BYTES = 1024  # of images to which padding is added where a kernel would take longer around their edges
 UPPER_LIMIT = 1 << 23  # of the sums that lie 8 bits higher in an accumulator
 
 ARGS = Struct(
@@ -134,6 +137,8 @@ class _Conv(Variant):
         stream = self.stream(layer, layer.rounding, low.target.optimize)
         if stream is None:
             return False
+        if low.target.optimize is Optimize.speed and not conv.stays_inside(layer.window):
+            layer = with_padding(layer, low)
         args = {name: layer.quantized[name] for name in ("low", "high")} | {
             "window": layer.window,
             "padding": layer.quantized.get("input_zero_point", 0),
@@ -144,6 +149,29 @@ class _Conv(Variant):
         values = [layer.input, low.constant(stream), layer.output, scratch]
         low.step(self.kernels[0], args, values, overlaps=[overlap])
         return True
+
+
+def with_padding(layer: Layer, low: Lowering) -> Layer:
+    """The layer with padding as part of its input, for which steps are added; the same layer where that is large."""
+    window, sizes = layer.window, {}
+    for axis, before in (("height", "pad_top"), ("width", "pad_left")):
+        reach = (window[f"output_{axis}"] - 1) * window[f"stride_{axis}"] + 1
+        reach += (window[f"kernel_{axis}"] - 1) * window[f"dilation_{axis}"]
+        sizes[f"input_{axis}"] = max(reach, window[before] + window[f"input_{axis}"])
+    shape = window["batches"], window["input_height"], window["input_width"], window["input_channels"]
+    image, padded = np.empty(shape, np.int8), np.empty((shape[0], *sizes.values(), shape[3]), np.int8)
+    if padded.nbytes > MOST_PADDED_BYTES:
+        return layer
+    whole = low.scratch(padded.nbytes)
+    inside = padded[:, window["pad_top"] :, window["pad_left"] :][:, : shape[1], : shape[2]]
+    start = (window["pad_top"] * sizes["input_width"] + window["pad_left"]) * shape[3]
+    zero_point = np.array([layer.quantized["input_zero_point"]], np.int8)
+    for target, source, value, at in (
+        (padded, np.broadcast_to(zero_point, padded.shape), low.constant(zero_point), 0),
+        (inside, image, layer.input, start),
+    ):
+        low.step(STRIDED_COPY, copy_args(target, source) or {}, [value, whole.part(at, whole.bytes - at)])
+    return replace(layer, window=window | sizes | {"pad_top": 0, "pad_left": 0}, input=whole)
 
 
 def scratch_bytes(layer: Layer) -> int:

@@ -9,12 +9,11 @@
 #include "patch.h"
 
 typedef struct block {
-    const uint32_t *patch, *patch_end;
-    int8_t *output, *output_end; /* of the first pixel */
+    uint32_t *patch, *patch_end;
+    int8_t *output, *output_end; /* of the first pixel; an even number of channels */
     int32_t second, third; /* where the other pixels' outputs lie from there */
     const int32_t *weights;
     uint32_t quads; /* of inputs */
-    uint32_t *scratch; /* the patch, to write */
 } block;
 
 #ifdef __ARM_FEATURE_DSP
@@ -51,7 +50,7 @@ typedef struct block {
 #define COMMON_SCALES "ldrd r0, r1, [lr], #8\n"
 #define CHANNEL(out, scales, x, y, z) scales out(z, "[r11, r4]") out(y, "[r11, r3]") out(x, "[r11], #1")
 
-/* All channels of one block. The first four inputs turn start values into sums; a loop of four or eight times four does
+/* All channels of one block. The first four inputs turn start values into sums; a loop of 4, 8 or 16 times four does
  * the others, which the table enters where their number asks for it. */
 /* clang-format off */
 #define DEFINE_BLOCK(name, unrolled, loop, quad, split, out, scales, end_again)                                     \
@@ -66,9 +65,8 @@ typedef struct block {
             "ldr pc, %[entry]\n .balign 4\n 12:" ML_ENTRIES_##unrolled                                              \
             loop(quad(UPPER, LOWER)) "cmp r11, r12\n bne 2b\n"                                                      \
             "10:" split "ldrd r11, r12, %[output]\n ldrd r3, r4, %[second]\n"                                       \
-            CHANNEL(out, scales, "r8", "r9", "r10") end_again                                                       \
-            "cmp r11, r12\n beq 11f\n" CHANNEL(out, scales, "r5", "r6", "r7") end_again                             \
-            "str r11, %[output]\n cmp r11, r12\n bne 1b\n 11:"                                                      \
+            CHANNEL(out, scales, "r8", "r9", "r10") CHANNEL(out, scales, "r5", "r6", "r7") end_again                \
+            "str r11, %[output]\n cmp r11, r12\n bne 1b"                                                            \
             : "+r"(weights), "+r"(rest), [output] "+m"(f.output), [entry] "=m"(entry)                               \
             : [patch] "m"(f.patch), "m"(f.patch_end), [second] "m"(f.second), "m"(f.third), [end] "m"(f.output_end) \
             : "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");           \
@@ -77,7 +75,7 @@ typedef struct block {
 DEFINE_BLOCK(pair_signed, 4, ML_FOUR, PAIR_QUAD, PAIR_SPLIT, SIGNED, SCALES, SIGNED_END)
 DEFINE_BLOCK(pair_unsigned, 4, ML_FOUR, PAIR_QUAD, PAIR_SPLIT, UNSIGNED, SCALES, UNSIGNED_END)
 DEFINE_BLOCK(wide_signed, 8, ML_EIGHT, WIDE_QUAD, WIDE_SPLIT, SIGNED, SCALES, SIGNED_END)
-DEFINE_BLOCK(wide_common, 8, ML_EIGHT, WIDE_QUAD, WIDE_SPLIT, COMMON, COMMON_SCALES, UNSIGNED_END)
+DEFINE_BLOCK(wide_common, 16, ML_SIXTEEN, WIDE_QUAD, WIDE_SPLIT, COMMON, COMMON_SCALES, UNSIGNED_END)
 
 #else
 /* How sums become outputs: with their sign, which only outputs below the zero point show; without it; with the common
@@ -113,9 +111,7 @@ ML_INLINE void any_block(const block *b, bool wide, finish how) {
             lower = wide ? lower : (int32_t)((uint32_t)lower << 1);
             int8_t *to = b->output + offsets[p] + c;
             to[0] = output_of(lower, scales, how);
-            if (c + 1u < channels) {
-                to[1] = output_of(upper, scales + scale_words, how);
-            }
+            to[1] = output_of(upper, scales + scale_words, how);
         }
     }
 }
@@ -133,9 +129,14 @@ static bool is_pointwise(const ml_window *w) {
            w->output_height <= w->input_height;
 }
 
+/* A kernel's way through its blocks. */
+typedef struct form {
+    void (*run)(const block *);
+    uint32_t quad_words, other_words; /* of the weights of two channels */
+} form;
+
 /* Operands: input, stream of weights, output, scratch for the patch and for rows of windows or all of them. */
-static ml_status check(const ml_conv_three_args *a, const ml_operand *operands, uint32_t quad_words,
-                       uint32_t other_words) {
+static ml_status check(const ml_conv_three_args *a, const ml_operand *operands, const form *f) {
     const ml_window *w = &a->window;
     uint32_t row_bytes, quads;
     if (__builtin_mul_overflow(w->kernel_width, w->input_channels, &row_bytes) || row_bytes >= 1u << 16 ||
@@ -144,31 +145,59 @@ static ml_status check(const ml_conv_three_args *a, const ml_operand *operands, 
     }
     uint32_t rows = is_joined(w, row_bytes) ? 4u * quads * PIXELS : (row_bytes + 3u) / 4u * (PIXELS + 1u) * 4u;
     bool in_place = is_pointwise(w) || ((row_bytes & 3u) == 0 && ml_window_stays_inside(w));
-    bool sound = w->dilation_width == 1 && w->output_channels - 1u < (1u << 16) - 1u &&
-                 quads * 8u * PIXELS + (in_place ? 0 : rows) <= operands[3].bytes &&
-                 ml_holds(&operands[1], 4, (w->output_channels + 1u) / 2u, quads * quad_words + other_words, 1, 1) &&
-                 ml_window_holds(w, &operands[0], 1, &operands[2], 1);
+    bool sound =
+        w->dilation_width == 1 && w->output_channels - 1u < (1u << 16) - 1u &&
+        quads * 8u * PIXELS + (in_place ? 0 : rows) <= operands[3].bytes &&
+        ml_holds(&operands[1], 4, (w->output_channels + 1u) / 2u, quads * f->quad_words + f->other_words, 1, 1) &&
+        ml_window_holds(w, &operands[0], 1, &operands[2], 1);
     return sound ? ML_OK : ML_ERR_OPERAND;
 }
 
-/* Computes the outputs of the `count` pixels in the patch, and goes on to those behind them. */
-static inline void finish_block(block *b, uint32_t channels, uint32_t count, void (*run)(const block *)) {
-    b->second = count > 1 ? (int32_t)channels : 0;
-    b->third = (int32_t)((count - 1u) * channels);
-    b->output_end = b->output + channels;
-    run(b);
-    b->output += count * channels;
+typedef struct job {
+    block block;
+    const form *form;
+    uint32_t channels; /* of the output */
+} job;
+
+/* Makes blocks of so many pixels. */
+__attribute__((noinline)) static void set_pixels(job *j, uint32_t count) {
+    j->block.second = count > 1 ? (int32_t)j->channels : 0;
+    j->block.third = (int32_t)((count - 1u) * j->channels);
+}
+
+/* The last of an odd number of channels: of what the kernel computes, two channels, one is for nothing. */
+__attribute__((noinline)) static void last_channel(const job *j) {
+    const block *b = &j->block;
+    int8_t both[2u * PIXELS], *to = b->output_end;
+    block last = *b;
+    last.output = both, last.output_end = both + 2, last.second = 2, last.third = 4;
+    last.weights += j->channels / 2u * (b->quads * j->form->quad_words + j->form->other_words);
+    j->form->run(&last);
+    to[b->third] = both[4], to[b->second] = both[2], to[0] = both[0];
+}
+
+/* Computes the outputs of the pixels in the patch, and goes on to those behind them. */
+__attribute__((noinline)) static void finish_block(job *j) {
+    j->block.output_end = j->block.output + (j->channels & ~1u);
+    if (j->channels > 1u) {
+        j->form->run(&j->block);
+    }
+    if ((j->channels & 1u) != 0) {
+        last_channel(j);
+    }
+    j->block.output += (uint32_t)j->block.third + j->channels;
 }
 
 /* Does what `convolve` does, where windows are single pixels. */
-static void convolve_pointwise(const ml_window *w, const int8_t *from, block *b, void (*run)(const block *)) {
-    uint32_t inputs = w->input_channels;
-    for (uint32_t left = w->output_height * w->output_width, count; left != 0; left -= count) {
-        count = ML_MIN(left, PIXELS);
-        const int8_t *y = from + (count > 1 ? inputs : 0), *z = y + (count > 2 ? inputs : 0);
-        widen(from, y, z, inputs, b->scratch);
-        finish_block(b, w->output_channels, count, run);
-        from += count * inputs;
+static void convolve_pointwise(const ml_window *w, const int8_t *from, job *j) {
+    uint32_t inputs = w->input_channels, count = 0, second = 0, third = 0;
+    for (uint32_t left = w->output_height * w->output_width; left != 0; left -= count, from += third + inputs) {
+        if (count != ML_MIN(left, PIXELS)) {
+            count = ML_MIN(left, PIXELS), second = count > 1 ? inputs : 0, third = (count - 1u) * inputs;
+            set_pixels(j, count);
+        }
+        widen(from, from + second, from + third, inputs, j->block.patch);
+        finish_block(j);
     }
 }
 
@@ -191,85 +220,100 @@ static inline void go_on(cursor *c, const gather *g, uint32_t pixels) {
     }
 }
 
+/* Whether a window lies inside. */
+static inline bool is_inside(const place *p, const gather *g) { return p->top < g->inner_rows && p->left < g->inner; }
+
 /* Whether the next three windows lie side by side, inside. */
 static inline bool are_inside(const cursor *c, const gather *g) {
     const ml_window *w = g->window;
-    return c->column + PIXELS <= w->output_width && c->at.top < g->inner_rows && c->at.left < g->inner &&
+    return c->column + PIXELS <= w->output_width && is_inside(&c->at, g) &&
            c->at.left + (PIXELS - 1u) * w->stride_width < g->inner;
 }
 
 /* Computes blocks of such windows as long as they go on, as most do; returns how many pixels. */
-__attribute__((noinline)) static uint32_t convolve_inside(const gather *g, block *b, cursor *c,
-                                                          void (*run)(const block *)) {
+__attribute__((noinline)) static uint32_t convolve_inside(const gather *g, job *j, cursor *c) {
     const ml_window *w = g->window;
     const int8_t *x = g->image + c->at.offset;
     uint32_t step = w->stride_width * w->input_channels, room = w->output_width - c->column, pixels = 0;
     uint32_t last = c->at.left + (PIXELS - 1u) * w->stride_width;
+    set_pixels(j, PIXELS);
     do {
         widen_windows(g, x, x + step, x + 2u * step, g->down_bytes);
-        finish_block(b, w->output_channels, PIXELS, run);
+        finish_block(j);
         x += PIXELS * step, last += PIXELS * w->stride_width, pixels += PIXELS;
     } while (pixels + PIXELS <= room && last < g->inner);
     go_on(c, g, pixels);
     return pixels;
 }
 
-/* Computes one image; `b` has its first outputs, and in the end those behind it. */
-static void convolve(const gather *g, block *b, void (*run)(const block *)) {
+/* Fills the patch with the next `count` windows, the last of them more than once where that is fewer than three. */
+static void gather_next(const gather *g, cursor *next, uint32_t count) {
+    place at[PIXELS];
+    bool inside = true;
+    for (uint32_t p = 0; p < PIXELS; p++) {
+        at[p] = p < count ? next->at : at[p - 1u];
+        inside = !SMALL && inside && is_inside(&at[p], g);
+        go_on(next, g, 1);
+    }
+    if (inside) {
+        widen_windows(g, g->image + at[0].offset, g->image + at[1].offset, g->image + at[2].offset, g->down_bytes);
+    } else if (g->joined) {
+        gather_joined(g, at);
+    } else {
+        gather_padded(g, at);
+    }
+}
+
+/* Computes one image; `j` has its first outputs, and in the end those behind it. */
+static void convolve(const gather *g, job *j) {
     const ml_window *w = g->window;
     place first = {0u - w->pad_top, 0u - w->pad_left,
                    0u - w->pad_top * g->image_row_bytes - w->pad_left * w->input_channels};
     cursor next = {first, first, 0};
     for (uint32_t left = w->output_height * w->output_width, count; left != 0; left -= count) {
-        place places[PIXELS];
         if (are_inside(&next, g)) {
-            count = convolve_inside(g, b, &next, run);
+            count = convolve_inside(g, j, &next);
             continue;
         }
         count = ML_MIN(left, PIXELS);
-        for (uint32_t p = 0; p < PIXELS; p++) {
-            /* Where pixels are left over, the last is computed more than once. */
-            places[p] = p < count ? next.at : places[p - 1u];
-            go_on(&next, g, 1);
-        }
-        if (g->joined) {
-            gather_joined(g, places);
-        } else {
-            gather_padded(g, places);
-        }
-        finish_block(b, w->output_channels, count, run);
+        gather_next(g, &next, count);
+        set_pixels(j, count);
+        finish_block(j);
     }
 }
 
-static int32_t convolve_all(const ml_conv_three_args *a, void *const *operands, void (*run)(const block *)) {
+/* Once in an image, not in all that call it. */
+__attribute__((noinline)) static int32_t convolve_all(const ml_conv_three_args *a, void *const *operands,
+                                                      const form *f) {
     const ml_window *w = &a->window;
     uint32_t quads = quads_of(w, w->kernel_width * w->input_channels);
     uint32_t *scratch = operands[3], *end = scratch + 2u * PIXELS * quads;
-    block b = {scratch, end, operands[2], NULL, 0, 0, operands[1], quads, scratch};
-    gather g = gather_of(w, a->padding, scratch, end);
-    g.image = operands[0];
+    job j = {{scratch, end, operands[2], NULL, 0, 0, operands[1], quads}, f, w->output_channels};
+    gather g = {.image = operands[0]};
+    set_gather(&g, w, a->padding, scratch, end);
     bool pointwise = is_pointwise(w);
     if (!pointwise && !g.joined && !((g.row_bytes & 3u) == 0 && ml_window_stays_inside(w))) {
         fill(g.rows + PIXELS * 4u * g.row_quads, g.padding, 4u * g.row_quads);
     }
     for (uint32_t image = 0; image < w->batches; image++, g.image += w->input_height * g.image_row_bytes) {
         if (pointwise) {
-            convolve_pointwise(w, g.image, &b, run);
+            convolve_pointwise(w, g.image, &j);
         } else {
-            convolve(&g, &b, run);
+            convolve(&g, &j);
         }
     }
-    for (int8_t *at = operands[2]; (a->low > -128 || a->high < 127) && at != b.output; at++) {
+    for (int8_t *at = operands[2]; (a->low > -128 || a->high < 127) && at != j.block.output; at++) {
         *at = (int8_t)ml_clamp(*at, a->low, a->high);
     }
     return 0;
 }
 
 #define DEFINE_KERNEL(name, quad_words, other_words, run)                       \
+    static const form name##_form = {run, quad_words, other_words};             \
     ml_status ml_##name##_check(const void *args, const ml_operand *operands) { \
-        return check(args, operands, quad_words, other_words);                  \
+        return check(args, operands, &name##_form);                             \
     }                                                                           \
-    int32_t ml_##name(const void *args, void *const *operands) { return convolve_all(args, operands, run); }
+    int32_t ml_##name(const void *args, void *const *operands) { return convolve_all(args, operands, &name##_form); }
 DEFINE_KERNEL(conv_pair_s8, 2, 8, pair_signed)
 DEFINE_KERNEL(conv_pair_unsigned_s8, 2, 8, pair_unsigned)
 DEFINE_KERNEL(conv_wide_s8, 4, 8, wide_signed)

@@ -258,21 +258,20 @@ static void gather_joined(const gather *g, const place *at) {
     widen_windows(g, g->rows, g->rows + bytes, g->rows + 2u * bytes, g->row_bytes);
 }
 
-/* How windows are read; `end`: of the patch. */
-static gather gather_of(const ml_window *w, int32_t padding, uint32_t *patch, uint32_t *end) {
-    gather g = {.window = w, .patch = patch, .rows = (int8_t *)(void *)end, .padding = (int8_t)padding};
-    g.row_bytes = w->kernel_width * w->input_channels;
-    g.joined = is_joined(w, g.row_bytes);
-    g.row_quads = (g.row_bytes + (g.joined ? 0u : 3u)) / 4u;
-    g.image_row_bytes = w->input_width * w->input_channels;
-    g.down_bytes = w->dilation_height * g.image_row_bytes;
-    g.inner = w->input_width >= w->kernel_width ? w->input_width - w->kernel_width + 1u : 0u;
+/* Says how windows are read; `end`: of the patch. */
+static inline void set_gather(gather *g, const ml_window *w, int32_t padding, uint32_t *patch, uint32_t *end) {
+    g->window = w, g->patch = patch, g->rows = (int8_t *)(void *)end, g->padding = (int8_t)padding;
+    g->row_bytes = w->kernel_width * w->input_channels;
+    g->joined = is_joined(w, g->row_bytes);
+    g->row_quads = (g->row_bytes + (g->joined ? 0u : 3u)) / 4u;
+    g->image_row_bytes = w->input_width * w->input_channels;
+    g->down_bytes = w->dilation_height * g->image_row_bytes;
+    g->inner = w->input_width >= w->kernel_width ? w->input_width - w->kernel_width + 1u : 0u;
     /* What the last quad of a row reads beyond it must lie in the image. */
-    bool beyond = 4u * g.row_quads > g.row_bytes;
+    bool beyond = 4u * g->row_quads > g->row_bytes;
     uint32_t reach = (w->kernel_height - 1u) * w->dilation_height + (beyond ? 1u : 0u);
-    bool inside = w->input_height > reach && (!beyond || g.image_row_bytes >= 3u);
-    g.inner_rows = inside ? w->input_height - reach : 0u;
-    return g;
+    bool inside = w->input_height > reach && (!beyond || g->image_row_bytes >= 3u);
+    g->inner_rows = inside ? w->input_height - reach : 0u;
 }
 
 #endif

@@ -25,12 +25,17 @@ static inline void ml_store_word(void *bytes, uint32_t word) { __builtin_memcpy(
 #define COMMON_SHIFT 12 /* of sums, for layers whose channels allow the same: an instruction less an output */
 #define ML_TEXT(number) ML_TEXT_OF(number)
 #define ML_TEXT_OF(number) #number
-/* Loops in assembler of four or eight times a body, from label 2 to 10, and the table of where to enter them, for 0 to
- * four or eight of the bodies that the first round is to do. */
+/* Loops in assembler of 4, 8 or 16 times a body, from label 2 to 10 or beyond, and the table of where to enter them,
+ * for none to all of the bodies that the first round is to do. Label 10 is behind the loop. */
 #define ML_FOUR(body) "2:" body "3:" body "4:" body "5:" body
 #define ML_EIGHT(body) ML_FOUR(body) "6:" body "7:" body "8:" body "9:" body
+#define ML_SIXTEEN(body) \
+    ML_EIGHT(body) "13:" body "14:" body "15:" body "16:" body "17:" body "18:" body "19:" body "20:" body
 #define ML_ENTRIES_4 ".word 10f + 1, 5f + 1, 4f + 1, 3f + 1, 2f + 1\n"
 #define ML_ENTRIES_8 ".word 10f + 1, 9f + 1, 8f + 1, 7f + 1, 6f + 1, 5f + 1, 4f + 1, 3f + 1, 2f + 1\n"
+#define ML_ENTRIES_16                                                                                 \
+    ".word 10f + 1, 20f + 1, 19f + 1, 18f + 1, 17f + 1, 16f + 1, 15f + 1, 14f + 1, 13f + 1, 9f + 1, " \
+    "8f + 1, 7f + 1, 6f + 1, 5f + 1, 4f + 1, 3f + 1, 2f + 1\n"
 /* How many the first round does of `count`, of which the others do `unrolled` each. */
 #define ML_FIRST_ROUND(count, unrolled) ((count) != 0 ? (((count)-1u) & ((unrolled)-1u)) + 1u : 0u)
 #define ML_LOWER(word) ((int16_t)(word))
