@@ -178,8 +178,8 @@ def _strips(rows: int, columns: int) -> int:
     """About how many instructions `rows` strips of `columns` outputs take, two strips and two columns at a time."""
     pairs, lone = divmod(rows, 2)
     two, one = divmod(columns, 2)
-    strips = pairs * (49 * two + 27 * one + 11) + lone * (31 * two + 18 * one + 11)
-    return strips + (pairs + lone + 1) * (15 * columns + 40) // CHANNELS
+    strips = pairs * (49 * two + 27 * one + 11) + lone * (20 * two + 11 * one + 15)
+    return strips + (pairs + 1) * (15 * columns + 40) // CHANNELS
 
 
 def _words(pairs: Array) -> Array:

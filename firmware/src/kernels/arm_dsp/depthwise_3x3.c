@@ -25,7 +25,7 @@ typedef struct channel {
 typedef struct strip {
     channel constants;
     int8_t *output;
-    int32_t other; /* from an output to the lower one; where there is none the same as `step` */
+    int32_t other; /* from an output to the lower one, which is written first; 0 where there is none */
     int32_t step; /* from an output to the next of its row */
     const uint32_t *end; /* of the columns where outputs begin that are computed `many` at a time, which is not 0 */
     const uint32_t *rest; /* and of all */
@@ -79,19 +79,10 @@ typedef struct kind {
     MULTIPLIER SCALE_##how("r8") SCALE_##how("r9") PLACE_##how(SHIFT_##how("r8") SHIFT_##how("r9"))   \
     "strb r9, [lr, r12]\n strb r8, [lr]\n"
 
-/* The same for a last row that has none below it: its outputs alone. */
+/* One output alone. */
 #define FIRST(x, p, q) UPPER(x, "r2", "r3", p, q, "r11")
 #define MIDDLE(x, p, q) LOAD("], #32") UPPER(x, "r4", "r5", p, q, x)
 #define LAST(x, p, q) UPPER(x, "r6", "r7", p, q, x)
-#define MANY_LONE(p, q, how)                                                                          \
-    LOAD("], #32") START FIRST("r8", p, q) MIDDLE("r8", p, q) FIRST("r9", p, q)                       \
-    LOAD("]") LAST("r8", p, q) UPPER("r9", "r4", "r5", p, q, "r9") LOAD(", #32]") LAST("r9", p, q)    \
-    MULTIPLIER SCALE_##how("r8") SCALE_##how("r9") PLACE_##how(SHIFT_##how("r8") SHIFT_##how("r9"))   \
-    "strb r8, [lr]\n strb r9, [lr, r12]\n add lr, lr, r12, lsl #1\n str lr, [r0, %[output]]\n"       \
-    "ldr r8, [r0, %[end]]\n cmp r1, r8\n"
-#define REST_LONE(p, q, how)                                                                          \
-    LOAD("], #32") START FIRST("r8", p, q) MIDDLE("r8", p, q) LOAD("]") LAST("r8", p, q)              \
-    MULTIPLIER SCALE_##how("r8") PLACE_##how(SHIFT_##how("r8")) "strb r8, [lr]\n"
 
 /* Four outputs, of every other column. */
 #define MANY_2(p, q, how)                                                                             \
@@ -119,13 +110,31 @@ typedef struct kind {
     "3: ldrd r8, r9, [r0, %[advance]]\n add lr, lr, r8\n str lr, [r0, %[output]]\n"                   \
     "add r0, r0, %[size]\n cmp r9, #0\n beq 0b\n"
 
+/* The same for a last row below which all is padding: w2 is part of the start value, r11. Registers: r3, r5 and r7
+ * multiplier, offset and shift; r10 step, r12 inputs, lr output. */
+#define ADD_TAP(x, w01, from) "smlad " x ", " w01 ", r12, " from "\n"
+#define FINISH_EACH(x) "smmlar " x ", " x ", r3, r5\n asr " x ", " x ", r7\n ssat " x ", #8, " x "\n"
+#define FINISH_COMMON(x) "smmla " x ", " x ", r3, r5\n ssat " x ", #8, " x ", asr #" ML_TEXT(COMMON_SHIFT) "\n"
+#define LONE_STRIPS(how)                                                                              \
+    "0: ldm r0, {r2-r7}\n ldr r1, [r0, %[begin]]\n ldr r11, [r0, %[start]]\n ldr r10, [r0, %[step]]\n" \
+    "ldrd r3, r5, [r0, %[multiplier]]\n ldrd r7, lr, [r0, %[shift]]\n"                              \
+    "1: ldr r12, [r1], #32\n" ADD_TAP("r8", "r2", "r11")                                              \
+    "ldr r12, [r1], #32\n" ADD_TAP("r8", "r4", "r8") ADD_TAP("r9", "r2", "r11")                       \
+    "ldr r12, [r1]\n" ADD_TAP("r8", "r6", "r8") ADD_TAP("r9", "r4", "r9")                             \
+    "ldr r12, [r1, #32]\n" ADD_TAP("r9", "r6", "r9") FINISH_##how("r8") FINISH_##how("r9")            \
+    "strb r8, [lr]\n strb r9, [lr, r10]\n add lr, lr, r10, lsl #1\n"                                 \
+    "ldr r12, [r0, %[end]]\n cmp r1, r12\n bne 1b\n ldr r12, [r0, %[rest]]\n cmp r1, r12\n beq 3f\n"  \
+    "ldr r12, [r1]\n" ADD_TAP("r8", "r2", "r11") "ldr r12, [r1, #32]\n" ADD_TAP("r8", "r4", "r8")    \
+    "ldr r12, [r1, #64]\n" ADD_TAP("r8", "r6", "r8") FINISH_##how("r8") "strb r8, [lr]\n"            \
+    "3: ldr r12, [r0, %[last]]\n add r0, r0, %[size]\n cmp r12, #0\n beq 0b\n"
+
 #define RUN(code)                                                                                     \
     __asm__ volatile(code : "+r"(r0)                                                                  \
                      : [start] "i"(offsetof(strip, constants.start)), [shift] "i"(offsetof(strip, constants.shift)), \
                        [multiplier] "i"(offsetof(strip, constants.multiplier)), [other] "i"(offsetof(strip, other)), \
                        [output] "i"(offsetof(strip, output)), [step] "i"(offsetof(strip, step)),      \
                        [end] "i"(offsetof(strip, end)), [rest] "i"(offsetof(strip, rest)), [begin] "i"(offsetof(strip, begin)), \
-                       [advance] "i"(offsetof(strip, advance)), [size] "i"(sizeof(strip))             \
+                       [advance] "i"(offsetof(strip, advance)), [last] "i"(offsetof(strip, last)), [size] "i"(sizeof(strip))             \
                      : "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory")
 
 #define EITHER(stride, how)                    \
@@ -136,17 +145,17 @@ typedef struct kind {
     }
 /* clang-format on */
 
-/* `lone`: for strides of 1, whether it is a last row that has none below it; then `upper` is 0. */
+/* `lone`: for strides of 1, whether it is a last row below which all is padding; then `upper` is 0. */
 ML_INLINE void outputs(strip *strips, uint32_t upper, kind k, bool lone) {
     register strip *r0 __asm__("r0") = strips;
     if (k.stride == 2) {
         EITHER(2, COMMON)
     } else if (k.common && lone) {
-        RUN(STRIPS(LONE, "r12", "lr", COMMON));
+        RUN(LONE_STRIPS(COMMON));
     } else if (k.common) {
         EITHER(1, COMMON)
     } else if (lone) {
-        RUN(STRIPS(LONE, "r12", "lr", EACH));
+        RUN(LONE_STRIPS(EACH));
     } else {
         EITHER(1, EACH)
     }
@@ -164,7 +173,11 @@ static void outputs_at(const strip *s, int8_t *to, const uint32_t *pair, uint32_
     int32_t up = c->start, down = c->start;
     for (uint32_t i = 0; i < 6; i += 2, pair += COLUMN_WORDS) {
         uint32_t p = pair[upper], q = pair[1u - upper];
-        up = ml_smlabt(q, c->taps[i + 1], ml_smlad(c->taps[i], p, up));
+        up = ml_smlad(c->taps[i], p, up);
+        if (lone) {
+            continue;
+        }
+        up = ml_smlabt(q, c->taps[i + 1], up);
         down = ml_smlad(c->taps[i + 1], q, ml_smlabt(c->taps[i], p, down));
     }
     if (k.stride == 1 && !lone) {
@@ -270,6 +283,14 @@ static void set_up(const image *m, uint32_t stride, strip *s) {
     }
 }
 
+/* Makes a strip one of the last row, below which all is `padding`, or something that is not to be left out, for 0. */
+static void end_strip(strip *s, int32_t padding) {
+    const uint32_t *taps = s->constants.taps;
+    int32_t below = ML_UPPER(taps[1]) + ML_UPPER(taps[3]) + ML_UPPER(taps[5]);
+    s->constants.start = (int32_t)((uint32_t)s->constants.start + (uint32_t)(padding * below));
+    s->other = 0;
+}
+
 /* All outputs of channels `first` to 3 of those from `first_channel` on. */
 ML_INLINE void some_channels(const image *m, strip *strips, const channel *constants, uint32_t first_channel,
                              uint32_t first, kind k) {
@@ -281,11 +302,13 @@ ML_INLINE void some_channels(const image *m, strip *strips, const channel *const
     uint32_t row = 0u - m->pad_rows, upper = ((m->output_rows + 1u) / 2u + 1u) & 1u; /* 0 for the last rows */
     pack_pair(m, row, first_channel, upper);
     for (uint32_t y = 0; y < m->output_rows; y += 3u - k.stride, upper ^= 1u) {
-        bool lone = k.stride == 1 && y + 1u == m->output_rows;
+        bool last = k.stride == 1 && y + 1u == m->output_rows, lone = last && row + 2u >= m->rows;
         row += 2;
-        pack_pair(m, row, first_channel, upper ^ 1u);
-        for (uint32_t i = 0; lone && i < CHANNELS; i++) {
-            strips[i].other = strips[i].step;
+        if (!lone) {
+            pack_pair(m, row, first_channel, upper ^ 1u);
+        }
+        for (uint32_t i = 0; last && i < CHANNELS; i++) {
+            end_strip(&strips[i], lone ? (int8_t)m->padding : 0);
         }
         outputs(strips + first, upper, k, lone);
     }
