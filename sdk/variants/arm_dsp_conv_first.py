@@ -43,6 +43,7 @@ class _ConvFirst(Variant):
     replaces = (CONV_2D_S8,)
     inputs: int
     outputs: int  # come in multiples of it
+    most_stride = (1 << 16) - 1  # along a row
     order: tuple[int, ...]  # of taps
 
     @abstractmethod
@@ -71,7 +72,7 @@ class _ConvFirst(Variant):
         taps = [window["kernel_height"], layer.weights.shape[2], window["dilation_height"]]
         channels = window["input_channels"] == self.inputs and window["output_channels"] % self.outputs == 0
         unclamped = (layer.quantized["low"], layer.quantized["high"]) == (-128, 127)
-        small = taps == [3, 3 * self.inputs, 1]
+        small = taps == [3, 3 * self.inputs, 1] and window["stride_width"] <= self.most_stride
         return small and channels and unclamped and not packing.sign_matters(layer.quantized)
 
 
@@ -91,6 +92,7 @@ class ConvColor(_ConvFirst):
 
     kernels = (CONV_COLOR_S8,)
     inputs, outputs = 3, 2
+    most_stride = 3
     order = (*ROW, *(9 + tap for tap in ROW), 8, 17, *(18 + tap for tap in ROW), 26)
 
     def constants(self, words: Array, start: Array, common: packing.CommonShift) -> Array:

@@ -68,12 +68,6 @@ static uint32_t *widen_rows(const int8_t *x, const int8_t *y, const int8_t *z, u
 }
 #endif
 
-#ifdef __OPTIMIZE_SIZE__
-#define SMALL true /* an image: byte by byte */
-#else
-#define SMALL false
-#endif
-
 /* The last 1 to 3 of `count` inputs at `from`, filled up. */
 static uint32_t last_at(const int8_t *from, uint32_t count) {
     uint32_t rest = count & 3u, word = 0;
@@ -125,28 +119,6 @@ static bool is_joined(const ml_window *w, uint32_t row_bytes) {
 static uint32_t quads_of(const ml_window *w, uint32_t row_bytes) {
     bool joined = is_joined(w, row_bytes);
     return joined ? (w->kernel_height * row_bytes + 3u) / 4u : (row_bytes + 3u) / 4u * w->kernel_height;
-}
-
-/* Set and copy `count` bytes, most often so few that a call would cost more. A hostile program's scratch may overlap
- * its input. */
-static inline void fill(int8_t *to, int8_t value, uint32_t count) {
-    uint32_t word = (uint8_t)value * 0x01010101u, i = 0;
-    for (; !SMALL && i + 4 <= count; i += 4) {
-        ml_store_word(to + i, word);
-    }
-    for (; i < count; i++) {
-        to[i] = value;
-    }
-}
-
-static inline void copy(int8_t *to, const int8_t *from, uint32_t count) {
-    uint32_t i = 0;
-    for (; !SMALL && i + 4 <= count; i += 4) {
-        ml_store_word(to + i, ml_load_word(from + i));
-    }
-    for (; i < count; i++) {
-        to[i] = from[i];
-    }
 }
 
 /* The next byte of a word that is filled from above. */

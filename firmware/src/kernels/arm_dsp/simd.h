@@ -104,4 +104,32 @@ static inline int32_t ml_saturate_s8(int32_t a) {
     ML_SIMD(int32_t, "ssat %0, #8, %1", ml_clamp(a, INT8_MIN, INT8_MAX), "r"(a));
 }
 
+#ifdef __OPTIMIZE_SIZE__
+#define SMALL true /* an image: byte by byte */
+#else
+#define SMALL false
+#endif
+
+/* Set and copy `count` bytes, most often so few that a call would cost more. A hostile program's scratch may overlap
+ * its input. */
+static inline void fill(int8_t *to, int8_t value, uint32_t count) {
+    uint32_t word = (uint8_t)value * 0x01010101u, i = 0;
+    for (; !SMALL && i + 4 <= count; i += 4) {
+        ml_store_word(to + i, word);
+    }
+    for (; i < count; i++) {
+        to[i] = value;
+    }
+}
+
+static inline void copy(int8_t *to, const int8_t *from, uint32_t count) {
+    uint32_t i = 0;
+    for (; !SMALL && i + 4 <= count; i += 4) {
+        ml_store_word(to + i, ml_load_word(from + i));
+    }
+    for (; i < count; i++) {
+        to[i] = from[i];
+    }
+}
+
 #endif
