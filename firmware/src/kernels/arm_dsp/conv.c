@@ -14,6 +14,9 @@ typedef struct block {
     int32_t second, third; /* where the other pixels' outputs lie from there */
     const int32_t *weights;
     uint32_t quads; /* of inputs */
+    uint32_t more; /* blocks behind it, of single pixels of whole quads that lie there; an image for size has no such */
+    const int8_t *input; /* of the next of them */
+    uint32_t inputs; /* of a pixel */
 } block;
 
 #ifdef __ARM_FEATURE_DSP
@@ -50,8 +53,21 @@ typedef struct block {
 #define COMMON_SCALES "ldrd r0, r1, [lr], #8\n"
 #define CHANNEL(out, scales, x, y, z) scales out(z, "[r11, r4]") out(y, "[r11, r3]") out(x, "[r11], #1")
 
-/* All channels of one block. The first four inputs turn start values into sums; a loop of 4, 8 or 16 times four does
- * the others, which the table enters where their number asks for it. */
+#ifdef __OPTIMIZE_SIZE__
+#define NEXT_BLOCK
+#else
+/* Goes to the next block, if there is one, and widens its inputs. */
+#define NEXT_BLOCK                                                                                 \
+    "ldr r0, %[more]\n subs r0, r0, #1\n bmi 11f\n str r0, %[more]\n"                              \
+    "add r11, r11, r4\n add r12, r11, r3\n strd r11, r12, %[output]\n"                             \
+    "ldrd r0, r2, %[input]\n add r1, r0, r2\n add r2, r1, r2\n ldrd r11, r12, %[patch]\n"          \
+    "21: ldr r6, [r0], #4\n ldr r7, [r1], #4\n ldr r8, [r2], #4\n sxtb16 r3, r6\n sxtb16 r4, r7\n" \
+    "sxtb16 r5, r8\n sxtb16 r6, r6, ror #8\n sxtb16 r7, r7, ror #8\n sxtb16 r8, r8, ror #8\n"      \
+    "stmia r11!, {r3-r8}\n cmp r11, r12\n bne 21b\n str r2, %[input]\n ldr lr, %[weights]\n b 1b\n 11:"
+#endif
+
+/* All channels of one block, and of those behind it. The first four inputs turn start values into sums; a loop of 4, 8
+ * or 16 times four does the others, which the table enters where their number asks for it. */
 /* clang-format off */
 #define DEFINE_BLOCK(name, unrolled, loop, quad, split, out, scales, end_again)                                     \
     static void name(const block *b) {                                                                              \
@@ -66,9 +82,11 @@ typedef struct block {
             loop(quad(UPPER, LOWER)) "cmp r11, r12\n bne 2b\n"                                                      \
             "10:" split "ldrd r11, r12, %[output]\n ldrd r3, r4, %[second]\n"                                       \
             CHANNEL(out, scales, "r8", "r9", "r10") CHANNEL(out, scales, "r5", "r6", "r7") end_again                \
-            "str r11, %[output]\n cmp r11, r12\n bne 1b"                                                            \
-            : "+r"(weights), "+r"(rest), [output] "+m"(f.output), [entry] "=m"(entry)                               \
-            : [patch] "m"(f.patch), "m"(f.patch_end), [second] "m"(f.second), "m"(f.third), [end] "m"(f.output_end) \
+            "str r11, %[output]\n cmp r11, r12\n bne 1b\n" NEXT_BLOCK                                                \
+            : "+r"(weights), "+r"(rest), [output] "+m"(f.output), [end] "+m"(f.output_end), [entry] "=m"(entry),    \
+              [more] "+m"(f.more), [input] "+m"(f.input)                                                            \
+            : [patch] "m"(f.patch), "m"(f.patch_end), [second] "m"(f.second), "m"(f.third), "m"(f.inputs),          \
+              [weights] "m"(f.weights)                                                                              \
             : "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");           \
     }
 /* clang-format on */
@@ -91,7 +109,7 @@ static int8_t output_of(int32_t x, const int32_t *scale, finish how) {
     return (int8_t)ml_saturate_s8(high >> (scale[2] & 31));
 }
 
-ML_INLINE void any_block(const block *b, bool wide, finish how) {
+ML_INLINE void one_block(const block *b, bool wide, finish how) {
     const int32_t *w = b->weights;
     uint32_t words = (wide ? 4u : 2u) * b->quads;
     int32_t offsets[PIXELS] = {0, b->second, b->third};
@@ -113,6 +131,16 @@ ML_INLINE void any_block(const block *b, bool wide, finish how) {
             to[0] = output_of(lower, scales, how);
             to[1] = output_of(upper, scales + scale_words, how);
         }
+    }
+}
+
+ML_INLINE void any_block(const block *given, bool wide, finish how) {
+    block b = *given;
+    one_block(&b, wide, how);
+    for (; b.more != 0; b.more--, b.input += PIXELS * b.inputs) {
+        widen_quads(b.input, b.input + b.inputs, b.input + 2u * b.inputs, b.quads, b.patch);
+        b.output += b.second + b.third, b.output_end += b.second + b.third;
+        one_block(&b, wide, how);
     }
 }
 
@@ -188,10 +216,27 @@ __attribute__((noinline)) static void finish_block(job *j) {
     j->block.output += (uint32_t)j->block.third + j->channels;
 }
 
+/* Computes the outputs of whole blocks of single pixels, as many as there are; returns how many pixels. */
+static uint32_t pointwise_blocks(const int8_t *from, uint32_t inputs, uint32_t pixels, job *j) {
+    uint32_t blocks = pixels / PIXELS;
+    if (SMALL || blocks == 0 || (inputs & 3u) != 0 || (j->channels & 1u) != 0) {
+        return 0;
+    }
+    set_pixels(j, PIXELS);
+    widen_quads(from, from + inputs, from + 2u * inputs, inputs / 4u, j->block.patch);
+    j->block.more = blocks - 1u, j->block.input = from + PIXELS * inputs, j->block.inputs = inputs;
+    finish_block(j);
+    j->block.more = 0;
+    j->block.output += (blocks - 1u) * PIXELS * j->channels;
+    return blocks * PIXELS;
+}
+
 /* Does what `convolve` does, where windows are single pixels. */
 static void convolve_pointwise(const ml_window *w, const int8_t *from, job *j) {
     uint32_t inputs = w->input_channels, count = 0, second = 0, third = 0;
-    for (uint32_t left = w->output_height * w->output_width; left != 0; left -= count, from += third + inputs) {
+    uint32_t pixels = w->output_height * w->output_width, done = pointwise_blocks(from, inputs, pixels, j);
+    from += done * inputs;
+    for (uint32_t left = pixels - done; left != 0; left -= count, from += third + inputs) {
         if (count != ML_MIN(left, PIXELS)) {
             count = ML_MIN(left, PIXELS), second = count > 1 ? inputs : 0, third = (count - 1u) * inputs;
             set_pixels(j, count);
@@ -288,7 +333,7 @@ __attribute__((noinline)) static int32_t convolve_all(const ml_conv_three_args *
     const ml_window *w = &a->window;
     uint32_t quads = quads_of(w, w->kernel_width * w->input_channels);
     uint32_t *scratch = operands[3], *end = scratch + 2u * PIXELS * quads;
-    job j = {{scratch, end, operands[2], NULL, 0, 0, operands[1], quads}, f, w->output_channels};
+    job j = {{scratch, end, operands[2], NULL, 0, 0, operands[1], quads, 0, NULL, 0}, f, w->output_channels};
     gather g = {.image = operands[0]};
     set_gather(&g, w, a->padding, scratch, end);
     bool pointwise = is_pointwise(w);
