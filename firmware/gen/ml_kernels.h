@@ -949,751 +949,751 @@ _Static_assert(sizeof(ml_depthwise_pairs_args) == 52u, "ml_depthwise_pairs_args"
 /* fully_connected_s8: operands input, weights, start, scales, output */
 ml_status ml_fully_connected_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_fully_connected_s8 {1u, 32u, 5u, 16u, 0u, 0u, 160u, 0u, ml_fully_connected_s8_check, ml_fully_connected_s8}
+#define ML_KERNEL_ENTRY_fully_connected_s8 {1u, 32u, 5u, {0}, {240u, 240u, 243u, 243u, 224u}, ml_fully_connected_s8_check, ml_fully_connected_s8}
 
 /* fully_connected_f32: operands input, weights, bias, output */
 ml_status ml_fully_connected_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_fully_connected_f32 {2u, 20u, 4u, 8u, 4u, 0u, 170u, 0u, ml_fully_connected_f32_check, ml_fully_connected_f32}
+#define ML_KERNEL_ENTRY_fully_connected_f32 {2u, 20u, 4u, {0}, {243u, 243u, 251u, 227u}, ml_fully_connected_f32_check, ml_fully_connected_f32}
 
 /* conv_2d_s8: operands input, weights, start, output, patch, scales */
 ml_status ml_conv_2d_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_2d_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_conv_2d_s8 {10u, 72u, 6u, 24u, 16u, 0u, 2080u, 0u, ml_conv_2d_s8_check, ml_conv_2d_s8}
+#define ML_KERNEL_ENTRY_conv_2d_s8 {10u, 72u, 6u, {0}, {240u, 240u, 243u, 224u, 232u, 243u}, ml_conv_2d_s8_check, ml_conv_2d_s8}
 
 /* conv_2d_f32: operands input, weights, bias, output, patch */
 ml_status ml_conv_2d_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_2d_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_conv_2d_f32 {11u, 64u, 5u, 24u, 20u, 0u, 682u, 0u, ml_conv_2d_f32_check, ml_conv_2d_f32}
+#define ML_KERNEL_ENTRY_conv_2d_f32 {11u, 64u, 5u, {0}, {243u, 243u, 251u, 227u, 235u}, ml_conv_2d_f32_check, ml_conv_2d_f32}
 
 /* conv_2d_s16: operands input, weights, start, output, patch, scales */
 ml_status ml_conv_2d_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_2d_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_conv_2d_s16 {12u, 72u, 6u, 24u, 16u, 0u, 2417u, 0u, ml_conv_2d_s16_check, ml_conv_2d_s16}
+#define ML_KERNEL_ENTRY_conv_2d_s16 {12u, 72u, 6u, {0}, {241u, 240u, 247u, 225u, 233u, 243u}, ml_conv_2d_s16_check, ml_conv_2d_s16}
 
 /* conv_2d_hybrid: operands input, weights, bias, output, patch, scales, weight_sums, image */
 ml_status ml_conv_2d_hybrid_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_2d_hybrid(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_conv_2d_hybrid {13u, 72u, 8u, 152u, 84u, 0u, 10402u, 0u, ml_conv_2d_hybrid_check, ml_conv_2d_hybrid}
+#define ML_KERNEL_ENTRY_conv_2d_hybrid {13u, 72u, 8u, {0}, {243u, 240u, 251u, 227u, 232u, 243u, 251u, 224u}, ml_conv_2d_hybrid_check, ml_conv_2d_hybrid}
 
 /* depthwise_conv_2d_s8: operands input, weights, start, output, scales */
 ml_status ml_depthwise_conv_2d_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_depthwise_conv_2d_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_depthwise_conv_2d_s8 {15u, 64u, 5u, 8u, 0u, 0u, 544u, 0u, ml_depthwise_conv_2d_s8_check, ml_depthwise_conv_2d_s8}
+#define ML_KERNEL_ENTRY_depthwise_conv_2d_s8 {15u, 64u, 5u, {0}, {240u, 240u, 243u, 224u, 243u}, ml_depthwise_conv_2d_s8_check, ml_depthwise_conv_2d_s8}
 
 /* depthwise_conv_2d_s8_offset: operands input, weights, start, output, scales */
 ml_status ml_depthwise_conv_2d_s8_offset_check(const void *args, const ml_operand *operands);
 int32_t ml_depthwise_conv_2d_s8_offset(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_depthwise_conv_2d_s8_offset {16u, 64u, 5u, 8u, 0u, 0u, 544u, 0u, ml_depthwise_conv_2d_s8_offset_check, ml_depthwise_conv_2d_s8_offset}
+#define ML_KERNEL_ENTRY_depthwise_conv_2d_s8_offset {16u, 64u, 5u, {0}, {240u, 240u, 243u, 224u, 243u}, ml_depthwise_conv_2d_s8_offset_check, ml_depthwise_conv_2d_s8_offset}
 
 /* depthwise_conv_2d_f32: operands input, weights, bias, output */
 ml_status ml_depthwise_conv_2d_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_depthwise_conv_2d_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_depthwise_conv_2d_f32 {17u, 56u, 4u, 8u, 4u, 0u, 170u, 0u, ml_depthwise_conv_2d_f32_check, ml_depthwise_conv_2d_f32}
+#define ML_KERNEL_ENTRY_depthwise_conv_2d_f32 {17u, 56u, 4u, {0}, {243u, 243u, 251u, 227u}, ml_depthwise_conv_2d_f32_check, ml_depthwise_conv_2d_f32}
 
 /* depthwise_conv_2d_s16: operands input, weights, start, output, scales */
 ml_status ml_depthwise_conv_2d_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_depthwise_conv_2d_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_depthwise_conv_2d_s16 {18u, 64u, 5u, 8u, 0u, 0u, 625u, 0u, ml_depthwise_conv_2d_s16_check, ml_depthwise_conv_2d_s16}
+#define ML_KERNEL_ENTRY_depthwise_conv_2d_s16 {18u, 64u, 5u, {0}, {241u, 240u, 247u, 225u, 243u}, ml_depthwise_conv_2d_s16_check, ml_depthwise_conv_2d_s16}
 
 /* depthwise_conv_2d_hybrid: operands input, weights, bias, output, scales, image */
 ml_status ml_depthwise_conv_2d_hybrid_check(const void *args, const ml_operand *operands);
 int32_t ml_depthwise_conv_2d_hybrid(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_depthwise_conv_2d_hybrid {19u, 60u, 6u, 40u, 4u, 0u, 674u, 0u, ml_depthwise_conv_2d_hybrid_check, ml_depthwise_conv_2d_hybrid}
+#define ML_KERNEL_ENTRY_depthwise_conv_2d_hybrid {19u, 60u, 6u, {0}, {243u, 240u, 251u, 227u, 243u, 224u}, ml_depthwise_conv_2d_hybrid_check, ml_depthwise_conv_2d_hybrid}
 
 /* transpose_conv_s8: operands input, weights, start, output, scales */
 ml_status ml_transpose_conv_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_transpose_conv_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_transpose_conv_s8 {20u, 60u, 5u, 8u, 0u, 0u, 544u, 0u, ml_transpose_conv_s8_check, ml_transpose_conv_s8}
+#define ML_KERNEL_ENTRY_transpose_conv_s8 {20u, 60u, 5u, {0}, {240u, 240u, 243u, 224u, 243u}, ml_transpose_conv_s8_check, ml_transpose_conv_s8}
 
 /* transpose_conv_s16: operands input, weights, start, output, scales */
 ml_status ml_transpose_conv_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_transpose_conv_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_transpose_conv_s16 {21u, 60u, 5u, 8u, 0u, 0u, 625u, 0u, ml_transpose_conv_s16_check, ml_transpose_conv_s16}
+#define ML_KERNEL_ENTRY_transpose_conv_s16 {21u, 60u, 5u, {0}, {241u, 240u, 247u, 225u, 243u}, ml_transpose_conv_s16_check, ml_transpose_conv_s16}
 
 /* transpose_conv_f32: operands input, weights, bias, output */
 ml_status ml_transpose_conv_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_transpose_conv_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_transpose_conv_f32 {22u, 52u, 4u, 8u, 4u, 0u, 170u, 0u, ml_transpose_conv_f32_check, ml_transpose_conv_f32}
+#define ML_KERNEL_ENTRY_transpose_conv_f32 {22u, 52u, 4u, {0}, {243u, 243u, 251u, 227u}, ml_transpose_conv_f32_check, ml_transpose_conv_f32}
 
 /* fully_connected_s16: operands input, weights, start, scales, output */
 ml_status ml_fully_connected_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_fully_connected_s16 {30u, 28u, 5u, 16u, 0u, 0u, 433u, 0u, ml_fully_connected_s16_check, ml_fully_connected_s16}
+#define ML_KERNEL_ENTRY_fully_connected_s16 {30u, 28u, 5u, {0}, {241u, 240u, 247u, 243u, 225u}, ml_fully_connected_s16_check, ml_fully_connected_s16}
 
 /* batch_matmul_s8: operands a, b, output */
 ml_status ml_batch_matmul_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_batch_matmul_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_batch_matmul_s8 {40u, 76u, 3u, 4u, 0u, 0u, 0u, 0u, ml_batch_matmul_s8_check, ml_batch_matmul_s8}
+#define ML_KERNEL_ENTRY_batch_matmul_s8 {40u, 76u, 3u, {0}, {240u, 240u, 224u}, ml_batch_matmul_s8_check, ml_batch_matmul_s8}
 
 /* batch_matmul_s16: operands a, b, output */
 ml_status ml_batch_matmul_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_batch_matmul_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_batch_matmul_s16 {41u, 76u, 3u, 4u, 0u, 0u, 21u, 0u, ml_batch_matmul_s16_check, ml_batch_matmul_s16}
+#define ML_KERNEL_ENTRY_batch_matmul_s16 {41u, 76u, 3u, {0}, {241u, 241u, 225u}, ml_batch_matmul_s16_check, ml_batch_matmul_s16}
 
 /* batch_matmul_f32: operands a, b, output */
 ml_status ml_batch_matmul_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_batch_matmul_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_batch_matmul_f32 {42u, 52u, 3u, 4u, 0u, 0u, 42u, 0u, ml_batch_matmul_f32_check, ml_batch_matmul_f32}
+#define ML_KERNEL_ENTRY_batch_matmul_f32 {42u, 52u, 3u, {0}, {243u, 243u, 227u}, ml_batch_matmul_f32_check, ml_batch_matmul_f32}
 
 /* lut_b8: operands input, table, output */
 ml_status ml_lut_b8_check(const void *args, const ml_operand *operands);
 int32_t ml_lut_b8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_lut_b8 {50u, 4u, 3u, 4u, 0u, 0u, 0u, 0u, ml_lut_b8_check, ml_lut_b8}
+#define ML_KERNEL_ENTRY_lut_b8 {50u, 4u, 3u, {0}, {240u, 240u, 224u}, ml_lut_b8_check, ml_lut_b8}
 
 /* flip_b8: operands input, output */
 ml_status ml_flip_b8_check(const void *args, const ml_operand *operands);
 int32_t ml_flip_b8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_flip_b8 {51u, 8u, 2u, 2u, 0u, 0u, 0u, 0u, ml_flip_b8_check, ml_flip_b8}
+#define ML_KERNEL_ENTRY_flip_b8 {51u, 8u, 2u, {0}, {240u, 224u}, ml_flip_b8_check, ml_flip_b8}
 
 /* quantize_b8: operands input, output */
 ml_status ml_quantize_b8_check(const void *args, const ml_operand *operands);
 int32_t ml_quantize_b8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_quantize_b8 {52u, 20u, 2u, 2u, 0u, 0u, 2u, 0u, ml_quantize_b8_check, ml_quantize_b8}
+#define ML_KERNEL_ENTRY_quantize_b8 {52u, 20u, 2u, {0}, {243u, 224u}, ml_quantize_b8_check, ml_quantize_b8}
 
 /* quantize_s16: operands input, output */
 ml_status ml_quantize_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_quantize_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_quantize_s16 {53u, 20u, 2u, 2u, 0u, 0u, 6u, 0u, ml_quantize_s16_check, ml_quantize_s16}
+#define ML_KERNEL_ENTRY_quantize_s16 {53u, 20u, 2u, {0}, {243u, 225u}, ml_quantize_s16_check, ml_quantize_s16}
 
 /* dequantize_b8: operands input, output */
 ml_status ml_dequantize_b8_check(const void *args, const ml_operand *operands);
 int32_t ml_dequantize_b8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_dequantize_b8 {54u, 16u, 2u, 2u, 0u, 0u, 8u, 0u, ml_dequantize_b8_check, ml_dequantize_b8}
+#define ML_KERNEL_ENTRY_dequantize_b8 {54u, 16u, 2u, {0}, {240u, 227u}, ml_dequantize_b8_check, ml_dequantize_b8}
 
 /* dequantize_s16: operands input, output */
 ml_status ml_dequantize_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_dequantize_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_dequantize_s16 {55u, 16u, 2u, 2u, 0u, 0u, 9u, 0u, ml_dequantize_s16_check, ml_dequantize_s16}
+#define ML_KERNEL_ENTRY_dequantize_s16 {55u, 16u, 2u, {0}, {241u, 227u}, ml_dequantize_s16_check, ml_dequantize_s16}
 
 /* rescale: operands input, output */
 ml_status ml_rescale_check(const void *args, const ml_operand *operands);
 int32_t ml_rescale(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_rescale {56u, 36u, 2u, 2u, 0u, 0u, 0u, 0u, ml_rescale_check, ml_rescale}
+#define ML_KERNEL_ENTRY_rescale {56u, 36u, 2u, {0}, {240u, 224u}, ml_rescale_check, ml_rescale}
 
 /* average_pool_s8: operands input, output */
 ml_status ml_average_pool_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_average_pool_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_average_pool_s8 {57u, 68u, 2u, 2u, 0u, 0u, 0u, 0u, ml_average_pool_s8_check, ml_average_pool_s8}
+#define ML_KERNEL_ENTRY_average_pool_s8 {57u, 68u, 2u, {0}, {240u, 224u}, ml_average_pool_s8_check, ml_average_pool_s8}
 
 /* average_pool_s16: operands input, output */
 ml_status ml_average_pool_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_average_pool_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_average_pool_s16 {58u, 68u, 2u, 2u, 0u, 0u, 5u, 0u, ml_average_pool_s16_check, ml_average_pool_s16}
+#define ML_KERNEL_ENTRY_average_pool_s16 {58u, 68u, 2u, {0}, {241u, 225u}, ml_average_pool_s16_check, ml_average_pool_s16}
 
 /* average_pool_f32: operands input, output */
 ml_status ml_average_pool_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_average_pool_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_average_pool_f32 {59u, 68u, 2u, 2u, 0u, 0u, 10u, 0u, ml_average_pool_f32_check, ml_average_pool_f32}
+#define ML_KERNEL_ENTRY_average_pool_f32 {59u, 68u, 2u, {0}, {243u, 227u}, ml_average_pool_f32_check, ml_average_pool_f32}
 
 /* max_pool_s8: operands input, output */
 ml_status ml_max_pool_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_max_pool_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_max_pool_s8 {60u, 68u, 2u, 2u, 0u, 0u, 0u, 0u, ml_max_pool_s8_check, ml_max_pool_s8}
+#define ML_KERNEL_ENTRY_max_pool_s8 {60u, 68u, 2u, {0}, {240u, 224u}, ml_max_pool_s8_check, ml_max_pool_s8}
 
 /* max_pool_s16: operands input, output */
 ml_status ml_max_pool_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_max_pool_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_max_pool_s16 {61u, 68u, 2u, 2u, 0u, 0u, 5u, 0u, ml_max_pool_s16_check, ml_max_pool_s16}
+#define ML_KERNEL_ENTRY_max_pool_s16 {61u, 68u, 2u, {0}, {241u, 225u}, ml_max_pool_s16_check, ml_max_pool_s16}
 
 /* max_pool_f32: operands input, output */
 ml_status ml_max_pool_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_max_pool_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_max_pool_f32 {62u, 68u, 2u, 2u, 0u, 0u, 10u, 0u, ml_max_pool_f32_check, ml_max_pool_f32}
+#define ML_KERNEL_ENTRY_max_pool_f32 {62u, 68u, 2u, {0}, {243u, 227u}, ml_max_pool_f32_check, ml_max_pool_f32}
 
 /* reduce_sum_s8: operands input, output */
 ml_status ml_reduce_sum_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_reduce_sum_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_reduce_sum_s8 {63u, 88u, 2u, 2u, 0u, 0u, 0u, 0u, ml_reduce_sum_s8_check, ml_reduce_sum_s8}
+#define ML_KERNEL_ENTRY_reduce_sum_s8 {63u, 88u, 2u, {0}, {240u, 224u}, ml_reduce_sum_s8_check, ml_reduce_sum_s8}
 
 /* reduce_sum_s16: operands input, output */
 ml_status ml_reduce_sum_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_reduce_sum_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_reduce_sum_s16 {64u, 88u, 2u, 2u, 0u, 0u, 5u, 0u, ml_reduce_sum_s16_check, ml_reduce_sum_s16}
+#define ML_KERNEL_ENTRY_reduce_sum_s16 {64u, 88u, 2u, {0}, {241u, 225u}, ml_reduce_sum_s16_check, ml_reduce_sum_s16}
 
 /* reduce_f32: operands input, output */
 ml_status ml_reduce_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_reduce_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_reduce_f32 {65u, 76u, 2u, 2u, 0u, 0u, 10u, 0u, ml_reduce_f32_check, ml_reduce_f32}
+#define ML_KERNEL_ENTRY_reduce_f32 {65u, 76u, 2u, {0}, {243u, 227u}, ml_reduce_f32_check, ml_reduce_f32}
 
 /* softmax_s8: operands input, table, output */
 ml_status ml_softmax_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_softmax_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_softmax_s8 {66u, 12u, 3u, 4u, 0u, 0u, 8u, 0u, ml_softmax_s8_check, ml_softmax_s8}
+#define ML_KERNEL_ENTRY_softmax_s8 {66u, 12u, 3u, {0}, {240u, 243u, 224u}, ml_softmax_s8_check, ml_softmax_s8}
 
 /* softmax_s8_s16: operands input, table, output */
 ml_status ml_softmax_s8_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_softmax_s8_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_softmax_s8_s16 {67u, 12u, 3u, 4u, 0u, 0u, 24u, 0u, ml_softmax_s8_s16_check, ml_softmax_s8_s16}
+#define ML_KERNEL_ENTRY_softmax_s8_s16 {67u, 12u, 3u, {0}, {240u, 243u, 225u}, ml_softmax_s8_s16_check, ml_softmax_s8_s16}
 
 /* softmax_s16: operands input, exp_table, reciprocal_table, output */
 ml_status ml_softmax_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_softmax_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_softmax_s16 {68u, 16u, 4u, 8u, 0u, 0u, 85u, 0u, ml_softmax_s16_check, ml_softmax_s16}
+#define ML_KERNEL_ENTRY_softmax_s16 {68u, 16u, 4u, {0}, {241u, 241u, 241u, 225u}, ml_softmax_s16_check, ml_softmax_s16}
 
 /* softmax_f32: operands input, output */
 ml_status ml_softmax_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_softmax_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_softmax_f32 {69u, 12u, 2u, 2u, 0u, 0u, 10u, 0u, ml_softmax_f32_check, ml_softmax_f32}
+#define ML_KERNEL_ENTRY_softmax_f32 {69u, 12u, 2u, {0}, {243u, 227u}, ml_softmax_f32_check, ml_softmax_f32}
 
 /* add_s8: operands a, b, output */
 ml_status ml_add_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_add_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_add_s8 {70u, 124u, 3u, 4u, 0u, 0u, 0u, 0u, ml_add_s8_check, ml_add_s8}
+#define ML_KERNEL_ENTRY_add_s8 {70u, 124u, 3u, {0}, {240u, 240u, 224u}, ml_add_s8_check, ml_add_s8}
 
 /* add_s16: operands a, b, output */
 ml_status ml_add_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_add_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_add_s16 {71u, 124u, 3u, 4u, 0u, 0u, 21u, 0u, ml_add_s16_check, ml_add_s16}
+#define ML_KERNEL_ENTRY_add_s16 {71u, 124u, 3u, {0}, {241u, 241u, 225u}, ml_add_s16_check, ml_add_s16}
 
 /* arithmetic_f32: operands a, b, output */
 ml_status ml_arithmetic_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_arithmetic_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_arithmetic_f32 {72u, 84u, 3u, 4u, 0u, 0u, 42u, 0u, ml_arithmetic_f32_check, ml_arithmetic_f32}
+#define ML_KERNEL_ENTRY_arithmetic_f32 {72u, 84u, 3u, {0}, {243u, 243u, 227u}, ml_arithmetic_f32_check, ml_arithmetic_f32}
 
 /* arithmetic_s32: operands a, b, output */
 ml_status ml_arithmetic_s32_check(const void *args, const ml_operand *operands);
 int32_t ml_arithmetic_s32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_arithmetic_s32 {73u, 84u, 3u, 4u, 0u, 0u, 42u, 0u, ml_arithmetic_s32_check, ml_arithmetic_s32}
+#define ML_KERNEL_ENTRY_arithmetic_s32 {73u, 84u, 3u, {0}, {243u, 243u, 227u}, ml_arithmetic_s32_check, ml_arithmetic_s32}
 
 /* mul_s8: operands a, b, output */
 ml_status ml_mul_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_mul_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_mul_s8 {74u, 100u, 3u, 4u, 0u, 0u, 0u, 0u, ml_mul_s8_check, ml_mul_s8}
+#define ML_KERNEL_ENTRY_mul_s8 {74u, 100u, 3u, {0}, {240u, 240u, 224u}, ml_mul_s8_check, ml_mul_s8}
 
 /* mul_s16: operands a, b, output */
 ml_status ml_mul_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_mul_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_mul_s16 {75u, 100u, 3u, 4u, 0u, 0u, 21u, 0u, ml_mul_s16_check, ml_mul_s16}
+#define ML_KERNEL_ENTRY_mul_s16 {75u, 100u, 3u, {0}, {241u, 241u, 225u}, ml_mul_s16_check, ml_mul_s16}
 
 /* extreme_s8: operands a, b, output */
 ml_status ml_extreme_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_extreme_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_extreme_s8 {76u, 76u, 3u, 4u, 0u, 0u, 0u, 0u, ml_extreme_s8_check, ml_extreme_s8}
+#define ML_KERNEL_ENTRY_extreme_s8 {76u, 76u, 3u, {0}, {240u, 240u, 224u}, ml_extreme_s8_check, ml_extreme_s8}
 
 /* extreme_s16: operands a, b, output */
 ml_status ml_extreme_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_extreme_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_extreme_s16 {77u, 76u, 3u, 4u, 0u, 0u, 21u, 0u, ml_extreme_s16_check, ml_extreme_s16}
+#define ML_KERNEL_ENTRY_extreme_s16 {77u, 76u, 3u, {0}, {241u, 241u, 225u}, ml_extreme_s16_check, ml_extreme_s16}
 
 /* divide_f32: operands a, b, output */
 ml_status ml_divide_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_divide_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_divide_f32 {78u, 84u, 3u, 4u, 0u, 0u, 42u, 0u, ml_divide_f32_check, ml_divide_f32}
+#define ML_KERNEL_ENTRY_divide_f32 {78u, 84u, 3u, {0}, {243u, 243u, 227u}, ml_divide_f32_check, ml_divide_f32}
 
 /* divide_s32: operands a, b, output */
 ml_status ml_divide_s32_check(const void *args, const ml_operand *operands);
 int32_t ml_divide_s32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_divide_s32 {79u, 84u, 3u, 4u, 0u, 0u, 42u, 0u, ml_divide_s32_check, ml_divide_s32}
+#define ML_KERNEL_ENTRY_divide_s32 {79u, 84u, 3u, {0}, {243u, 243u, 227u}, ml_divide_s32_check, ml_divide_s32}
 
 /* div_s8: operands a, b, output */
 ml_status ml_div_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_div_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_div_s8 {80u, 100u, 3u, 4u, 0u, 0u, 0u, 0u, ml_div_s8_check, ml_div_s8}
+#define ML_KERNEL_ENTRY_div_s8 {80u, 100u, 3u, {0}, {240u, 240u, 224u}, ml_div_s8_check, ml_div_s8}
 
 /* compare: operands a, b, output */
 ml_status ml_compare_check(const void *args, const ml_operand *operands);
 int32_t ml_compare(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_compare {81u, 112u, 3u, 4u, 0u, 0u, 0u, 0u, ml_compare_check, ml_compare}
+#define ML_KERNEL_ENTRY_compare {81u, 112u, 3u, {0}, {240u, 240u, 224u}, ml_compare_check, ml_compare}
 
 /* compare_f32: operands a, b, output */
 ml_status ml_compare_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_compare_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_compare_f32 {82u, 76u, 3u, 4u, 0u, 0u, 10u, 0u, ml_compare_f32_check, ml_compare_f32}
+#define ML_KERNEL_ENTRY_compare_f32 {82u, 76u, 3u, {0}, {243u, 243u, 224u}, ml_compare_f32_check, ml_compare_f32}
 
 /* logical: operands a, b, output */
 ml_status ml_logical_check(const void *args, const ml_operand *operands);
 int32_t ml_logical(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_logical {83u, 76u, 3u, 4u, 0u, 0u, 0u, 0u, ml_logical_check, ml_logical}
+#define ML_KERNEL_ENTRY_logical {83u, 76u, 3u, {0}, {240u, 240u, 224u}, ml_logical_check, ml_logical}
 
 /* select: operands condition, a, b, output */
 ml_status ml_select_check(const void *args, const ml_operand *operands);
 int32_t ml_select(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_select {84u, 100u, 4u, 8u, 0u, 0u, 0u, 0u, ml_select_check, ml_select}
+#define ML_KERNEL_ENTRY_select {84u, 100u, 4u, {0}, {240u, 240u, 240u, 224u}, ml_select_check, ml_select}
 
 /* add_n_s8: operands input0, input1, input2, input3, input4, input5, input6, output */
 ml_status ml_add_n_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_add_n_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_add_n_s8 {85u, 32u, 8u, 128u, 126u, 0u, 0u, 0u, ml_add_n_s8_check, ml_add_n_s8}
+#define ML_KERNEL_ENTRY_add_n_s8 {85u, 32u, 8u, {0}, {240u, 248u, 248u, 248u, 248u, 248u, 248u, 224u}, ml_add_n_s8_check, ml_add_n_s8}
 
 /* plain_f32: operands input, output */
 ml_status ml_plain_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_plain_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_plain_f32 {86u, 8u, 2u, 2u, 0u, 0u, 10u, 0u, ml_plain_f32_check, ml_plain_f32}
+#define ML_KERNEL_ENTRY_plain_f32 {86u, 8u, 2u, {0}, {243u, 227u}, ml_plain_f32_check, ml_plain_f32}
 
 /* exponential_f32: operands input, output */
 ml_status ml_exponential_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_exponential_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_exponential_f32 {87u, 8u, 2u, 2u, 0u, 0u, 10u, 0u, ml_exponential_f32_check, ml_exponential_f32}
+#define ML_KERNEL_ENTRY_exponential_f32 {87u, 8u, 2u, {0}, {243u, 227u}, ml_exponential_f32_check, ml_exponential_f32}
 
 /* logarithm_f32: operands input, output */
 ml_status ml_logarithm_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_logarithm_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_logarithm_f32 {88u, 8u, 2u, 2u, 0u, 0u, 10u, 0u, ml_logarithm_f32_check, ml_logarithm_f32}
+#define ML_KERNEL_ENTRY_logarithm_f32 {88u, 8u, 2u, {0}, {243u, 227u}, ml_logarithm_f32_check, ml_logarithm_f32}
 
 /* sine_f32: operands input, output */
 ml_status ml_sine_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_sine_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_sine_f32 {89u, 8u, 2u, 2u, 0u, 0u, 10u, 0u, ml_sine_f32_check, ml_sine_f32}
+#define ML_KERNEL_ENTRY_sine_f32 {89u, 8u, 2u, {0}, {243u, 227u}, ml_sine_f32_check, ml_sine_f32}
 
 /* root_f32: operands input, output */
 ml_status ml_root_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_root_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_root_f32 {90u, 8u, 2u, 2u, 0u, 0u, 10u, 0u, ml_root_f32_check, ml_root_f32}
+#define ML_KERNEL_ENTRY_root_f32 {90u, 8u, 2u, {0}, {243u, 227u}, ml_root_f32_check, ml_root_f32}
 
 /* relu_f32: operands input, output */
 ml_status ml_relu_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_relu_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_relu_f32 {91u, 16u, 2u, 2u, 0u, 0u, 10u, 0u, ml_relu_f32_check, ml_relu_f32}
+#define ML_KERNEL_ENTRY_relu_f32 {91u, 16u, 2u, {0}, {243u, 227u}, ml_relu_f32_check, ml_relu_f32}
 
 /* lines_s16: operands input, output */
 ml_status ml_lines_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_lines_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_lines_s16 {92u, 44u, 2u, 2u, 0u, 0u, 5u, 0u, ml_lines_s16_check, ml_lines_s16}
+#define ML_KERNEL_ENTRY_lines_s16 {92u, 44u, 2u, {0}, {241u, 225u}, ml_lines_s16_check, ml_lines_s16}
 
 /* logistic_s16: operands input, table, output */
 ml_status ml_logistic_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_logistic_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_logistic_s16 {93u, 16u, 3u, 4u, 0u, 0u, 21u, 0u, ml_logistic_s16_check, ml_logistic_s16}
+#define ML_KERNEL_ENTRY_logistic_s16 {93u, 16u, 3u, {0}, {241u, 241u, 225u}, ml_logistic_s16_check, ml_logistic_s16}
 
 /* prelu_s8: operands input, alpha, output */
 ml_status ml_prelu_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_prelu_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_prelu_s8 {94u, 108u, 3u, 4u, 0u, 0u, 0u, 0u, ml_prelu_s8_check, ml_prelu_s8}
+#define ML_KERNEL_ENTRY_prelu_s8 {94u, 108u, 3u, {0}, {240u, 240u, 224u}, ml_prelu_s8_check, ml_prelu_s8}
 
 /* prelu_s16: operands input, alpha, output */
 ml_status ml_prelu_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_prelu_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_prelu_s16 {95u, 108u, 3u, 4u, 0u, 0u, 17u, 0u, ml_prelu_s16_check, ml_prelu_s16}
+#define ML_KERNEL_ENTRY_prelu_s16 {95u, 108u, 3u, {0}, {241u, 240u, 225u}, ml_prelu_s16_check, ml_prelu_s16}
 
 /* prelu_f32: operands input, alpha, output */
 ml_status ml_prelu_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_prelu_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_prelu_f32 {96u, 72u, 3u, 4u, 0u, 0u, 42u, 0u, ml_prelu_f32_check, ml_prelu_f32}
+#define ML_KERNEL_ENTRY_prelu_f32 {96u, 72u, 3u, {0}, {243u, 243u, 227u}, ml_prelu_f32_check, ml_prelu_f32}
 
 /* log_softmax_s8: operands input, table, output */
 ml_status ml_log_softmax_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_log_softmax_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_log_softmax_s8 {97u, 28u, 3u, 4u, 0u, 0u, 8u, 0u, ml_log_softmax_s8_check, ml_log_softmax_s8}
+#define ML_KERNEL_ENTRY_log_softmax_s8 {97u, 28u, 3u, {0}, {240u, 243u, 224u}, ml_log_softmax_s8_check, ml_log_softmax_s8}
 
 /* log_softmax_f32: operands input, output */
 ml_status ml_log_softmax_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_log_softmax_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_log_softmax_f32 {98u, 8u, 2u, 2u, 0u, 0u, 10u, 0u, ml_log_softmax_f32_check, ml_log_softmax_f32}
+#define ML_KERNEL_ENTRY_log_softmax_f32 {98u, 8u, 2u, {0}, {243u, 227u}, ml_log_softmax_f32_check, ml_log_softmax_f32}
 
 /* l2_normalization_s8: operands input, output */
 ml_status ml_l2_normalization_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_l2_normalization_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_l2_normalization_s8 {99u, 16u, 2u, 2u, 0u, 0u, 0u, 0u, ml_l2_normalization_s8_check, ml_l2_normalization_s8}
+#define ML_KERNEL_ENTRY_l2_normalization_s8 {99u, 16u, 2u, {0}, {240u, 224u}, ml_l2_normalization_s8_check, ml_l2_normalization_s8}
 
 /* l2_normalization_f32: operands input, output */
 ml_status ml_l2_normalization_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_l2_normalization_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_l2_normalization_f32 {100u, 16u, 2u, 2u, 0u, 0u, 10u, 0u, ml_l2_normalization_f32_check, ml_l2_normalization_f32}
+#define ML_KERNEL_ENTRY_l2_normalization_f32 {100u, 16u, 2u, {0}, {243u, 227u}, ml_l2_normalization_f32_check, ml_l2_normalization_f32}
 
 /* l2_pool_f32: operands input, output */
 ml_status ml_l2_pool_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_l2_pool_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_l2_pool_f32 {101u, 68u, 2u, 2u, 0u, 0u, 10u, 0u, ml_l2_pool_f32_check, ml_l2_pool_f32}
+#define ML_KERNEL_ENTRY_l2_pool_f32 {101u, 68u, 2u, {0}, {243u, 227u}, ml_l2_pool_f32_check, ml_l2_pool_f32}
 
 /* table_s16: operands input, table, output */
 ml_status ml_table_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_table_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_table_s16 {102u, 4u, 3u, 4u, 0u, 0u, 21u, 0u, ml_table_s16_check, ml_table_s16}
+#define ML_KERNEL_ENTRY_table_s16 {102u, 4u, 3u, {0}, {241u, 241u, 225u}, ml_table_s16_check, ml_table_s16}
 
 /* reduce_integers: operands input, output */
 ml_status ml_reduce_integers_check(const void *args, const ml_operand *operands);
 int32_t ml_reduce_integers(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_reduce_integers {103u, 76u, 2u, 2u, 0u, 0u, 0u, 0u, ml_reduce_integers_check, ml_reduce_integers}
+#define ML_KERNEL_ENTRY_reduce_integers {103u, 76u, 2u, {0}, {240u, 224u}, ml_reduce_integers_check, ml_reduce_integers}
 
 /* arg_integers: operands input, output */
 ml_status ml_arg_integers_check(const void *args, const ml_operand *operands);
 int32_t ml_arg_integers(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_arg_integers {104u, 76u, 2u, 2u, 0u, 0u, 8u, 0u, ml_arg_integers_check, ml_arg_integers}
+#define ML_KERNEL_ENTRY_arg_integers {104u, 76u, 2u, {0}, {240u, 227u}, ml_arg_integers_check, ml_arg_integers}
 
 /* arg_f32: operands input, output */
 ml_status ml_arg_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_arg_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_arg_f32 {105u, 76u, 2u, 2u, 0u, 0u, 10u, 0u, ml_arg_f32_check, ml_arg_f32}
+#define ML_KERNEL_ENTRY_arg_f32 {105u, 76u, 2u, {0}, {243u, 227u}, ml_arg_f32_check, ml_arg_f32}
 
 /* cumsum_s8: operands input, output */
 ml_status ml_cumsum_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_cumsum_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_cumsum_s8 {106u, 52u, 2u, 2u, 0u, 0u, 0u, 0u, ml_cumsum_s8_check, ml_cumsum_s8}
+#define ML_KERNEL_ENTRY_cumsum_s8 {106u, 52u, 2u, {0}, {240u, 224u}, ml_cumsum_s8_check, ml_cumsum_s8}
 
 /* cumsum_f32: operands input, output */
 ml_status ml_cumsum_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_cumsum_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_cumsum_f32 {107u, 52u, 2u, 2u, 0u, 0u, 10u, 0u, ml_cumsum_f32_check, ml_cumsum_f32}
+#define ML_KERNEL_ENTRY_cumsum_f32 {107u, 52u, 2u, {0}, {243u, 227u}, ml_cumsum_f32_check, ml_cumsum_f32}
 
 /* strided_copy: operands from, to */
 ml_status ml_strided_copy_check(const void *args, const ml_operand *operands);
 int32_t ml_strided_copy(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_strided_copy {130u, 68u, 2u, 2u, 0u, 0u, 0u, 0u, ml_strided_copy_check, ml_strided_copy}
+#define ML_KERNEL_ENTRY_strided_copy {130u, 68u, 2u, {0}, {240u, 224u}, ml_strided_copy_check, ml_strided_copy}
 
 /* gather: operands input, indices, output */
 ml_status ml_gather_check(const void *args, const ml_operand *operands);
 int32_t ml_gather(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_gather {131u, 48u, 3u, 4u, 0u, 0u, 8u, 0u, ml_gather_check, ml_gather}
+#define ML_KERNEL_ENTRY_gather {131u, 48u, 3u, {0}, {240u, 243u, 224u}, ml_gather_check, ml_gather}
 
 /* scatter_add: operands indices, updates, output */
 ml_status ml_scatter_add_check(const void *args, const ml_operand *operands);
 int32_t ml_scatter_add(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_scatter_add {132u, 40u, 3u, 4u, 0u, 0u, 2u, 0u, ml_scatter_add_check, ml_scatter_add}
+#define ML_KERNEL_ENTRY_scatter_add {132u, 40u, 3u, {0}, {243u, 240u, 224u}, ml_scatter_add_check, ml_scatter_add}
 
 /* resize_nearest: operands input, rows, columns, output */
 ml_status ml_resize_nearest_check(const void *args, const ml_operand *operands);
 int32_t ml_resize_nearest(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_resize_nearest {133u, 24u, 4u, 8u, 0u, 0u, 40u, 0u, ml_resize_nearest_check, ml_resize_nearest}
+#define ML_KERNEL_ENTRY_resize_nearest {133u, 24u, 4u, {0}, {240u, 243u, 243u, 224u}, ml_resize_nearest_check, ml_resize_nearest}
 
 /* resize_bilinear_s8: operands input, rows, columns, output */
 ml_status ml_resize_bilinear_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_resize_bilinear_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_resize_bilinear_s8 {134u, 24u, 4u, 8u, 0u, 0u, 40u, 0u, ml_resize_bilinear_s8_check, ml_resize_bilinear_s8}
+#define ML_KERNEL_ENTRY_resize_bilinear_s8 {134u, 24u, 4u, {0}, {240u, 243u, 243u, 224u}, ml_resize_bilinear_s8_check, ml_resize_bilinear_s8}
 
 /* resize_bilinear_s16: operands input, rows, columns, output */
 ml_status ml_resize_bilinear_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_resize_bilinear_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_resize_bilinear_s16 {135u, 24u, 4u, 8u, 0u, 0u, 105u, 0u, ml_resize_bilinear_s16_check, ml_resize_bilinear_s16}
+#define ML_KERNEL_ENTRY_resize_bilinear_s16 {135u, 24u, 4u, {0}, {241u, 243u, 243u, 225u}, ml_resize_bilinear_s16_check, ml_resize_bilinear_s16}
 
 /* resize_bilinear_f32: operands input, rows, columns, output */
 ml_status ml_resize_bilinear_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_resize_bilinear_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_resize_bilinear_f32 {136u, 24u, 4u, 8u, 0u, 0u, 170u, 0u, ml_resize_bilinear_f32_check, ml_resize_bilinear_f32}
+#define ML_KERNEL_ENTRY_resize_bilinear_f32 {136u, 24u, 4u, {0}, {243u, 243u, 243u, 227u}, ml_resize_bilinear_f32_check, ml_resize_bilinear_f32}
 
 /* resize_bilinear_u8: operands input, rows, columns, output */
 ml_status ml_resize_bilinear_u8_check(const void *args, const ml_operand *operands);
 int32_t ml_resize_bilinear_u8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_resize_bilinear_u8 {137u, 24u, 4u, 8u, 0u, 0u, 40u, 0u, ml_resize_bilinear_u8_check, ml_resize_bilinear_u8}
+#define ML_KERNEL_ENTRY_resize_bilinear_u8 {137u, 24u, 4u, {0}, {240u, 243u, 243u, 224u}, ml_resize_bilinear_u8_check, ml_resize_bilinear_u8}
 
 /* strided_copy_at: operands from, starts, to */
 ml_status ml_strided_copy_at_check(const void *args, const ml_operand *operands);
 int32_t ml_strided_copy_at(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_strided_copy_at {138u, 124u, 3u, 4u, 0u, 0u, 8u, 0u, ml_strided_copy_at_check, ml_strided_copy_at}
+#define ML_KERNEL_ENTRY_strided_copy_at {138u, 124u, 3u, {0}, {240u, 243u, 224u}, ml_strided_copy_at_check, ml_strided_copy_at}
 
 /* one_hot: operands indices, on, off, output */
 ml_status ml_one_hot_check(const void *args, const ml_operand *operands);
 int32_t ml_one_hot(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_one_hot {139u, 20u, 4u, 8u, 0u, 0u, 2u, 0u, ml_one_hot_check, ml_one_hot}
+#define ML_KERNEL_ENTRY_one_hot {139u, 20u, 4u, {0}, {243u, 240u, 240u, 224u}, ml_one_hot_check, ml_one_hot}
 
 /* reverse_sequence: operands input, lengths, output */
 ml_status ml_reverse_sequence_check(const void *args, const ml_operand *operands);
 int32_t ml_reverse_sequence(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_reverse_sequence {140u, 28u, 3u, 4u, 0u, 0u, 8u, 0u, ml_reverse_sequence_check, ml_reverse_sequence}
+#define ML_KERNEL_ENTRY_reverse_sequence {140u, 28u, 3u, {0}, {240u, 243u, 224u}, ml_reverse_sequence_check, ml_reverse_sequence}
 
 /* detection_postprocess_f32: operands encodings, scores, anchors, boxes, found_classes, found_scores, count, scratch */
 ml_status ml_detection_postprocess_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_detection_postprocess_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_detection_postprocess_f32 {192u, 52u, 8u, 248u, 0u, 0u, 43690u, 0u, ml_detection_postprocess_f32_check, ml_detection_postprocess_f32}
+#define ML_KERNEL_ENTRY_detection_postprocess_f32 {192u, 52u, 8u, {0}, {243u, 243u, 243u, 227u, 227u, 227u, 227u, 227u}, ml_detection_postprocess_f32_check, ml_detection_postprocess_f32}
 
 /* rnn_f32: operands input, weights, recurrent, bias, hidden, output */
 ml_status ml_rnn_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_rnn_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_rnn_f32 {193u, 32u, 6u, 48u, 0u, 0u, 2730u, 0u, ml_rnn_f32_check, ml_rnn_f32}
+#define ML_KERNEL_ENTRY_rnn_f32 {193u, 32u, 6u, {0}, {243u, 243u, 243u, 243u, 227u, 227u}, ml_rnn_f32_check, ml_rnn_f32}
 
 /* compare_s64: operands a, b, output */
 ml_status ml_compare_s64_check(const void *args, const ml_operand *operands);
 int32_t ml_compare_s64(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_compare_s64 {194u, 76u, 3u, 4u, 0u, 0u, 15u, 0u, ml_compare_s64_check, ml_compare_s64}
+#define ML_KERNEL_ENTRY_compare_s64 {194u, 76u, 3u, {0}, {247u, 247u, 224u}, ml_compare_s64_check, ml_compare_s64}
 
 /* jump: operands  */
 ml_status ml_jump_check(const void *args, const ml_operand *operands);
 int32_t ml_jump(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_jump {200u, 4u, 0u, 0u, 0u, 0u, 0u, 0u, ml_jump_check, ml_jump}
+#define ML_KERNEL_ENTRY_jump {200u, 4u, 0u, {0}, {}, ml_jump_check, ml_jump}
 
 /* jump_unless: operands condition */
 ml_status ml_jump_unless_check(const void *args, const ml_operand *operands);
 int32_t ml_jump_unless(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_jump_unless {201u, 4u, 1u, 0u, 0u, 0u, 0u, 0u, ml_jump_unless_check, ml_jump_unless}
+#define ML_KERNEL_ENTRY_jump_unless {201u, 4u, 1u, {0}, {240u}, ml_jump_unless_check, ml_jump_unless}
 
 /* copy: operands from, to */
 ml_status ml_copy_check(const void *args, const ml_operand *operands);
 int32_t ml_copy(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_copy {202u, 4u, 2u, 2u, 0u, 0u, 0u, 0u, ml_copy_check, ml_copy}
+#define ML_KERNEL_ENTRY_copy {202u, 4u, 2u, {0}, {240u, 224u}, ml_copy_check, ml_copy}
 
 /* svdf_s8: operands input, weights_feature, weights_time, state, output, feature_start, start */
 ml_status ml_svdf_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_svdf_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_svdf_s8 {230u, 44u, 7u, 24u, 0u, 0u, 10240u, 0u, ml_svdf_s8_check, ml_svdf_s8}
+#define ML_KERNEL_ENTRY_svdf_s8 {230u, 44u, 7u, {0}, {240u, 240u, 240u, 224u, 224u, 243u, 243u}, ml_svdf_s8_check, ml_svdf_s8}
 
 /* svdf_s16: operands input, weights_feature, weights_time, state, output, feature_start, start */
 ml_status ml_svdf_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_svdf_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_svdf_s16 {231u, 44u, 7u, 24u, 0u, 0u, 10320u, 0u, ml_svdf_s16_check, ml_svdf_s16}
+#define ML_KERNEL_ENTRY_svdf_s16 {231u, 44u, 7u, {0}, {240u, 240u, 241u, 225u, 224u, 243u, 243u}, ml_svdf_s16_check, ml_svdf_s16}
 
 /* svdf_f32: operands input, weights_feature, weights_time, state, output, bias */
 ml_status ml_svdf_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_svdf_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_svdf_f32 {232u, 28u, 6u, 24u, 32u, 0u, 2730u, 0u, ml_svdf_f32_check, ml_svdf_f32}
+#define ML_KERNEL_ENTRY_svdf_f32 {232u, 28u, 6u, {0}, {243u, 243u, 243u, 227u, 227u, 251u}, ml_svdf_f32_check, ml_svdf_f32}
 
 /* lstm_s8: operands input, weights, start, hidden, cell, output, table */
 ml_status ml_lstm_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_lstm_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_lstm_s8 {233u, 124u, 7u, 56u, 0u, 0u, 4384u, 0u, ml_lstm_s8_check, ml_lstm_s8}
+#define ML_KERNEL_ENTRY_lstm_s8 {233u, 124u, 7u, {0}, {240u, 240u, 243u, 224u, 225u, 224u, 241u}, ml_lstm_s8_check, ml_lstm_s8}
 
 /* lstm_s16: operands input, weights, start, hidden, cell, output, table */
 ml_status ml_lstm_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_lstm_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_lstm_s16 {234u, 124u, 7u, 56u, 0u, 0u, 5489u, 0u, ml_lstm_s16_check, ml_lstm_s16}
+#define ML_KERNEL_ENTRY_lstm_s16 {234u, 124u, 7u, {0}, {241u, 240u, 247u, 225u, 225u, 225u, 241u}, ml_lstm_s16_check, ml_lstm_s16}
 
 /* circular_buffer: operands input, window, countdown */
 ml_status ml_circular_buffer_check(const void *args, const ml_operand *operands);
 int32_t ml_circular_buffer(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_circular_buffer {235u, 16u, 3u, 6u, 0u, 0u, 32u, 0u, ml_circular_buffer_check, ml_circular_buffer}
+#define ML_KERNEL_ENTRY_circular_buffer {235u, 16u, 3u, {0}, {240u, 224u, 227u}, ml_circular_buffer_check, ml_circular_buffer}
 
 /* lstm_f32: operands input, weights, bias, hidden, cell, output */
 ml_status ml_lstm_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_lstm_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_lstm_f32 {236u, 24u, 6u, 56u, 0u, 0u, 2730u, 0u, ml_lstm_f32_check, ml_lstm_f32}
+#define ML_KERNEL_ENTRY_lstm_f32 {236u, 24u, 6u, {0}, {243u, 243u, 243u, 227u, 227u, 227u}, ml_lstm_f32_check, ml_lstm_f32}
 
 /* conv_pair_s8: operands input, weights, output, scratch */
 ml_status ml_conv_pair_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_pair_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_conv_pair_s8 {256u, 52u, 4u, 12u, 0u, 0u, 136u, 0u, ml_conv_pair_s8_check, ml_conv_pair_s8}
+#define ML_KERNEL_ENTRY_conv_pair_s8 {256u, 52u, 4u, {0}, {240u, 243u, 224u, 227u}, ml_conv_pair_s8_check, ml_conv_pair_s8}
 
 /* conv_wide_s8: operands input, weights, output, scratch */
 ml_status ml_conv_wide_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_wide_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_conv_wide_s8 {257u, 52u, 4u, 12u, 0u, 0u, 136u, 0u, ml_conv_wide_s8_check, ml_conv_wide_s8}
+#define ML_KERNEL_ENTRY_conv_wide_s8 {257u, 52u, 4u, {0}, {240u, 243u, 224u, 227u}, ml_conv_wide_s8_check, ml_conv_wide_s8}
 
 /* fully_connected_pair_s8: operands input, weights, output */
 ml_status ml_fully_connected_pair_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_pair_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_fully_connected_pair_s8 {258u, 16u, 3u, 4u, 0u, 0u, 8u, 0u, ml_fully_connected_pair_s8_check, ml_fully_connected_pair_s8}
+#define ML_KERNEL_ENTRY_fully_connected_pair_s8 {258u, 16u, 3u, {0}, {240u, 243u, 224u}, ml_fully_connected_pair_s8_check, ml_fully_connected_pair_s8}
 
 /* conv_winograd_s8: operands input, weights, output, scratch */
 ml_status ml_conv_winograd_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_winograd_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_conv_winograd_s8 {259u, 48u, 4u, 12u, 0u, 0u, 136u, 0u, ml_conv_winograd_s8_check, ml_conv_winograd_s8}
+#define ML_KERNEL_ENTRY_conv_winograd_s8 {259u, 48u, 4u, {0}, {240u, 243u, 224u, 227u}, ml_conv_winograd_s8_check, ml_conv_winograd_s8}
 
 /* fully_connected_wide_s8: operands input, weights, output */
 ml_status ml_fully_connected_wide_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_wide_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_fully_connected_wide_s8 {260u, 16u, 3u, 4u, 0u, 0u, 8u, 0u, ml_fully_connected_wide_s8_check, ml_fully_connected_wide_s8}
+#define ML_KERNEL_ENTRY_fully_connected_wide_s8 {260u, 16u, 3u, {0}, {240u, 243u, 224u}, ml_fully_connected_wide_s8_check, ml_fully_connected_wide_s8}
 
 /* conv_wide_common_s8: operands input, weights, output, scratch */
 ml_status ml_conv_wide_common_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_wide_common_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_conv_wide_common_s8 {261u, 52u, 4u, 12u, 0u, 0u, 136u, 0u, ml_conv_wide_common_s8_check, ml_conv_wide_common_s8}
+#define ML_KERNEL_ENTRY_conv_wide_common_s8 {261u, 52u, 4u, {0}, {240u, 243u, 224u, 227u}, ml_conv_wide_common_s8_check, ml_conv_wide_common_s8}
 
 /* fully_connected_pair_widened_s8: operands input, weights, output, widened */
 ml_status ml_fully_connected_pair_widened_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_pair_widened_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_fully_connected_pair_widened_s8 {262u, 16u, 4u, 12u, 0u, 0u, 136u, 0u, ml_fully_connected_pair_widened_s8_check, ml_fully_connected_pair_widened_s8}
+#define ML_KERNEL_ENTRY_fully_connected_pair_widened_s8 {262u, 16u, 4u, {0}, {240u, 243u, 224u, 227u}, ml_fully_connected_pair_widened_s8_check, ml_fully_connected_pair_widened_s8}
 
 /* conv_eight_s8: operands input, weights, output */
 ml_status ml_conv_eight_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_eight_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_conv_eight_s8 {263u, 8u, 3u, 4u, 0u, 0u, 8u, 0u, ml_conv_eight_s8_check, ml_conv_eight_s8}
+#define ML_KERNEL_ENTRY_conv_eight_s8 {263u, 8u, 3u, {0}, {240u, 243u, 224u}, ml_conv_eight_s8_check, ml_conv_eight_s8}
 
 /* fully_connected_wide_widened_s8: operands input, weights, output, widened */
 ml_status ml_fully_connected_wide_widened_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_wide_widened_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_fully_connected_wide_widened_s8 {264u, 16u, 4u, 12u, 0u, 0u, 136u, 0u, ml_fully_connected_wide_widened_s8_check, ml_fully_connected_wide_widened_s8}
+#define ML_KERNEL_ENTRY_fully_connected_wide_widened_s8 {264u, 16u, 4u, {0}, {240u, 243u, 224u, 227u}, ml_fully_connected_wide_widened_s8_check, ml_fully_connected_wide_widened_s8}
 
 /* conv_pair_unsigned_s8: operands input, weights, output, scratch */
 ml_status ml_conv_pair_unsigned_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_pair_unsigned_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_conv_pair_unsigned_s8 {265u, 52u, 4u, 12u, 0u, 0u, 136u, 0u, ml_conv_pair_unsigned_s8_check, ml_conv_pair_unsigned_s8}
+#define ML_KERNEL_ENTRY_conv_pair_unsigned_s8 {265u, 52u, 4u, {0}, {240u, 243u, 224u, 227u}, ml_conv_pair_unsigned_s8_check, ml_conv_pair_unsigned_s8}
 
 /* window_function_s16: operands input, weights, output */
 ml_status ml_window_function_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_window_function_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_window_function_s16 {270u, 12u, 3u, 4u, 0u, 0u, 21u, 0u, ml_window_function_s16_check, ml_window_function_s16}
+#define ML_KERNEL_ENTRY_window_function_s16 {270u, 12u, 3u, {0}, {241u, 241u, 225u}, ml_window_function_s16_check, ml_window_function_s16}
 
 /* fft_auto_scale_s16: operands input, output, scale_bits */
 ml_status ml_fft_auto_scale_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_fft_auto_scale_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_fft_auto_scale_s16 {271u, 4u, 3u, 6u, 0u, 0u, 37u, 0u, ml_fft_auto_scale_s16_check, ml_fft_auto_scale_s16}
+#define ML_KERNEL_ENTRY_fft_auto_scale_s16 {271u, 4u, 3u, {0}, {241u, 225u, 227u}, ml_fft_auto_scale_s16_check, ml_fft_auto_scale_s16}
 
 /* energy_s16: operands input, output */
 ml_status ml_energy_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_energy_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_energy_s16 {272u, 12u, 2u, 2u, 0u, 0u, 9u, 0u, ml_energy_s16_check, ml_energy_s16}
+#define ML_KERNEL_ENTRY_energy_s16 {272u, 12u, 2u, {0}, {241u, 227u}, ml_energy_s16_check, ml_energy_s16}
 
 /* rfft_s16: operands input, output, twiddles, turns */
 ml_status ml_rfft_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_rfft_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_rfft_s16 {273u, 28u, 4u, 2u, 0u, 0u, 85u, 0u, ml_rfft_s16_check, ml_rfft_s16}
+#define ML_KERNEL_ENTRY_rfft_s16 {273u, 28u, 4u, {0}, {241u, 225u, 241u, 241u}, ml_rfft_s16_check, ml_rfft_s16}
 
 /* rfft_s32: operands input, output, twiddles, turns */
 ml_status ml_rfft_s32_check(const void *args, const ml_operand *operands);
 int32_t ml_rfft_s32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_rfft_s32 {274u, 28u, 4u, 2u, 0u, 0u, 170u, 0u, ml_rfft_s32_check, ml_rfft_s32}
+#define ML_KERNEL_ENTRY_rfft_s32 {274u, 28u, 4u, {0}, {243u, 227u, 243u, 243u}, ml_rfft_s32_check, ml_rfft_s32}
 
 /* rfft_f32: operands input, output, twiddles, turns */
 ml_status ml_rfft_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_rfft_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_rfft_f32 {275u, 28u, 4u, 2u, 0u, 0u, 170u, 0u, ml_rfft_f32_check, ml_rfft_f32}
+#define ML_KERNEL_ENTRY_rfft_f32 {275u, 28u, 4u, {0}, {243u, 227u, 243u, 243u}, ml_rfft_f32_check, ml_rfft_f32}
 
 /* irfft_s16: operands input, output, twiddles, turns, scratch */
 ml_status ml_irfft_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_irfft_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_irfft_s16 {276u, 28u, 5u, 18u, 0u, 0u, 341u, 0u, ml_irfft_s16_check, ml_irfft_s16}
+#define ML_KERNEL_ENTRY_irfft_s16 {276u, 28u, 5u, {0}, {241u, 225u, 241u, 241u, 225u}, ml_irfft_s16_check, ml_irfft_s16}
 
 /* irfft_s32: operands input, output, twiddles, turns, scratch */
 ml_status ml_irfft_s32_check(const void *args, const ml_operand *operands);
 int32_t ml_irfft_s32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_irfft_s32 {277u, 28u, 5u, 18u, 0u, 0u, 682u, 0u, ml_irfft_s32_check, ml_irfft_s32}
+#define ML_KERNEL_ENTRY_irfft_s32 {277u, 28u, 5u, {0}, {243u, 227u, 243u, 243u, 227u}, ml_irfft_s32_check, ml_irfft_s32}
 
 /* irfft_f32: operands input, output, twiddles, turns, scratch */
 ml_status ml_irfft_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_irfft_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_irfft_f32 {278u, 28u, 5u, 18u, 0u, 0u, 682u, 0u, ml_irfft_f32_check, ml_irfft_f32}
+#define ML_KERNEL_ENTRY_irfft_f32 {278u, 28u, 5u, {0}, {243u, 227u, 243u, 243u, 227u}, ml_irfft_f32_check, ml_irfft_f32}
 
 /* filter_bank: operands input, weights, bands, output */
 ml_status ml_filter_bank_check(const void *args, const ml_operand *operands);
 int32_t ml_filter_bank(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_filter_bank {279u, 12u, 4u, 8u, 0u, 0u, 214u, 0u, ml_filter_bank_check, ml_filter_bank}
+#define ML_KERNEL_ENTRY_filter_bank {279u, 12u, 4u, {0}, {243u, 241u, 241u, 231u}, ml_filter_bank_check, ml_filter_bank}
 
 /* square_root_u64: operands input, scale_bits, output */
 ml_status ml_square_root_u64_check(const void *args, const ml_operand *operands);
 int32_t ml_square_root_u64(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_square_root_u64 {280u, 4u, 3u, 4u, 0u, 0u, 43u, 0u, ml_square_root_u64_check, ml_square_root_u64}
+#define ML_KERNEL_ENTRY_square_root_u64 {280u, 4u, 3u, {0}, {247u, 243u, 227u}, ml_square_root_u64_check, ml_square_root_u64}
 
 /* spectral_subtraction: operands input, output, noise */
 ml_status ml_spectral_subtraction_check(const void *args, const ml_operand *operands);
 int32_t ml_spectral_subtraction(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_spectral_subtraction {281u, 36u, 3u, 6u, 0u, 0u, 42u, 0u, ml_spectral_subtraction_check, ml_spectral_subtraction}
+#define ML_KERNEL_ENTRY_spectral_subtraction {281u, 36u, 3u, {0}, {243u, 227u, 227u}, ml_spectral_subtraction_check, ml_spectral_subtraction}
 
 /* pcan: operands input, noise, gains, output */
 ml_status ml_pcan_check(const void *args, const ml_operand *operands);
 int32_t ml_pcan(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_pcan {282u, 8u, 4u, 8u, 0u, 0u, 154u, 0u, ml_pcan_check, ml_pcan}
+#define ML_KERNEL_ENTRY_pcan {282u, 8u, 4u, {0}, {243u, 243u, 241u, 227u}, ml_pcan_check, ml_pcan}
 
 /* filter_bank_log: operands input, table, output */
 ml_status ml_filter_bank_log_check(const void *args, const ml_operand *operands);
 int32_t ml_filter_bank_log(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_filter_bank_log {283u, 12u, 3u, 4u, 0u, 0u, 22u, 0u, ml_filter_bank_log_check, ml_filter_bank_log}
+#define ML_KERNEL_ENTRY_filter_bank_log {283u, 12u, 3u, {0}, {243u, 241u, 225u}, ml_filter_bank_log_check, ml_filter_bank_log}
 
 /* framer_s16: operands input, output, valid, past, missing */
 ml_status ml_framer_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_framer_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_framer_s16 {284u, 20u, 5u, 30u, 20u, 0u, 581u, 0u, ml_framer_s16_check, ml_framer_s16}
+#define ML_KERNEL_ENTRY_framer_s16 {284u, 20u, 5u, {0}, {241u, 225u, 232u, 225u, 235u}, ml_framer_s16_check, ml_framer_s16}
 
 /* stacker_s16: operands input, output, valid, past, clock */
 ml_status ml_stacker_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_stacker_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_stacker_s16 {285u, 12u, 5u, 30u, 0u, 0u, 581u, 0u, ml_stacker_s16_check, ml_stacker_s16}
+#define ML_KERNEL_ENTRY_stacker_s16 {285u, 12u, 5u, {0}, {241u, 225u, 224u, 225u, 227u}, ml_stacker_s16_check, ml_stacker_s16}
 
 /* overlap_add_s16: operands input, output, state */
 ml_status ml_overlap_add_s16_check(const void *args, const ml_operand *operands);
 int32_t ml_overlap_add_s16(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_overlap_add_s16 {286u, 16u, 3u, 6u, 0u, 0u, 21u, 0u, ml_overlap_add_s16_check, ml_overlap_add_s16}
+#define ML_KERNEL_ENTRY_overlap_add_s16 {286u, 16u, 3u, {0}, {241u, 225u, 225u}, ml_overlap_add_s16_check, ml_overlap_add_s16}
 
 /* overlap_add_f32: operands input, output, state */
 ml_status ml_overlap_add_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_overlap_add_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_overlap_add_f32 {287u, 16u, 3u, 6u, 0u, 0u, 42u, 0u, ml_overlap_add_f32_check, ml_overlap_add_f32}
+#define ML_KERNEL_ENTRY_overlap_add_f32 {287u, 16u, 3u, {0}, {243u, 227u, 227u}, ml_overlap_add_f32_check, ml_overlap_add_f32}
 
 /* cast_integer: operands input, output */
 ml_status ml_cast_integer_check(const void *args, const ml_operand *operands);
 int32_t ml_cast_integer(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_cast_integer {290u, 16u, 2u, 2u, 0u, 0u, 0u, 0u, ml_cast_integer_check, ml_cast_integer}
+#define ML_KERNEL_ENTRY_cast_integer {290u, 16u, 2u, {0}, {240u, 224u}, ml_cast_integer_check, ml_cast_integer}
 
 /* cast_to_f32: operands input, output */
 ml_status ml_cast_to_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_cast_to_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_cast_to_f32 {291u, 12u, 2u, 2u, 0u, 0u, 8u, 0u, ml_cast_to_f32_check, ml_cast_to_f32}
+#define ML_KERNEL_ENTRY_cast_to_f32 {291u, 12u, 2u, {0}, {240u, 227u}, ml_cast_to_f32_check, ml_cast_to_f32}
 
 /* cast_from_f32: operands input, output */
 ml_status ml_cast_from_f32_check(const void *args, const ml_operand *operands);
 int32_t ml_cast_from_f32(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_cast_from_f32 {292u, 12u, 2u, 2u, 0u, 0u, 2u, 0u, ml_cast_from_f32_check, ml_cast_from_f32}
+#define ML_KERNEL_ENTRY_cast_from_f32 {292u, 12u, 2u, {0}, {243u, 224u}, ml_cast_from_f32_check, ml_cast_from_f32}
 
 /* depthwise_3x3_s8: operands input, constants, output, packed */
 ml_status ml_depthwise_3x3_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_depthwise_3x3_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_depthwise_3x3_s8 {320u, 48u, 4u, 12u, 0u, 0u, 136u, 0u, ml_depthwise_3x3_s8_check, ml_depthwise_3x3_s8}
+#define ML_KERNEL_ENTRY_depthwise_3x3_s8 {320u, 48u, 4u, {0}, {240u, 243u, 224u, 227u}, ml_depthwise_3x3_s8_check, ml_depthwise_3x3_s8}
 
 /* depthwise_s8: operands input, constants, output, padding */
 ml_status ml_depthwise_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_depthwise_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_depthwise_s8 {321u, 44u, 4u, 4u, 0u, 0u, 8u, 0u, ml_depthwise_s8_check, ml_depthwise_s8}
+#define ML_KERNEL_ENTRY_depthwise_s8 {321u, 44u, 4u, {0}, {240u, 243u, 224u, 240u}, ml_depthwise_s8_check, ml_depthwise_s8}
 
 /* add_table_s8: operands shifted, looked_up, table, output */
 ml_status ml_add_table_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_add_table_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_add_table_s8 {322u, 20u, 4u, 8u, 0u, 0u, 32u, 0u, ml_add_table_s8_check, ml_add_table_s8}
+#define ML_KERNEL_ENTRY_add_table_s8 {322u, 20u, 4u, {0}, {240u, 240u, 243u, 224u}, ml_add_table_s8_check, ml_add_table_s8}
 
 /* depthwise_3x3_common_s8: operands input, constants, output, packed */
 ml_status ml_depthwise_3x3_common_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_depthwise_3x3_common_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_depthwise_3x3_common_s8 {323u, 48u, 4u, 12u, 0u, 0u, 136u, 0u, ml_depthwise_3x3_common_s8_check, ml_depthwise_3x3_common_s8}
+#define ML_KERNEL_ENTRY_depthwise_3x3_common_s8 {323u, 48u, 4u, {0}, {240u, 243u, 224u, 227u}, ml_depthwise_3x3_common_s8_check, ml_depthwise_3x3_common_s8}
 
 /* depthwise_3x3_strided_s8: operands input, constants, output, packed */
 ml_status ml_depthwise_3x3_strided_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_depthwise_3x3_strided_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_depthwise_3x3_strided_s8 {324u, 48u, 4u, 12u, 0u, 0u, 136u, 0u, ml_depthwise_3x3_strided_s8_check, ml_depthwise_3x3_strided_s8}
+#define ML_KERNEL_ENTRY_depthwise_3x3_strided_s8 {324u, 48u, 4u, {0}, {240u, 243u, 224u, 227u}, ml_depthwise_3x3_strided_s8_check, ml_depthwise_3x3_strided_s8}
 
 /* conv_single_s8: operands input, channels, output */
 ml_status ml_conv_single_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_single_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_conv_single_s8 {325u, 48u, 3u, 4u, 0u, 0u, 8u, 0u, ml_conv_single_s8_check, ml_conv_single_s8}
+#define ML_KERNEL_ENTRY_conv_single_s8 {325u, 48u, 3u, {0}, {240u, 243u, 224u}, ml_conv_single_s8_check, ml_conv_single_s8}
 
 /* conv_color_s8: operands input, channels, output */
 ml_status ml_conv_color_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_color_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_conv_color_s8 {326u, 48u, 3u, 4u, 0u, 0u, 8u, 0u, ml_conv_color_s8_check, ml_conv_color_s8}
+#define ML_KERNEL_ENTRY_conv_color_s8 {326u, 48u, 3u, {0}, {240u, 243u, 224u}, ml_conv_color_s8_check, ml_conv_color_s8}
 
 /* conv_2d_s8_mve: operands input, stream, output, patch */
 ml_status ml_conv_2d_s8_mve_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_2d_s8_mve(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_conv_2d_s8_mve {512u, 60u, 4u, 12u, 8u, 0u, 8u, 0u, ml_conv_2d_s8_mve_check, ml_conv_2d_s8_mve}
+#define ML_KERNEL_ENTRY_conv_2d_s8_mve {512u, 60u, 4u, {0}, {240u, 243u, 224u, 232u}, ml_conv_2d_s8_mve_check, ml_conv_2d_s8_mve}
 
 /* depthwise_conv_2d_s8_mve: operands input, constants, output, rows */
 ml_status ml_depthwise_conv_2d_s8_mve_check(const void *args, const ml_operand *operands);
 int32_t ml_depthwise_conv_2d_s8_mve(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_depthwise_conv_2d_s8_mve {513u, 60u, 4u, 12u, 0u, 0u, 8u, 0u, ml_depthwise_conv_2d_s8_mve_check, ml_depthwise_conv_2d_s8_mve}
+#define ML_KERNEL_ENTRY_depthwise_conv_2d_s8_mve {513u, 60u, 4u, {0}, {240u, 243u, 224u, 224u}, ml_depthwise_conv_2d_s8_mve_check, ml_depthwise_conv_2d_s8_mve}
 
 /* conv_2d_s8_channel_pairs: operands input, weights, channels, output, block */
 ml_status ml_conv_2d_s8_channel_pairs_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_2d_s8_channel_pairs(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_conv_2d_s8_channel_pairs {768u, 64u, 5u, 24u, 0u, 0u, 552u, 0u, ml_conv_2d_s8_channel_pairs_check, ml_conv_2d_s8_channel_pairs}
+#define ML_KERNEL_ENTRY_conv_2d_s8_channel_pairs {768u, 64u, 5u, {0}, {240u, 243u, 243u, 224u, 227u}, ml_conv_2d_s8_channel_pairs_check, ml_conv_2d_s8_channel_pairs}
 
 /* conv_2d_s8_pixel_pairs: operands input, weights, channels, output, block */
 ml_status ml_conv_2d_s8_pixel_pairs_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_2d_s8_pixel_pairs(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_conv_2d_s8_pixel_pairs {769u, 64u, 5u, 24u, 0u, 0u, 548u, 0u, ml_conv_2d_s8_pixel_pairs_check, ml_conv_2d_s8_pixel_pairs}
+#define ML_KERNEL_ENTRY_conv_2d_s8_pixel_pairs {769u, 64u, 5u, {0}, {240u, 241u, 243u, 224u, 227u}, ml_conv_2d_s8_pixel_pairs_check, ml_conv_2d_s8_pixel_pairs}
 
 /* depthwise_conv_2d_s8_bands: operands input, weights, channels, output, band */
 ml_status ml_depthwise_conv_2d_s8_bands_check(const void *args, const ml_operand *operands);
 int32_t ml_depthwise_conv_2d_s8_bands(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_depthwise_conv_2d_s8_bands {770u, 72u, 5u, 24u, 0u, 0u, 544u, 0u, ml_depthwise_conv_2d_s8_bands_check, ml_depthwise_conv_2d_s8_bands}
+#define ML_KERNEL_ENTRY_depthwise_conv_2d_s8_bands {770u, 72u, 5u, {0}, {240u, 240u, 243u, 224u, 227u}, ml_depthwise_conv_2d_s8_bands_check, ml_depthwise_conv_2d_s8_bands}
 
 /* fully_connected_s8_bytes: operands input, weights, starts, scales, output, scratch */
 ml_status ml_fully_connected_s8_bytes_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_s8_bytes(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_fully_connected_s8_bytes {771u, 28u, 6u, 48u, 0u, 0u, 2216u, 0u, ml_fully_connected_s8_bytes_check, ml_fully_connected_s8_bytes}
+#define ML_KERNEL_ENTRY_fully_connected_s8_bytes {771u, 28u, 6u, {0}, {240u, 243u, 243u, 243u, 224u, 227u}, ml_fully_connected_s8_bytes_check, ml_fully_connected_s8_bytes}
 
 /* add_s8_table: operands a, b, table, output */
 ml_status ml_add_s8_table_check(const void *args, const ml_operand *operands);
 int32_t ml_add_s8_table(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_add_s8_table {772u, 20u, 4u, 8u, 0u, 0u, 32u, 0u, ml_add_s8_table_check, ml_add_s8_table}
+#define ML_KERNEL_ENTRY_add_s8_table {772u, 20u, 4u, {0}, {240u, 240u, 243u, 224u}, ml_add_s8_table_check, ml_add_s8_table}
 
 /* conv_four_s8: operands input, weights, channels, output, scratch */
 ml_status ml_conv_four_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_four_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_conv_four_s8 {1024u, 52u, 5u, 24u, 0u, 0u, 544u, 0u, ml_conv_four_s8_check, ml_conv_four_s8}
+#define ML_KERNEL_ENTRY_conv_four_s8 {1024u, 52u, 5u, {0}, {240u, 240u, 243u, 224u, 227u}, ml_conv_four_s8_check, ml_conv_four_s8}
 
 /* depthwise_columns_s8: operands input, channels, output, copy */
 ml_status ml_depthwise_columns_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_depthwise_columns_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_depthwise_columns_s8 {1025u, 48u, 4u, 12u, 0u, 0u, 8u, 0u, ml_depthwise_columns_s8_check, ml_depthwise_columns_s8}
+#define ML_KERNEL_ENTRY_depthwise_columns_s8 {1025u, 48u, 4u, {0}, {240u, 243u, 224u, 224u}, ml_depthwise_columns_s8_check, ml_depthwise_columns_s8}
 
 /* fully_connected_four_s8: operands input, weights, channels, output */
 ml_status ml_fully_connected_four_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_fully_connected_four_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_fully_connected_four_s8 {1026u, 16u, 4u, 8u, 0u, 0u, 32u, 0u, ml_fully_connected_four_s8_check, ml_fully_connected_four_s8}
+#define ML_KERNEL_ENTRY_fully_connected_four_s8 {1026u, 16u, 4u, {0}, {240u, 240u, 243u, 224u}, ml_fully_connected_four_s8_check, ml_fully_connected_four_s8}
 
 /* conv_block_s8: operands input, weights, channels, output, scratch */
 ml_status ml_conv_block_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_block_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_conv_block_s8 {1280u, 56u, 5u, 24u, 0u, 0u, 552u, 0u, ml_conv_block_s8_check, ml_conv_block_s8}
+#define ML_KERNEL_ENTRY_conv_block_s8 {1280u, 56u, 5u, {0}, {240u, 243u, 243u, 224u, 227u}, ml_conv_block_s8_check, ml_conv_block_s8}
 
 /* depthwise_pairs_s8: operands input, channels, output, pairs */
 ml_status ml_depthwise_pairs_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_depthwise_pairs_s8(const void *args, void *const *operands);
-#define ML_KERNEL_ENTRY_depthwise_pairs_s8 {1281u, 52u, 4u, 12u, 0u, 0u, 136u, 0u, ml_depthwise_pairs_s8_check, ml_depthwise_pairs_s8}
+#define ML_KERNEL_ENTRY_depthwise_pairs_s8 {1281u, 52u, 4u, {0}, {240u, 243u, 224u, 227u}, ml_depthwise_pairs_s8_check, ml_depthwise_pairs_s8}
 
 #endif

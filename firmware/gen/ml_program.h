@@ -9,6 +9,7 @@
 #define ML_CRC_START 0x10u
 #define ML_MAX_OPERANDS 0x8u
 #define ML_MAX_RANK 0x8u
+#define ML_SLOT_REGIONS 0x3u
 #define ML_OFFSET_MASK 0xFFFFFFFu
 #define ML_REGION_NONE 0u
 #define ML_REGION_PROGRAM 1u

@@ -42,9 +42,13 @@ bool ml_holds_block(const ml_operand *operand, uint32_t element_bytes, uint32_t 
     return product(element_bytes, ML_MAX(a, 1u), ML_MAX(b, 1u), ML_MAX(c, 1u), ML_MAX(d, 1u)) <= EMPTY_LIMIT;
 }
 
+bool ml_holds_table(const ml_operand *operand, uint32_t element_bytes, uint32_t a, uint32_t b) {
+    return ml_holds_block(operand, element_bytes, a, b, 1, 1);
+}
+
 /* Whether `count` records of `size` bytes at `offset` lie in a block of `limit` bytes, aligned to 4. */
 static bool table_fits(uint32_t limit, uint32_t offset, uint32_t count, uint32_t size) {
-    return (offset & 3u) == 0 && offset <= limit && count <= (limit - offset) / size;
+    return (offset & 3u) == 0 && offset <= limit && ml_product(count, size) <= limit - offset;
 }
 
 #define REGIONS (ML_REGION_FAST + 1u)
@@ -116,49 +120,57 @@ static ml_status check_tensor(const ml_session *session, const uint32_t *limits,
     return name[tensor->name_bytes - 1u] == '\0' ? ML_OK : ML_ERR_BOUNDS;
 }
 
-/* Kernels lie by rising number, behind them one above all. */
-static const ml_kernel *find_kernel(uint32_t number) {
-    const ml_kernel *kernel = ml_kernels;
+/* Kernels lie by rising number, behind them one above all. Steps that follow each other often have kernels that do:
+ * the search begins at `kernel`. */
+static const ml_kernel *find_kernel(const ml_kernel *kernel, uint32_t number) {
+    while (kernel->number > number && kernel != ml_kernels) {
+        kernel--;
+    }
     while (kernel->number < number) {
         kernel++;
     }
-    return kernel->number == number && kernel != ml_kernels + ml_kernel_count ? kernel : NULL;
+    return kernel;
 }
 
-/* Not part of its caller, where the registers would not suffice: it goes through every operand of a program. */
+/* Not part of its caller, where the registers would not suffice: it goes through every operand of a program, and much
+ * of a program's start is spent here. */
 __attribute__((noinline)) static bool operands_sound(const uint32_t *limits, const ml_kernel *kernel,
                                                      const ml_operand *operand) {
-    uint32_t alignment = kernel->alignment;
-    for (uint32_t i = 0; i < kernel->operand_count; i++, operand++, alignment >>= 2) {
-        uint32_t ref = operand->ref, region = ref >> 28;
-        if (region == ML_REGION_NONE) {
-            if (ref != 0 || operand->bytes != 0 || ((kernel->optional >> i) & 1u) == 0) {
-                return false;
-            }
-        } else if (!span_fits(limits, ref, operand->bytes) || (ref & ((1u << (alignment & 3u)) - 1u)) != 0 ||
-                   (region == ML_REGION_PROGRAM && ((kernel->written >> i) & 1u) != 0)) {
+    const uint8_t *slot = kernel->slots;
+    for (uint32_t left = kernel->operand_count; left != 0; left--) {
+        uint32_t ref = operand->ref, slots = *slot++, region = ref >> 28;
+        /* Bits of the slot, shifted to the top. */
+        if ((slots >> region) << (31u - ML_SLOT_REGIONS) >> 31 == 0 || (ref & slots) << (32u - ML_SLOT_REGIONS) != 0) {
             return false;
         }
+        /* What is left out has an offset and a size of 0, as much as its region holds. */
+        uint32_t limit = limits[region], offset = ref & ML_OFFSET_MASK;
+        if (offset > limit || operand->bytes > limit - offset) {
+            return false;
+        }
+        operand++;
     }
     return true;
 }
 
-static ml_status check_step(const ml_session *session, const uint32_t *limits, const ml_step_record *step) {
-    const ml_header *header = header_of(session);
-    const ml_kernel *kernel = find_kernel(step->kernel);
-    if (kernel == NULL) {
+/* `kernel`: that of the step before, which becomes its own. */
+static ml_status check_step(const ml_header *header, const uint32_t *limits, const ml_step_record *step,
+                            const ml_kernel **kernel) {
+    const ml_kernel *own = *kernel = find_kernel(*kernel, step->kernel);
+    if (own->number != step->kernel || own->number == UINT16_MAX) {
         return ML_ERR_KERNEL;
     }
-    if (step->operand_count != kernel->operand_count || step->first_operand > header->operand_count ||
-        step->operand_count > header->operand_count - step->first_operand || (step->args & 3u) != 0 ||
-        step->args > header->bytes || kernel->args_bytes > header->bytes - step->args) {
+    uint32_t count = own->operand_count, first = step->first_operand, args = step->args;
+    if (step->operand_count != count || first > header->operand_count || count > header->operand_count - first ||
+        (args & 3u) != 0 || args > header->bytes || own->args_bytes > header->bytes - args) {
         return ML_ERR_BOUNDS;
     }
-    const ml_operand *operands = (const ml_operand *)at(session, header->operands) + step->first_operand;
-    if (!operands_sound(limits, kernel, operands)) {
+    const uint8_t *block = (const uint8_t *)header;
+    const ml_operand *operands = (const ml_operand *)(const void *)(block + header->operands) + first;
+    if (!operands_sound(limits, own, operands)) {
         return ML_ERR_OPERAND;
     }
-    return kernel->check(at(session, step->args), operands);
+    return own->check(block + args, operands);
 }
 
 static ml_status check_program(ml_session *session) {
@@ -173,8 +185,9 @@ static ml_status check_program(ml_session *session) {
             return status;
         }
     }
+    const ml_kernel *kernel = ml_kernels;
     for (uint32_t i = 0; i < header->step_count; i++) {
-        ml_status status = check_step(session, limits, &steps[i]);
+        ml_status status = check_step(header, limits, &steps[i], &kernel);
         if (status != ML_OK) {
             session->failed_step = i;
             return status;
@@ -327,7 +340,7 @@ ml_status ml_invoke_step(ml_session *session, uint32_t *step) {
     }
     const ml_step_record *record = (const ml_step_record *)at(session, header->steps) + *step;
     const ml_operand *operands = (const ml_operand *)at(session, header->operands) + record->first_operand;
-    const ml_kernel *kernel = find_kernel(record->kernel);
+    const ml_kernel *kernel = find_kernel(ml_kernels, record->kernel);
     void *pointers[ML_MAX_OPERANDS];
     for (uint32_t i = 0; i < kernel->operand_count; i++) {
         uint32_t ref = operands[i].ref;

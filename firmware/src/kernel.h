@@ -21,11 +21,10 @@ typedef struct ml_kernel {
     uint16_t number;
     uint16_t args_bytes;
     uint8_t operand_count;
-    uint8_t written; /* bit i: operand i is written */
-    uint8_t optional; /* bit i: operand i may be left out and is then null */
-    uint8_t reserved;
-    uint16_t alignment; /* bits 2i and 2i+1: log2 of operand i's alignment in bytes */
-    uint16_t reserved2;
+    uint8_t reserved[3];
+    /* Of each operand: the address bits that its alignment leaves no choice of (bits 0 to 2), and from ML_SLOT_REGIONS
+     * on a bit for each region where it may lie; one that may be left out, and is then null, lies in ML_REGION_NONE. */
+    uint8_t slots[ML_MAX_OPERANDS];
     ml_status (*check)(const void *args, const ml_operand *operands);
     /* 0 to go on, a negative ml_status, or 1 + the number of the step to go on with. */
     int32_t (*run)(const void *args, void *const *operands);
@@ -44,7 +43,7 @@ extern const uint32_t ml_kernel_count;
 /* These cores multiply 64 bits in a call of some 40 instructions. */
 uint32_t ml_times_wide(uint32_t a, uint32_t b);
 
-static inline bool ml_times(uint32_t a, uint32_t b, uint32_t *result) {
+ML_INLINE bool ml_times(uint32_t a, uint32_t b, uint32_t *result) {
     *result = ((a | b) >> 16) == 0 ? a * b : ml_times_wide(a, b);
     return false;
 }
@@ -53,12 +52,13 @@ static inline bool ml_times(uint32_t a, uint32_t b, uint32_t *result) {
 #endif
 
 /* The product, UINT32_MAX where it is not smaller. */
-static inline uint32_t ml_product(uint32_t a, uint32_t b) {
+ML_INLINE uint32_t ml_product(uint32_t a, uint32_t b) {
     uint32_t result;
     return ml_times(a, b, &result) ? UINT32_MAX : result;
 }
 
 bool ml_holds_block(const ml_operand *operand, uint32_t element_bytes, uint32_t a, uint32_t b, uint32_t c, uint32_t d);
+bool ml_holds_table(const ml_operand *operand, uint32_t element_bytes, uint32_t a, uint32_t b);
 
 /* Whether `operand` holds a*b*c*d elements of `element_bytes` each. Safe against overflow. */
 ML_INLINE bool ml_holds(const ml_operand *operand, uint32_t element_bytes, uint32_t a, uint32_t b, uint32_t c,
@@ -68,6 +68,11 @@ ML_INLINE bool ml_holds(const ml_operand *operand, uint32_t element_bytes, uint3
         return (element_bytes & (element_bytes - 1u)) == 0
                    ? a <= operand->bytes / element_bytes
                    : a <= UINT32_MAX / element_bytes && a * element_bytes <= operand->bytes;
+    }
+    if (__builtin_constant_p(element_bytes) && __builtin_constant_p(c * d) && c * d == 1u && element_bytes <= 16u) {
+        /* As few where all is as it should be: a program's start is checks such as these. */
+        uint32_t bytes = a * b * element_bytes;
+        return (((a | b) >> 14) == 0 && bytes - 1u < operand->bytes) || ml_holds_table(operand, element_bytes, a, b);
     }
     return ml_holds_block(operand, element_bytes, a, b, c, d);
 }

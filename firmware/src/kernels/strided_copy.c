@@ -19,7 +19,13 @@ static ml_status check_copy(const ml_strided_copy_args *a, const ml_operand *fro
     uint64_t to_end = (uint64_t)to_start + a->run;
     int64_t low = a->from_start;
     int64_t high = low + a->run;
+    if (a->run == 0 || a->run > to->bytes) {
+        return ML_ERR_ARGUMENT;
+    }
     for (uint32_t i = 0; i < LOOPS; i++) {
+        if (a->count[i] == 1) {
+            continue;
+        }
         moved *= a->count[i];
         /* Nothing is written twice, so this bounds the time; it bounds the sums below as well. */
         if (moved == 0 || moved > to->bytes) {

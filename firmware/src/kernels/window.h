@@ -4,7 +4,7 @@
 
 #include "dot.h"
 
-/* Whether input and output operands hold the images that `w` tells of. */
+/* Whether input and output operands hold the images that `w` tells of; elements have 1 to 4 bytes. */
 bool ml_window_holds(const ml_window *w, const ml_operand *input, uint32_t input_bytes, const ml_operand *output,
                      uint32_t output_bytes);
 

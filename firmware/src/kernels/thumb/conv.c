@@ -244,7 +244,7 @@ static ml_status check(const ml_thumb_conv_2d_args *a, const ml_operand *operand
     uint32_t groups = groups_of(w), channels = w->output_channels + (w->output_channels & (together - 1u));
     bool sound = w->stride_width != 0 && ml_product(w->kernel_width, w->input_channels) < MOST_RUN && groups != 0 &&
                  channels >= together && ml_holds(&operands[4], 16, groups, 1, 1, 1) &&
-                 ml_holds(&operands[1], pair_bytes, channels, groups, 1, 1) &&
+                 ml_holds(&operands[1], 1, channels, groups * pair_bytes, 1, 1) &&
                  ml_holds(&operands[2], sizeof(ml_channel), channels, 1, 1, 1) &&
                  ml_window_holds(w, &operands[0], 1, &operands[3], 1);
     return sound ? ML_OK : ML_ERR_OPERAND;

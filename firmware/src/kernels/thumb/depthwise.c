@@ -20,8 +20,10 @@ static uint32_t reach(uint32_t windows, uint32_t stride, uint32_t kernel, uint32
     return (windows - 1u) * stride + (kernel - 1u) * dilation + 1u;
 }
 
-static bool reaches_far(uint32_t windows, uint32_t stride, uint32_t kernel, uint32_t dilation) {
-    return ml_product(windows - 1u, stride) >= MOST_WORDS || ml_product(kernel - 1u, dilation) >= MOST_WORDS;
+/* Whether there are no windows, or too many, or too large ones; `stride`, `kernel` and `dilation` have 16 bits. */
+ML_INLINE bool reaches_far(uint32_t windows, uint32_t stride, uint32_t kernel, uint32_t dilation) {
+    return windows - 1u >= 1u << 16 || (windows - 1u) * stride >= MOST_WORDS || (kernel - 1u) >= 1u << 16 ||
+           (kernel - 1u) * dilation >= MOST_WORDS;
 }
 
 static uint32_t words_of_row(const ml_window *w) {
@@ -287,8 +289,7 @@ static void run_band(const ml_thumb_depthwise_conv_2d_args *a, const band *b, co
 __attribute__((cold)) ml_status ml_depthwise_conv_2d_s8_bands_check(const void *args, const ml_operand *operands) {
     const ml_thumb_depthwise_conv_2d_args *a = args;
     const ml_window *w = &a->window;
-    if (a->half == 0 || w->output_width == 0 || w->output_channels == 0 || w->kernel_height == 0 ||
-        w->kernel_width == 0 || ml_product(w->input_channels, a->depth_multiplier) != w->output_channels ||
+    if (w->output_channels == 0 || ml_product(w->input_channels, a->depth_multiplier) != w->output_channels ||
         reaches_far(w->output_width, w->stride_width, w->kernel_width, w->dilation_width) ||
         reaches_far(a->half, w->stride_height, w->kernel_height, w->dilation_height)) {
         return ML_ERR_ARGUMENT;
