@@ -16,12 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from cli_models import dense
 from esp_rom import Rom
 
 from sdk.boards import Board, load_board
 from sdk.build import Image
 from sdk.deploy import make_image, prepare
 from sdk.errors import LinkError, MissingToolError
+from sdk.graph import Graph
 from sdk.load import load
 from sdk.tools import compiler_command, programs
 
@@ -30,12 +32,12 @@ MODEL = Path(__file__).parents[1] / "examples" / "digits" / "digits_int8.tflite"
 EFUSE_ABS_DONE = 0x3FF5A018
 
 
-def image_of(board: Board) -> Image:
+def image_of(board: Board, graph: Graph | None = None) -> Image:
     try:
         compiler_command(board.compiler)
     except MissingToolError as error:
         pytest.skip(str(error))
-    return make_image(prepare(load(MODEL), board), board)
+    return make_image(prepare(graph or load(MODEL), board), board)
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +128,16 @@ def test_damaged_block_is_sent_again(esp32: Image, damage: object) -> None:
 def test_line_that_damages_all_blocks(esp32: Image) -> None:
     with pytest.raises(LinkError, match=r"esptool\.baud"):
         flash(esp32, Rom(damage=changed(*range(99))))
+
+
+def test_chip_with_less_flash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Than the image takes: esptool asks the flash for its size."""
+    monkeypatch.setattr("esp_rom.FLASH_ID", 0x1240C8)
+    large = image_of(load_board("esp32"), dense(inputs=3000, outputs=100))
+    rom = Rom()
+    with pytest.raises(LinkError, match="too large for the chip on /dev/pts/.*: its flash has 262144 bytes"):
+        flash(large, rom)
+    assert not {0x02, 0x10} & set(rom.commands)
 
 
 def test_cable_pulled_half_way(esp32: Image) -> None:

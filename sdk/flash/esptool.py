@@ -78,6 +78,11 @@ AT_FIRST: tuple[Fault, ...] = (
 WHILE_WRITING: tuple[Fault, ...] = (
     *ALWAYS,
     (
+        r"will not fit in (\d+) bytes of flash",
+        "the image is too large for the chip on {port}: its flash has {0} bytes",
+        "Use a smaller model or a board with more flash; nothing was written.",
+    ),
+    (
         "(?i)md5|checksum|crc|does not match",
         "what arrives at the chip on {port} is not what was sent",
         "Run it again; if that does not help, use another cable or a lower esptool.baud in the board's file.",
