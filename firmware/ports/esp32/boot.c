@@ -25,6 +25,14 @@ static void watchdogs_off(void) {
 #endif
 }
 
+#if defined(ML_ESP32S3)
+/* For the other core: where its clock runs, it asks a register for work without an end, and takes the bus from the core
+ * that has some. */
+static _Noreturn void sleep_for_ever(void) {
+    for (;;) __asm__ volatile("waiti 15");
+}
+#endif
+
 static void pll_write(uint8_t number, uint8_t value) { ANALOG_WRITE(0x66, PLL_HOST, number, value); }
 
 #if defined(ML_ESP32)
@@ -164,6 +172,9 @@ _Noreturn void ml_start_chip(void) {
     __asm__ volatile(".option push\n.option arch, +zicsr\ncsrwi 0x7E0, 1\ncsrwi 0x7E1, 1\n.option pop"); /* cycles */
 #endif
     watchdogs_off();
+#if defined(ML_ESP32S3)
+    OTHER_CORE_ENTRY = (uint32_t)(uintptr_t)sleep_for_ever;
+#endif
     clock_to_full_speed();
     flash_timing();
     esp_map_flash();
