@@ -66,7 +66,8 @@
 #define UART_FIFO_WRITE ML_REGISTER(UART)
 #define UART_CLK_CONF ML_REGISTER(UART + 0x78u)
 #define UART_UPDATE ML_REGISTER(UART + 0x80u)
-#define UART_SCLK_HZ XTAL_HZ
+#define UART_DIVISION (ML_BAUD <= 115200u ? 10u : 1u) /* leaves 34 clocks a bit, or more */
+#define UART_SCLK_HZ (XTAL_HZ / UART_DIVISION)
 #define UART_COUNT_MASK 0x3FFu
 #define PLL_HOST 1u
 

@@ -20,7 +20,8 @@ static void guard_stack(void) {}
 
 static void serial_init(void) {
 #if !defined(ML_ESP32)
-    UART_CLK_CONF = (UART_CLK_CONF & ~0x003FFFFFu) | 3u << 20; /* the crystal, undivided: no clock switch changes it */
+    /* The crystal, which no clock switch changes. Divided here: an emulator of the S3 knows no clock but of 1 MHz. */
+    UART_CLK_CONF = (UART_CLK_CONF & ~0x003FFFFFu) | 3u << 20 | (UART_DIVISION - 1u) << 12;
 #endif
     const uint32_t sixteenths = (uint32_t)((16ull * UART_SCLK_HZ + ML_BAUD / 2u) / ML_BAUD);
     UART_CLKDIV = sixteenths >> 4 | (sixteenths & 15u) << 20;
