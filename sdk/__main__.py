@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 
 INTERRUPTED = 130
+RETRY_S = 0.02
+PATIENCE_S = 2.0  # with modules that are being loaded when Ctrl-C comes
 SHOW_CURSOR = b"\x1b[?25h"
+
+_latest = 0.0  # when an interrupt that was put off ends the process
 
 
 def start() -> int:
@@ -23,20 +28,37 @@ def start() -> int:
 
         return main()
     except KeyboardInterrupt:
+        _say_interrupted()
         return INTERRUPTED
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # there is nothing left to interrupt
+        for number in (signal.SIGINT, signal.SIGALRM):
+            signal.signal(number, signal.SIG_IGN)  # there is nothing left to interrupt
 
 
-def _interrupt(_number: int, frame: FrameType | None) -> None:
-    """KeyboardInterrupt; but while a module is loaded the process ends at once, for there the exception may be lost, or
-    taken for a fault of the module. Nothing is half written then."""
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """KeyboardInterrupt; but while a module is loaded the exception may be lost, or taken for a fault of the module: it
+    is put off until that is done. A module that takes long ends the process at once."""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
-            os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + b"interrupted\n")
-            os._exit(INTERRUPTED)
+            _put_off(number)
+            return
         frame = frame.f_back
     raise KeyboardInterrupt
+
+
+def _put_off(number: int) -> None:
+    global _latest
+    if number == signal.SIGINT:
+        _latest = time.monotonic() + PATIENCE_S
+    if time.monotonic() > _latest:
+        _say_interrupted()
+        os._exit(INTERRUPTED)
+    signal.signal(signal.SIGALRM, _interrupt)
+    signal.setitimer(signal.ITIMER_REAL, RETRY_S)
+
+
+def _say_interrupted() -> None:
+    os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + b"interrupted\n")
 
 
 def _check_streams() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import wave
 from pathlib import Path
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
@@ -19,6 +20,8 @@ import tensorflow as tf
 
 v1 = tf.compat.v1
 SIZE, CLASSES = 12, 4
+LABELS = "upper left", "upper right", "lower left", "lower right"
+RATE_HZ = 16000
 
 
 def pictures(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -117,6 +120,21 @@ def samples():
 """
 
 
+def keywords(folder: Path) -> None:
+    """A network for rows of features, not trained, and sounds of as many classes as labels.txt names."""
+    layers = tf.keras.layers
+    tf.keras.Sequential([layers.Input((49, 40)), layers.Flatten(), layers.Dense(CLASSES, "softmax")]).save(
+        folder / "kws.keras"
+    )
+    rng = np.random.default_rng(3)
+    for name in LABELS:
+        (folder / "words" / name).mkdir(parents=True)
+        for i in range(2):
+            with wave.open(str(folder / "words" / name / f"{i}.wav"), "wb") as sound:
+                sound.setparams((1, 2, RATE_HZ, 0, "NONE", ""))
+                sound.writeframes(rng.normal(0, 3000, RATE_HZ).astype("<i2").tobytes())
+
+
 def main(folder: Path) -> None:
     """Writes everything."""
     model = network()
@@ -137,7 +155,8 @@ def main(folder: Path) -> None:
     (folder / "graph.pbtxt").write_text(str(session.graph.as_graph_def(add_shapes=True)))
     (folder / "fake_quant.pb").write_bytes(frozen(old_graph(fake_quant=True)[0], "scores").SerializeToString())
 
-    (folder / "labels.txt").write_text("upper left\nupper right\nlower left\nlower right\n")
+    (folder / "labels.txt").write_text("".join(f"{name}\n" for name in LABELS))
+    keywords(folder)
     np.save(folder / "train.npy", pictures(60, 2)[0])
     np.savez(folder / "test.npz", x=pictures(200, 9)[0], y=pictures(200, 9)[1])
 

@@ -25,7 +25,15 @@ from sdk.convert.arrays import say_shape
 from sdk.convert.calibration import of_arrays, read_calibration
 from sdk.convert.conversion import convert
 from sdk.convert.environment import VARIABLE, Environment, python_of
-from sdk.convert.evaluate import Accuracy, accuracy, check_all_quantized, labelled_samples, layer_errors, specs_of
+from sdk.convert.evaluate import (
+    Accuracy,
+    accuracy,
+    check_all_quantized,
+    labelled_samples,
+    layer_errors,
+    specs_of,
+    spread,
+)
 from sdk.convert.graphdef import chosen, ends, is_text, parse_nodes, suggested_inputs, suggested_outputs
 from sdk.convert.interface import with_float16, with_interface
 from sdk.convert.options import Quantize
@@ -34,7 +42,7 @@ from sdk.convert.sources import Wanted, find_source
 from sdk.errors import InputError, ModelError, OutputError, SdkError, ToolError, UnsupportedError, UsageError
 from sdk.foreign import Kind
 from sdk.graph import DType
-from sdk.inputs import random_samples
+from sdk.inputs import Sample, random_samples
 from sdk.load import load_bytes
 from sdk.oracle import Oracle
 from sdk.preprocess import Picture, Preprocessing
@@ -526,8 +534,37 @@ def test_accuracy_is_counted(tmp_path: Path) -> None:
     np.savez(tmp_path / "set.npz", x=x, y=y)
     found = accuracy(model, (graph, model), labelled_samples(graph, tmp_path / "set.npz", None))
     assert (found.samples, found.before, found.after, found.drop) == (20, 0.75, 0.75, 0.0)
+    assert found.clipped == 0.0
+    np.savez(tmp_path / "wide.npz", x=4 * x, y=y)
+    wide = labelled_samples(graph, tmp_path / "wide.npz", None)
+    small = INT8.read_bytes()
+    assert 0.5 < accuracy(model, (load_bytes(small), small), wide).clipped < 0.9  # of 0 to 4, the input holds 0 to 1
     assert Accuracy(20, 0.9, 0.85).exceeds(0.049)
     assert not Accuracy(20, 0.9, 0.85).exceeds(0.05)  # whatever 0.9 - 0.85 is in binary
+
+
+def test_layers_are_compared_on_all_kinds_of_samples() -> None:
+    for count in (0, 1, 7, 20, 21, 500):
+        chosen_few = spread([Sample(str(i), ()) for i in range(count)])
+        assert count // 40 <= len(chosen_few) <= 20
+        assert len(chosen_few) >= min(count, 10)
+        assert not count or int(chosen_few[-1].name) >= count / 2 - 1
+
+
+def test_ctrl_c_while_modules_are_loaded_leaves_nothing(tmp_path: Path) -> None:
+    """Lowering imports every operator: the interrupt waits for that, so that temporary folders go."""
+    words = ["-v", "convert", FLOAT, "-q", "float16", "-o", tmp_path / "out.tflite"]
+    env = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sdk", *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=env
+    )
+    assert process.stderr is not None
+    with process.stderr:
+        next(line for line in process.stderr if line.startswith("lower the model"))
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == "interrupted\n"
+    assert process.wait(30) == 130
+    assert list(tmp_path.iterdir()) == []
 
 
 # Environments

@@ -25,8 +25,9 @@ from sdk.convert.conversion import convert
 from sdk.convert.environment import TENSORFLOW, python_of
 from sdk.convert.evaluate import quantized, specs_of
 from sdk.convert.options import Converted
+from sdk.convert.process import Worker
 from sdk.deploy import deployed, prepare
-from sdk.errors import UnsupportedError, UsageError, VerifyError
+from sdk.errors import SdkError, ToolError, UnsupportedError, UsageError, VerifyError
 from sdk.graph import DType
 from sdk.inputs import Sample
 from sdk.load import load_bytes
@@ -209,6 +210,41 @@ def test_a_missing_operator_is_named(sources: Path) -> None:
     with pytest.raises(UnsupportedError, match="no operator for MatrixInverse") as caught:
         convert(sources / "unsupported", quantize="float32")
     assert "the inverse as a constant" in caught.value.remedy
+
+
+def test_a_full_disk_of_a_converter_is_said(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sources)
+    with Worker(TENSORFLOW) as worker, pytest.raises(ToolError, match="the disk is full") as caught:
+        worker.call("generate", path="my_module:samples", output="/dev/full", most=5)
+    assert "TMPDIR" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        ("fake_quant.pb", ENDS | {"input_stats": [(0, 1)]}, "the graph's fake_quant has -1 to"),
+        (
+            "fake_quant.pb",
+            ENDS | {"input_stats": [(128, 128), (0, 1)]},
+            "is given 2 times; the model has 1 input: image",
+        ),
+        ("my_module:scaled", {"input_stats": [(128, 128)]}, "this one has none"),
+        ("model.keras", {"representative": [np.zeros((1, 3, 3, 1), np.float32)]}, "has the shape"),
+    ],
+)
+def test_what_does_not_fit_the_source_is_said_before_it_is_converted(
+    source: str, options: dict[str, Any], message: str, sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(sources)
+    with pytest.raises(SdkError, match=message):
+        convert(source, "none.tflite", **options)
+    assert not Path("none.tflite").exists()
+
+
+def test_the_headline_says_uint8(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sources)
+    assert convert("fake_quant.pb", **ENDS, input_stats=[(127.5, 127.5)]).form == "uint8"
+    assert convert("model.keras", **CALIBRATED, interface="uint8").form == "int8 with a uint8 interface"
 
 
 def test_a_wrong_module_is_said(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ EXAMPLES = (
     "sdk convert quantized.tflite -o declared.tflite --features mfcc,coefficients=10 --labels labels.txt",
     "sdk convert my_models.kws:model --sample my_models.kws:sample -o model.tflite --quantize dynamic",
 )
+SAID_CLIPPED = 0.001
 WORST = 5  # layers that are shown
 
 
@@ -209,13 +210,15 @@ def _say(made: Converted, output: Path, console: Console) -> None:
         console.say(
             f"accuracy on {a.samples:,} samples: {a.before:.2%} before, {a.after:.2%} after ({0 - a.drop:+.2%})"
         )
+        if a.clipped >= SAID_CLIPPED:
+            console.say(f"{a.clipped:.1%} of their values are outside of the range that was measured")
     say_cost(made, console)
 
 
 def say_cost(made: Converted, console: Console) -> None:
     """The layers that quantization costs most at, what the model needs, and the boards that have it."""
     if made.layers:
-        console.say(f"\nLayers that add most to the error, of {len(made.layers)}, over {made.samples} samples")
+        console.say(f"\nLayers that add most to the error, of {len(made.layers)}")
         rows = [(x.node, x.tensor[:50], f"{x.error:.2%}", f"{x.added:.2%}") for x in made.worst[:WORST]]
         console.table(("Layer", "Makes", ">Error", ">Added"), rows)
     _say_report(made, console)

@@ -70,6 +70,8 @@ def convert(
     return made
 
 
+CLIPPED = 0.01  # of all values: more are another range than that of the samples
+SMALL = 0.0005  # an error that is said to be 0.1%
 INSTEAD = {
     Quantize.int8: "Give more representative samples, --quantize int16x8, or train with fake_quant.",
     Quantize.uint8: "Train on with fake_quant, or give samples: --quantize int16x8 --representative PATH.",
@@ -79,6 +81,11 @@ INSTEAD = {
 
 
 def _help(made: Converted) -> str:
-    worst = ", ".join(f"{layer.node} ({layer.added:.1%})" for layer in made.worst[:3])
+    if made.accuracy is not None and made.accuracy.clipped > CLIPPED:
+        return (
+            f"{made.accuracy.clipped:.0%} of the labelled samples' values are outside of the range that was measured: "
+            "give representative samples of every class, prepared as these are."
+        )
+    worst = ", ".join(f"{layer.node} ({layer.added:.1%})" for layer in made.worst[:3] if layer.added >= SMALL)
     instead = INSTEAD.get(made.quantize, "Give --quantize float32.")
     return f"Most of the error is added by {worst}. {instead}" if worst else instead

@@ -12,14 +12,14 @@ from sdk.cache import Progress, silent
 from sdk.dataset import Labelled, read_dataset
 from sdk.errors import InputError, UnsupportedError
 from sdk.graph import Array, DType, Graph, Tensor
-from sdk.inputs import Sample, stored
+from sdk.inputs import Sample, stored, whole_range
 from sdk.oracle import Oracle
 from sdk.preprocess import Preprocessing
 from sdk.program import Operand, Region, TensorSpec
 
 ROUNDING = 1e-9  # a drop of 1 in 100 is not more than 1%
 SAID = 100  # samples between two words about them
-SAMPLES = 20  # of the calibration set that layers are compared on: more change the third digit
+SAMPLES = 20  # that layers are compared on: more change the third digit
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,13 @@ class LayerError:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How many of `samples` labelled samples were right, before and after."""
+    """How many of `samples` labelled samples were right, before and after. `clipped`: the share of their values that
+    the model's inputs cannot hold, for they lie outside of the ranges that were measured."""
 
     samples: int
     before: float
     after: float
+    clipped: float = 0.0
 
     @property
     def drop(self) -> float:
@@ -80,6 +82,11 @@ def quantized(sample: Sample, specs: Sequence[TensorSpec]) -> list[Array]:
     return [a if a.dtype.kind != "f" else stored(a, s) for a, s in zip(sample.arrays, specs, strict=True)]
 
 
+def spread(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """The few that layers are compared on: of all that there are, for classes may come one after the other."""
+    return samples[:: -(-len(samples) // SAMPLES) or 1]
+
+
 def check_all_quantized(graph: Graph) -> None:
     """UnsupportedError if layers of a model whose ranges come from fake_quant nodes stayed in float32 for want of
     them."""
@@ -107,7 +114,7 @@ def layer_errors(
     specs = specs_of(graph, graph.inputs, graph.input_names)
     sums = {i: np.zeros(2) for i in pairs}
     with Oracle(before[1]) as first, Oracle(after[1]) as second:
-        for sample in samples[:SAMPLES]:
+        for sample in spread(samples):
             first.reset()
             second.reset()
             exact, rough = first.run(list(sample.arrays)).tensors, second.run(quantized(sample, specs)).tensors
@@ -152,7 +159,18 @@ def accuracy(
         _right(before, labelled, lambda done: progress(f"before: {done}")),
         _right(model, stored_as, lambda done: progress(f"after: {done}")),
     ]
-    return Accuracy(len(labelled), right[0] / len(labelled), right[1] / len(labelled))
+    clipped = float(np.mean([_clipped(each.sample, specs) for each in labelled]))
+    return Accuracy(len(labelled), right[0] / len(labelled), right[1] / len(labelled), clipped)
+
+
+def _clipped(sample: Sample, specs: Sequence[TensorSpec]) -> float:
+    """The share of a sample's values that are outside of what the inputs hold, by more than a step."""
+    outside = 0.0
+    for array, spec in zip(sample.arrays, specs, strict=True):
+        if array.dtype.kind == "f" and spec.scale:
+            low, high = whole_range(spec)
+            outside = max(outside, float(np.mean((array < low - spec.scale) | (array > high + spec.scale))))
+    return outside
 
 
 def _right(model: bytes, labelled: Sequence[Labelled], progress: Progress) -> int:

@@ -38,7 +38,8 @@ INTERFACES = {
 class Converted:
     """A model and what is known of it. `source_error`: the largest difference of the float32 model's outputs from those
     of its source, None where they could not be compared. `layers` and `accuracy` compare the model with the float32
-    one. `samples`: how many it was calibrated with."""
+    one, on the labelled samples; without any, the layers on representative ones. `samples`: how many it was calibrated
+    with."""
 
     kind: Kind
     model: bytes

@@ -14,7 +14,7 @@ from typing import Any
 from sdk.cache import Progress, silent
 from sdk.closing import Closing
 from sdk.convert import worker
-from sdk.convert.environment import Environment, python_of
+from sdk.convert.environment import FULL, Environment, python_of
 from sdk.errors import ToolError, UnsupportedError, UsageError
 
 NOISE_CHARS = 1200  # how much of a converter's last words an error repeats
@@ -106,6 +106,11 @@ class Worker(Closing):
             how = f"was ended by {signal.Signals(-code).name}"
             remedy = "The machine may be out of memory: close other programs, or give fewer representative samples."
             return ToolError(f"{self.name}'s process {how}", remedy)
+        if any(sign in words[-NOISE_CHARS:].lower() for sign in FULL):
+            return ToolError(
+                f"the disk is full: {self.name} has no room for its files in {self._folder.name}",
+                "Free some space, or set TMPDIR to a folder on another disk.",
+            )
         last = words.splitlines()[-1] if words else "without a word"
         return ToolError(
             f"{self.name} failed: {last[:NOISE_CHARS]}",

@@ -6,6 +6,7 @@ Always by way of the float32 model: it is what the quantized one is compared wit
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -55,7 +56,7 @@ class Work:
     """One conversion, in a temporary folder."""
 
     def __init__(self, folder: Path, asked: Options, progress: Progress, note: Progress) -> None:
-        self.folder, self.asked, self.progress, self.note = folder, asked, progress, note
+        self.folder, self.asked, self.progress, self.note = folder, asked, progress, functools.cache(note)
         self.read: tuple[Any, list[Sample]] | None = None
         self.shapes = {name: list(shape) for name, shape in asked.shapes.items()}
 
@@ -211,9 +212,11 @@ class Work:
         layers: list[LayerError] = []
         if not samples and self.asked.quantize in INTERFACES and result != model:
             check_all_quantized(after[0])
-        if samples and result != model:
+        # Calibration samples lie within the ranges that they were measured by: others say more.
+        some = [each.sample for each in labelled] or samples
+        if some and result != model:
             self.progress("compare the layers")
-            layers = self._compared(before, after, samples)
+            layers = self._compared(before, after, some)
         found = accuracy(model, after, labelled, self.progress) if labelled else None
         assert self.asked.quantize is not None
         noted = attach(result, declared) if declared is not None else result
