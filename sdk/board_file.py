@@ -27,6 +27,7 @@ from sdk.errors import BoardError
 from sdk.paths import FIRMWARE
 from sdk.program import Profile
 
+SHOWN = 300  # characters of a fault: what a damaged file holds may be long
 REMEDY = "docs/boards.md explains every key."
 BAUDS = (9600, 19200, 38400, 57600, 115200, 230400, 250000, 460800, 500000, 921600, 1000000, 1500000, 2000000, 3000000)
 # Which cores run the kernels of a profile, by the beginning of `build.cpu`.
@@ -54,7 +55,8 @@ class _Section:
         self.read: set[str] = set()
 
     def fault(self, key: str, text: str, remedy: str = REMEDY) -> BoardError:
-        where = ".".join(part for part in (self.name, key) if part)
+        where = ".".join(part for part in (self.name, key[:SHOWN]) if part)
+        text = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
         return BoardError(f"{self.path}: {where or 'the file'} {text}", remedy)
 
     def get(self, key: str, kind: type[T], what: str, default: T | None = None) -> T:

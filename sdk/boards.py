@@ -202,4 +202,10 @@ def _read(path: Path) -> Board:
         ) from error
     except (ValueError, RecursionError) as error:
         raise BoardError(f"{path} is not a JSON file: {error}", "`sdk boards new` writes a sound one.") from error
-    return read_board(path, values)
+    try:
+        return read_board(path, values)
+    except OSError as error:
+        raise BoardError(
+            f"{path}: a folder or file that it names cannot be looked for: {error.strerror}",
+            "Correct microlith.port or build.ldscript.",
+        ) from error

@@ -138,9 +138,10 @@ def keys(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str 
         yield from keys(inner, (*path, key))
 
 
-@pytest.mark.parametrize(
-    "junk", [None, True, -1, 0, 1 << 70, 1.5, 1e300, "", "x", "0x", [], [1], {}, {"a": 1}], ids=repr
-)
+JUNK = [None, True, -1, 0, 1 << 70, 1.5, 1e300, "", "x", "0x", "\0", [], [1], {}, {"a": 1}]
+
+
+@pytest.mark.parametrize("junk", [*JUNK, pytest.param("x" * 10_000, id="long")], ids=repr)
 def test_junk_anywhere_is_a_board_error_or_harmless(junk: object, tmp_path: Path) -> None:
     for shipped in ("microbit", "native"):
         good = json.loads((BOARDS / f"{shipped}.json").read_text())
@@ -154,6 +155,7 @@ def test_junk_anywhere_is_a_board_error_or_harmless(junk: object, tmp_path: Path
                 assert load_board(put(tmp_path, manifest)).id == "my-board"
             except BoardError as error:
                 assert str(tmp_path / "my-board.json") in error.message  # noqa: PT017
+                assert len(str(error)) < 1000  # noqa: PT017
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", "\xff", '{"name": 1}'])
