@@ -79,6 +79,8 @@ class Picture:
         """`sized` of a PIL image, upright already."""
         from PIL import Image, ImageOps
 
+        if picture.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip to 8
+            picture = Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8))
         mode = {1: "L", 3: "RGB", 4: "RGBA"}[self.channels]
         picture = picture if picture.mode == mode else picture.convert(mode)  # which copies in any case
         size, method = (self.width, self.height), Image.Resampling.BILINEAR

@@ -17,7 +17,8 @@ from sdk.convert.training import Settings, train
 from sdk.dataset import read_dataset
 from sdk.errors import InputError, MissingToolError, OutputError, UsageError
 from sdk.graph import DType
-from sdk.preprocess import Preprocessing
+from sdk.inputs import read_picture
+from sdk.preprocess import Picture, Preprocessing
 from sdk.program import Operand, Region, TensorSpec
 
 
@@ -108,6 +109,42 @@ def test_bad_folders(photos: Path) -> None:
     (photos / "dog").rmdir()
     with pytest.raises(InputError, match=r"has 1 subfolder: a network tells at least two"):
         train(photos)
+
+
+def test_every_damaged_picture_is_named_at_once(photos: Path) -> None:
+    (photos / "cat" / "3.png").write_bytes(b"")
+    (photos / "emu" / "5.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"is not a picture .*; so is 1 more") as caught:
+        train(photos)
+    assert "cat/3.png" in caught.value.message
+    assert "emu/5.png" in caught.value.message
+    assert "remove" in caught.value.remedy
+
+
+def test_what_is_there_in_place_of_pictures_is_said(photos: Path) -> None:
+    (photos / "fox" / "sunny").mkdir(parents=True)
+    with pytest.raises(InputError, match="'fox' has no pictures") as caught:
+        train(photos)
+    assert "subfolders are not looked at" in caught.value.remedy
+    (photos / "fox" / "sunny").rmdir()
+    frames = [Image.new("P", (9, 9), i) for i in range(3)]
+    frames[0].save(photos / "fox" / "0.gif", save_all=True, append_images=frames[1:])
+    with pytest.raises(InputError, match="'fox' has no pictures") as caught:
+        train(photos)
+    assert "Save the .gif there as .png" in caught.value.remedy
+
+
+def test_pictures_of_all_kinds_and_names(photos: Path) -> None:
+    """Gray, 16 bits, transparent, with a palette; folders with spaces and umlauts: all go through to TensorFlow."""
+    for name in ("grüne Birnen", "Äpfel rot"):
+        (photos / name).mkdir()
+        for i, mode in enumerate(("L", "RGBA", "LA", "P", "1", "CMYK")):
+            picture = Image.new("RGB", (8 + i, 9), (10 * i, 90, 200)).convert(mode)
+            picture.save(photos / name / f"a {mode}.{'jpg' if mode == 'CMYK' else 'png'}")
+        Image.fromarray(np.full((9, 9), 0x8000, np.uint16)).save(photos / name / "16.png")
+    with pytest.raises(MissingToolError):
+        train(photos)
+    assert read_picture(photos / "Äpfel rot" / "16.png", Picture(4, 4, 1)).tolist() == [[[128]] * 4] * 4
 
 
 def test_copies_on_both_sides_are_told(photos: Path) -> None:

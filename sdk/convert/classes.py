@@ -31,9 +31,21 @@ def find_classes(path: Path, note: Progress = silent) -> dict[str, list[Path]]:
             raise InputError(
                 f"the class '{name}' has {len(files) or 'no'} picture{'' if len(files) == 1 else 's'} "
                 f"({', '.join(sorted(PICTURES))}) in {path / name}",
-                "Give at least two, one to learn from and one to be held out; better some hundred.",
+                "Give at least two, one to learn from and one to be held out; better some hundred."
+                + _instead(path / name),
             )
     return classes
+
+
+def _instead(folder: Path) -> str:
+    """What is there in place of pictures."""
+    others = [
+        each for each in folder.iterdir() if each.suffix.lower() not in PICTURES and not each.name.startswith(".")
+    ]
+    if any(each.is_dir() for each in others):
+        return " Those in its subfolders are not looked at: move them up."
+    endings = sorted({each.suffix.lower() for each in others if each.suffix})
+    return f" Save the {', '.join(endings[:3])} there as .png, if they are pictures." if endings else ""
 
 
 def _pictures(folder: Path, note: Progress) -> list[Path]:

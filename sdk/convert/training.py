@@ -23,7 +23,7 @@ from sdk.convert.environment import TENSORFLOW
 from sdk.convert.options import Converted, Options
 from sdk.convert.process import Worker
 from sdk.convert.work import Work
-from sdk.errors import UsageError
+from sdk.errors import InputError, UsageError
 from sdk.files import check_place, deliver
 from sdk.foreign import Kind
 from sdk.graph import Array
@@ -32,6 +32,7 @@ from sdk.preprocess import Picture
 
 BACKBONES = {"mobilenet_v1": 0.25, "mobilenet_v2": 0.35}  # and the alpha that fits microcontrollers
 EPOCHS = {"head": 40, "whole": 60}
+NAMED = 5  # damaged pictures
 SAID = 100  # pictures between two words about them
 CALIBRATION = 200  # training pictures that ranges are measured with
 FEW = 50  # pictures of a class: a network of fewer is a guess
@@ -185,10 +186,19 @@ class _Training:
         """uint8 [n, height, width, channels]: those to train with first."""
         picture = self.asked.picture
         result = np.empty((len(self.files), picture.height, picture.width, picture.channels), np.uint8)
+        damaged: list[InputError] = []
         for i, (file, _) in enumerate(self.files):
             if i % SAID == 0:
                 self.progress(f"read {len(self.files):,} pictures: {i:,}")
-            result[i] = read_picture(file, picture)
+            try:
+                result[i] = read_picture(file, picture)
+            except InputError as error:
+                damaged.append(error)
+        if damaged:
+            rest = len(damaged) - 1
+            more = f"; so {'is' if rest == 1 else 'are'} {rest:,} more:" if rest else ""
+            listed = "".join(f"\n  {error.message}" for error in damaged[1:NAMED])
+            raise InputError(f"{damaged[0].message}{more}{listed}", "Save them anew as .png, or remove them.")
         return result
 
     def _taught(self, session: Worker, pixels: Array) -> list[Mapping[str, float]]:
