@@ -36,17 +36,23 @@ def new_board(id_: str, like: Board, folder: Path, name: str = "") -> Board:
 
 
 def board_with_chip(chip: str) -> Board:
-    """A board with this chip or, if there is none, with one whose name begins alike. BoardError with the chips that
-    there are."""
+    """A board with this chip or, if there is none, with one whose name begins alike; of several that whose image has
+    most of its flash. BoardError with the chips that there are."""
     chips: dict[str, Board] = {}
-    for board in all_boards(lambda _fault: None):
+    for board in sorted(all_boards(lambda _fault: None), key=lambda board: -board.flash_bytes):
         chips.setdefault(_chip(board), board)
     chips.pop("", None)  # computers
     wanted = re.sub("[^a-z0-9]", "", chip.lower())
-    family = [known for known in chips if wanted and (known.startswith(wanted) or wanted.startswith(known))]
-    if not family:
+    found = [known for known in chips if wanted.startswith(known) and not _is_sister(wanted, known)]
+    alike = sorted(known for known in chips if wanted and known.startswith(wanted))
+    if not found and not alike:
         raise BoardError(f"no board has the chip '{chip}'", f"Chips: {', '.join(sorted(chips))}. Else docs/porting.md.")
-    return chips[min(family, key=lambda known: (known != wanted, known))]
+    return chips[max(found, key=len) if found else alike[0]]
+
+
+def _is_sister(wanted: str, known: str) -> bool:
+    """Whether it is another chip, whose name goes on where that of the first of its family ends: ESP32-S2, -C6, -P4."""
+    return known == "esp32" and re.match("esp32[chps][1-9]", wanted) is not None
 
 
 def _chip(board: Board) -> str:

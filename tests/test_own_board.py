@@ -84,6 +84,13 @@ def test_port_of_ones_own_is_found_from_the_copy_too(here: Path) -> None:
 
 def test_chip_is_found_by_its_beginning() -> None:
     assert board_with_chip("STM32F405").id == board_with_chip("stm32f405rgt6").id == "netduinoplus2"
-    with pytest.raises(BoardError, match="no board has the chip 'pic16'") as error:
-        board_with_chip("pic16")
+    assert board_with_chip("ESP32-D0WD-V3").id == board_with_chip("esp32").id == "esp32"
+    assert board_with_chip("ESP32-S3-WROOM-1").id == "esp32s3"
+    assert board_with_chip("nRF52840").id == "nrf52840-dk", "that of the Nano begins behind a boot loader"
+
+
+@pytest.mark.parametrize("chip", ["pic16", "ESP32-S2", "esp32c6", "ESP32-P4", ""])
+def test_no_board_has_that_chip(chip: str) -> None:
+    with pytest.raises(BoardError, match=f"no board has the chip '{chip}'") as error:
+        board_with_chip(chip)
     assert "nrf51822" in error.value.remedy
