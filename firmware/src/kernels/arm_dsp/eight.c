@@ -24,20 +24,20 @@ typedef struct job {
     "ldmia r8!, {r10, r12, lr}\n smlad r11, r12, r4, r10\n smlad r10, r12, r0, r10\n"                 \
     "smlad r11, lr, r5, r11\n smlad r10, lr, r1, r10\n ldrd r12, lr, [r8], #8\n"                      \
     "smlad r11, r12, r6, r11\n smlad r10, r12, r2, r10\n smlad r11, lr, r7, r11\n"                    \
-    "smlad r10, lr, r3, r10\n ldrd r12, lr, [r8], #8\n smmla r11, r11, r12, lr\n"                     \
-    "smmla r10, r10, r12, lr\n ldr r12, %[second]\n"                                                  \
-    "ssat r11, #8, r11, asr #" ML_TEXT(COMMON_SHIFT) "\n ssat r10, #8, r10, asr #" ML_TEXT(COMMON_SHIFT) "\n" \
-    "strb r11, [r9, r12]\n strb r10, [r9], #1\n"
+    "smlad r10, lr, r3, r10\n ldrd r12, lr, [r8], #8\n smmla r11, r11, r12, lr\n"                    \
+    "smmla r10, r10, r12, lr\n ssat r11, #8, r11, asr #" ML_TEXT(COMMON_SHIFT) "\n"                  \
+    "ssat r10, #8, r10, asr #" ML_TEXT(COMMON_SHIFT) "\n strb r10, [r9], #1\n ldr r12, %[second]\n strb r11, [r9, r12]\n"
 
 static void run(const job *j) {
     job f = *j;
     const int8_t *end = f.output;
+    f.second--; /* from behind the first pixel's */
     __asm__ volatile(
         "1: ldr r8, %[input]\n ldr r1, [r8], #4\n ldr r3, [r8], #4\n ldr r5, [r8], #4\n ldr r7, [r8], #4\n"
         "str r8, %[input]\n ldr r9, %[end]\n ldr r12, %[outputs]\n add r10, r9, r12\n str r10, %[end]\n"
         "ldr r8, %[weights]\n" WIDEN("r0", "r1") WIDEN("r2", "r3") WIDEN("r4", "r5") WIDEN("r6", "r7")
         "2:" ONE ONE ONE ONE "ldr r10, %[end]\n cmp r9, r10\n bne 2b\n"
-        "add r10, r10, r12\n str r10, %[end]\n ldrd r8, r9, %[input]\n cmp r8, r9\n bne 1b"
+        "add r10, r10, r12\n add r10, r10, #1\n str r10, %[end]\n ldrd r8, r9, %[input]\n cmp r8, r9\n bne 1b"
         : [input] "+m"(f.input), [end] "+m"(end)
         : "m"(f.input_end), [outputs] "m"(f.outputs), [second] "m"(f.second), [weights] "m"(f.weights)
         : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");
@@ -60,8 +60,8 @@ static void run(const job *j) {
     for (const int8_t *from = j->input; from != j->input_end; from += sizeof pair, to += j->outputs + j->second) {
         memcpy(pair, from, sizeof pair);
         for (uint32_t o = 0; o < j->outputs; o++) {
-            to[o + j->second] = output_of(pair + INPUTS, j->weights + o * WORDS);
             to[o] = output_of(pair, j->weights + o * WORDS);
+            to[o + j->second] = output_of(pair + INPUTS, j->weights + o * WORDS);
         }
     }
 }
