@@ -197,9 +197,8 @@ __attribute__((noinline)) static void set_pixels(job *j, uint32_t count) {
 __attribute__((noinline)) static void last_channel(const job *j) {
     const block *b = &j->block;
     int8_t both[2u * PIXELS], *to = b->output_end;
-    block last = *b;
-    last.output = both, last.output_end = both + 2, last.second = 2, last.third = 4;
-    last.weights += j->channels / 2u * (b->quads * j->form->quad_words + j->form->other_words);
+    const int32_t *weights = b->weights + j->channels / 2u * (b->quads * j->form->quad_words + j->form->other_words);
+    block last = {b->patch, b->patch_end, both, both + 2, 2, 4, weights, b->quads, 0, NULL, 0};
     j->form->run(&last);
     to[b->third] = both[4], to[b->second] = both[2], to[0] = both[0];
 }
@@ -265,13 +264,10 @@ static inline void go_on(cursor *c, const gather *g, uint32_t pixels) {
     }
 }
 
-/* Whether a window lies inside. */
-static inline bool is_inside(const place *p, const gather *g) { return p->top < g->inner_rows && p->left < g->inner; }
-
 /* Whether the next three windows lie side by side, inside. */
 static inline bool are_inside(const cursor *c, const gather *g) {
     const ml_window *w = g->window;
-    return c->column + PIXELS <= w->output_width && is_inside(&c->at, g) &&
+    return c->column + PIXELS <= w->output_width && c->at.top < g->inner_rows && c->at.left < g->inner &&
            c->at.left + (PIXELS - 1u) * w->stride_width < g->inner;
 }
 
@@ -281,7 +277,6 @@ __attribute__((noinline)) static uint32_t convolve_inside(const gather *g, job *
     const int8_t *x = g->image + c->at.offset;
     uint32_t step = w->stride_width * w->input_channels, room = w->output_width - c->column, pixels = 0;
     uint32_t last = c->at.left + (PIXELS - 1u) * w->stride_width;
-    set_pixels(j, PIXELS);
     do {
         widen_windows(g, x, x + step, x + 2u * step, g->down_bytes);
         finish_block(j);
@@ -294,13 +289,11 @@ __attribute__((noinline)) static uint32_t convolve_inside(const gather *g, job *
 /* Fills the patch with the next `count` windows, the last of them more than once where that is fewer than three. */
 static void gather_next(const gather *g, cursor *next, uint32_t count) {
     place at[PIXELS];
-    bool inside = true;
     for (uint32_t p = 0; p < PIXELS; p++) {
         at[p] = p < count ? next->at : at[p - 1u];
-        inside = !SMALL && inside && is_inside(&at[p], g);
         go_on(next, g, 1);
     }
-    if (inside) {
+    if (g->inside) {
         widen_windows(g, g->image + at[0].offset, g->image + at[1].offset, g->image + at[2].offset, g->down_bytes);
     } else if (g->joined) {
         gather_joined(g, at);
@@ -315,6 +308,7 @@ static void convolve(const gather *g, job *j) {
     place first = {0u - w->pad_top, 0u - w->pad_left,
                    0u - w->pad_top * g->image_row_bytes - w->pad_left * w->input_channels};
     cursor next = {first, first, 0};
+    set_pixels(j, PIXELS);
     for (uint32_t left = w->output_height * w->output_width, count; left != 0; left -= count) {
         if (are_inside(&next, g)) {
             count = convolve_inside(g, j, &next);
@@ -322,7 +316,9 @@ static void convolve(const gather *g, job *j) {
         }
         count = ML_MIN(left, PIXELS);
         gather_next(g, &next, count);
-        set_pixels(j, count);
+        if (SMALL || count != PIXELS) {
+            set_pixels(j, count);
+        }
         finish_block(j);
     }
 }
@@ -337,7 +333,9 @@ __attribute__((noinline)) static int32_t convolve_all(const ml_conv_three_args *
     gather g = {.image = operands[0]};
     set_gather(&g, w, a->padding, scratch, end);
     bool pointwise = is_pointwise(w);
-    if (!pointwise && !g.joined && !((g.row_bytes & 3u) == 0 && ml_window_stays_inside(w))) {
+    bool inside = (g.joined || (g.row_bytes & 3u) == 0) && ml_window_stays_inside(w);
+    g.inside = !SMALL && inside;
+    if (!g.joined && !inside && !pointwise) {
         fill(g.rows + PIXELS * 4u * g.row_quads, g.padding, 4u * g.row_quads);
     }
     for (uint32_t image = 0; image < w->batches; image++, g.image += w->input_height * g.image_row_bytes) {

@@ -107,7 +107,7 @@ typedef struct gather {
     uint32_t down_bytes; /* from a row of a window to the next */
     uint32_t inner,
         inner_rows; /* columns, rows before these begin windows that are read in place, whole quads of them */
-    bool joined;
+    bool joined, inside; /* whether all windows lie inside and are read in place */
     int8_t padding;
 } gather;
 
