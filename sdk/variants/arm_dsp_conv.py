@@ -26,7 +26,8 @@ PIXELS = 3  # of a block
 BYTE_ORDER = [0, 2, 1, 3]  # of four inputs, in two words of two: SXTB16 takes every other byte
 TINY_BYTES = 512  # of weights that may be widened where all others keep their size
 MOST_SHARED_INPUTS = 256  # of which a kernel's scratch holds three times as many, widened
-MOST_PADDED_BYTES = 1024  # of images to which padding is added where a kernel would take longer around their edges
+# Of images to which padding is added first: so few outputs a row that most blocks of pixels reach over an edge.
+MOST_PADDED_BYTES, MOST_PADDED_OUTPUTS = 1024, 6
 UPPER_LIMIT = 1 << 23  # of the sums that lie 8 bits higher in an accumulator
 
 ARGS = Struct(
@@ -152,7 +153,7 @@ class _Conv(Variant):
 
 
 def with_padding(layer: Layer, low: Lowering) -> Layer:
-    """The layer with padding as part of its input, for which steps are added; the same layer where that is large."""
+    """The layer with padding as part of its input, for which steps are added; itself where that does not pay."""
     window, sizes = layer.window, {}
     for axis, before in (("height", "pad_top"), ("width", "pad_left")):
         reach = (window[f"output_{axis}"] - 1) * window[f"stride_{axis}"] + 1
@@ -160,7 +161,7 @@ def with_padding(layer: Layer, low: Lowering) -> Layer:
         sizes[f"input_{axis}"] = max(reach, window[before] + window[f"input_{axis}"])
     shape = window["batches"], window["input_height"], window["input_width"], window["input_channels"]
     image, padded = np.empty(shape, np.int8), np.empty((shape[0], *sizes.values(), shape[3]), np.int8)
-    if padded.nbytes > MOST_PADDED_BYTES:
+    if padded.nbytes > MOST_PADDED_BYTES or window["output_width"] > MOST_PADDED_OUTPUTS:
         return layer
     whole = low.scratch(padded.nbytes)
     inside = padded[:, window["pad_top"] :, window["pad_left"] :][:, : shape[1], : shape[2]]
