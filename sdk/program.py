@@ -276,7 +276,7 @@ class Program:
         steps = block.reserve(STEP.size * len(self.steps))
         operand_count = sum(len(step.operands) for step in self.steps)
         operands = block.reserve(OPERAND.size * operand_count)
-        args = [block.add(step.args, 4) for step in self.steps]
+        known = {args: block.add(args, 4) for args in dict.fromkeys(step.args for step in self.steps)}
         names = [block.add(spec.name.encode() + b"\0", 1) for spec in specs]
         dims = [block.add(struct.pack(f"<{len(spec.shape)}I", *spec.shape), 4) for spec in specs]
         constants = block.add(self.constants, ALIGNMENT)
@@ -289,7 +289,7 @@ class Program:
             record = {
                 "kernel": step.kernel,
                 "operand_count": len(step.operands),
-                "args": args[i],
+                "args": known[step.args],
                 "first_operand": first,
             }
             block.put(steps + i * STEP.size, STEP.pack(record))

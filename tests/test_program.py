@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import replace
 
 import pytest
 
@@ -51,6 +52,15 @@ def test_a_second_reader_agrees(lowered: Lowered) -> None:
             if operand.region is Region.PROGRAM:
                 data = lowered.program.constants[operand.offset : operand.offset + count]
                 assert block[ref & 0xFFFFFFF :][:count] == data
+
+
+def test_steps_with_equal_arguments_share_them(lowered: Lowered) -> None:
+    once = lowered.program
+    block = replace(once, steps=once.steps * 2).encode()
+    steps = struct.unpack_from("<I", block, 48)[0]
+    args = [struct.unpack_from("<I", block, steps + 12 * i + 4)[0] for i in range(2 * len(once.steps))]
+    assert args[len(once.steps) :] == args[: len(once.steps)]
+    assert all(block[a : a + len(step.args)] == step.args for a, step in zip(args, once.steps, strict=False))
 
 
 def test_constants_keep_their_alignment(lowered: Lowered) -> None:
