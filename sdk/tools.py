@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import math
 import os
+import re
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -32,6 +36,7 @@ APT_PACKAGES = {
 DRIVERS = {"xtensa_cc": ("clang-22", "llvm-mc-22", "xtensa-lx106-elf-ld")}
 
 # Compilers of a chip's vendor, and what serves where they are missing: apt has those.
+OLDEST_GCC = 12  # 8, which PlatformIO's older platforms bring, writes no call graphs and knows no `.option arch`
 SUBSTITUTES = {
     "xtensa-esp32-elf-gcc": "xtensa_cc",
     "xtensa-esp32s3-elf-gcc": "xtensa_cc",
@@ -67,7 +72,21 @@ def _other_name(name: str) -> str:
 
 def compiler_in_use(compiler: str) -> str:
     """The compiler of a board file, or what serves for it on this machine."""
-    return compiler if compiler not in SUBSTITUTES or locate(compiler) else SUBSTITUTES[compiler]
+    if compiler not in SUBSTITUTES:
+        return compiler
+    path = locate(compiler)
+    return compiler if path and _gcc_version(path) >= OLDEST_GCC else SUBSTITUTES[compiler]
+
+
+@functools.cache
+def _gcc_version(path: str) -> float:
+    """The first number of a gcc's version; infinite if it does not say one."""
+    try:
+        said = subprocess.run([path, "-dumpversion"], capture_output=True, text=True, timeout=10, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return math.inf
+    number = re.match(r"\d+", said)
+    return int(number[0]) if number else math.inf
 
 
 def programs(compiler: str) -> tuple[str, ...]:

@@ -269,3 +269,15 @@ def test_the_vendors_compiler_is_preferred(tmp_path: Path, monkeypatch: pytest.M
         path.touch(0o755)
         assert programs(name) == (name,)
         assert str(path) in compiler_command(name)
+
+
+@pytest.mark.parametrize(("version", "used"), [("8.4.0", False), ("14.2.0", True), ("", True)])
+def test_a_vendors_compiler_that_is_too_old_is_left_alone(
+    version: str, used: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would stop at the first flag that it does not know. One that says no version may be a script around it."""
+    path = tmp_path / "riscv32-esp-elf-gcc"
+    path.write_text(f"#!/bin/sh\necho {version}\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert programs(path.name) == ((path.name,) if used else ("riscv64-unknown-elf-gcc",))
