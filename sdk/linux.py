@@ -37,11 +37,11 @@ PROBE = "import sys, venv, ensurepip; print(*sys.version_info[:2])"
 MAKE_ENVIRONMENT = f"""cd {FOLDER} && {{ test -x env/bin/pip || \
 python3 -m venv --clear --system-site-packages env; }} && \
 env/bin/pip install --quiet --disable-pip-version-check --no-index --no-deps --force-reinstall "$1" """
-NO_WHEEL = "No matching distribution"
+NO_WHEEL, NO_INDEX = "No matching distribution", "pip does not reach its index"
 # $1: a module, $2: its package; then pip's options. pip says NO_WHEEL without a network, too, after warnings.
 BRING = f"""cd {FOLDER} && module=$1 package=$2 && shift 2 && {{ env/bin/python -c "import $module" 2>/dev/null || \
-told=$(env/bin/pip install --quiet --disable-pip-version-check "$@" "$package" 2>&1) || {{ case $told in \
-*Retrying*|*"Could not fetch"*|*"ssl cert"*) told="pip does not reach its index";; esac; \
+told=$(env/bin/pip install --quiet --disable-pip-version-check --retries 2 "$@" "$package" 2>&1) || {{ case $told in \
+*Retrying*|*"Could not fetch"*|*"ssl cert"*) told="{NO_INDEX}";; esac; \
 echo "$told" >&2; exit 1; }}; }}"""
 UNITS = ".config/systemd/user"
 UNIT = """[Unit]
@@ -93,9 +93,21 @@ def install_runtime(host: Host, wheels: Path | None = None, progress: Progress =
         options = ["--no-index", "--find-links", "wheels"]
     host.run(MAKE_ENVIRONMENT, f"wheels/{own[0]}")
     for module, package in (("numpy", "numpy"), ("PIL", "Pillow")):
-        host.run(BRING, module, package, *options)
+        _bring(host, module, package, options)
     if _bring_engine(host, options, progress):
         host.run(f"echo {digest} > {FOLDER}/env/ready")
+
+
+def _bring(host: Host, module: str, package: str, options: Sequence[str]) -> None:
+    """Installs a package there, unless its module is there. ToolError."""
+    try:
+        host.run(BRING, module, package, *options)
+    except ToolError as error:
+        if NO_INDEX in error.message:
+            raise ToolError(error.message, "Connect it to the Internet, or send wheels along: --wheels DIR") from error
+        if NO_WHEEL in error.message and options:
+            raise ToolError(error.message, f"Put a wheel of {package} for the board into the folder.") from error
+        raise
 
 
 def _bring_engine(host: Host, options: Sequence[str], progress: Progress) -> bool:
@@ -104,7 +116,7 @@ def _bring_engine(host: Host, options: Sequence[str], progress: Progress) -> boo
     engine, settled = str(host.board.flashers["ssh"]["engine"]), not options
     for name in dict.fromkeys((engine, "tflite")) if engine in PACKAGES else ():
         try:
-            host.run(BRING, MODULES[name], PACKAGES[name], *options)
+            _bring(host, MODULES[name], PACKAGES[name], options)
         except ToolError as error:
             progress(f"{PACKAGES[name]} does not go there: {error.message}")
             settled = settled and NO_WHEEL in error.message

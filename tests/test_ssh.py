@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from sdk.flash.ssh import Host
 from sdk.link.device import Device
 from sdk.linux import (
     Installed,
+    _bring,
     install_model,
     install_runtime,
     restart_service,
@@ -208,6 +210,7 @@ def test_files_are_whole_or_not_there(linux: Board, home: Path) -> None:
     (home / "some folder" / "full.part").symlink_to("/dev/full")
     with pytest.raises(ToolError, match="No space left"):
         host.put(b"two", "some folder/full")
+    assert not (home / "some folder" / "full.part").is_symlink()  # nothing half stays on a disk that is full
     with pytest.raises(FitError, match="KiB left for big"):
         host.put(Huge(), "big")
     assert not (home / "big").exists()
@@ -367,6 +370,39 @@ def test_an_engine_that_did_not_come_is_tried_again(linux: Board, home: Path, mo
     finally:
         settings.unlink()
         uninstall(host)
+
+
+@pytest.mark.usefixtures("client")
+def test_wheels_are_sent_along(
+    linux: Board, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To a board whose package index does not answer: a wheel that comes along is installed by pip there."""
+    monkeypatch.setattr("sdk.linux.MODULES", {"litert": "sent_along"})
+    monkeypatch.setattr("sdk.linux.PACKAGES", {"litert": "sent-along"})
+    info = "sent_along-1.0.dist-info"
+    with zipfile.ZipFile(tmp_path / "sent_along-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("sent_along.py", "HERE = 1\n")
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: sent-along\nVersion: 1.0\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", f"sent_along.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+    host, settings = Host(linux, "pi"), home / ".config/pip/pip.conf"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text("[global]\nindex-url = http://127.0.0.1:1/simple\n")
+    try:
+        install_runtime(host, tmp_path)
+        assert host.run(".microlith/env/bin/python -c 'import sent_along; print(sent_along.HERE)'") == "1"
+        assert (home / ".microlith/env/ready").exists()
+        for options, remedy in (([], "--wheels DIR"), (["--no-index"], "a wheel of no-such for the board")):
+            with pytest.raises(ToolError) as caught:
+                _bring(host, "no_such", "no-such", options)
+            assert remedy in str(caught.value)
+    finally:
+        settings.unlink()
+        uninstall(host)
+    (tmp_path / "none").mkdir()
+    words = ["flash", str(DIGITS), "--board", str(linux.path), "--host", "pi", "--wheels", str(tmp_path / "none")]
+    assert main(words) == UsageError.exit_code
+    assert "no wheels are in" in capsys.readouterr().err
 
 
 EMULATORS = {

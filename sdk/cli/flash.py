@@ -47,6 +47,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     board, port = board_of(args, console)
     if board.flasher != "ssh" and (args.service or args.wheels):
         raise UsageError(f"--service and --wheels are for Linux boards, and {board.id} is none", "Leave them out.")
+    if args.wheels is not None and not list(args.wheels.glob("*.whl")):
+        raise UsageError(f"no wheels are in {args.wheels}", "`pip download` fetches them: see docs/raspberry-pi.md.")
     if args.update:
         return _update(args, board, port, console)
     if is_elf(Path(args.model)):

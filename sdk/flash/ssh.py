@@ -35,7 +35,8 @@ SETTINGS = ("BatchMode=yes", f"ConnectTimeout={CONNECT_S}", "ServerAliveInterval
 SSH_OPTIONS = ("-T", *(word for each in (*SETTINGS, "LogLevel=ERROR") for word in ("-o", each)))
 # Whole and checked before it has its name: $1 the file, $2 its SHA-256, $3 its mode.
 RECEIVE = """umask 077 && mkdir -p "$(dirname "$1")" && cat > "$1.part" && \
-test "$(sha256sum "$1.part" | cut -c1-64)" = "$2" && chmod "$3" "$1.part" && mv "$1.part" "$1" """
+test "$(sha256sum "$1.part" | cut -c1-64)" = "$2" && chmod "$3" "$1.part" && mv "$1.part" "$1" || \
+{ rm -f "$1.part"; exit 1; }"""
 # $1 the folder, $2 what `current` shall name in it. The one before stays; older ones go.
 SWITCH = """cd "$1" && old=$(readlink current || true) && ln -sfn "$2" next && mv -T next current && \
 for each in *; do case $each in current|"$2"|"$old") ;; *) rm -rf "$each";; esac; done"""
