@@ -30,6 +30,19 @@ class Net(torch.nn.Module):
         return torch.softmax(self.last(x), 1)
 
 
+class Lstm(torch.nn.Module):
+    """An LSTM, the last of whose outputs are classified."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = torch.nn.LSTM(5, 8, batch_first=True)
+        self.last = torch.nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Three scores."""
+        return self.last(self.cells(x)[0][:, -1])
+
+
 def net() -> Net:
     """The network, with weights that are always the same."""
     torch.manual_seed(0)
@@ -44,6 +57,8 @@ def sample() -> torch.Tensor:
 def main(folder: Path) -> None:
     """Writes everything."""
     torch.export.save(torch.export.export(net(), (sample(),)), folder / "net.pt2")
+    torch.export.save(torch.export.export(Lstm().eval(), (torch.zeros(1, 6, 5),)), folder / "lstm.pt2")
+    np.save(folder / "sequences.npy", np.random.default_rng(1).normal(size=(30, 6, 5)).astype(np.float32))
     np.save(folder / "train.npy", np.random.default_rng(0).normal(size=(30, 16, 16, 3)).astype(np.float32))
     shutil.copy(__file__, folder)
 

@@ -11,10 +11,12 @@ import shutil
 import sys
 import wave
 from pathlib import Path
+from typing import Any
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -93,6 +95,33 @@ def frozen(session: v1.Session, output: str) -> v1.GraphDef:
     return v1.graph_util.convert_variables_to_constants(session, session.graph.as_graph_def(), [output])
 
 
+def recurrent(keras: Any, layer: str) -> Any:
+    """A picture's rows, one after the other, by a recurrent layer of either Keras."""
+    keras.utils.set_random_seed(4)
+    layers = keras.layers
+    rows, last = layers.Reshape((SIZE, SIZE)), layers.Dense(CLASSES, activation="softmax")
+    return keras.Sequential([layers.Input((SIZE, SIZE, 1)), rows, getattr(layers, layer)(6), last])
+
+
+def training_graph() -> tuple[v1.Session, v1.Tensor, v1.Tensor]:
+    """A session whose graph trains: labels, dropout, a loss, an optimizer, summaries."""
+    rng = np.random.default_rng(6)
+    with v1.Graph().as_default():
+        x = v1.placeholder(tf.float32, [None, SIZE, SIZE, 1], "image")
+        labels = v1.placeholder(tf.int64, [None], "label")
+        keep = v1.placeholder_with_default(1.0, [], "keep_prob")
+        weights = v1.get_variable("weights", initializer=rng.normal(0, 0.1, (144, CLASSES)).astype(np.float32))
+        h = v1.nn.dropout(v1.reshape(x, [-1, 144]), keep_prob=keep)
+        logits = v1.matmul(h, weights, name="logits")
+        y = v1.nn.softmax(logits, name="scores")
+        loss = v1.losses.sparse_softmax_cross_entropy(labels, logits)
+        v1.summary.scalar("loss", loss)
+        v1.train.AdamOptimizer(1e-2).minimize(loss)
+        session = v1.Session()
+        session.run(v1.global_variables_initializer())
+    return session, x, y
+
+
 def unsupported() -> tf.Module:
     """A module with an operator that TensorFlow Lite has not."""
 
@@ -117,6 +146,15 @@ concrete = scaled.__call__.get_concrete_function()
 def samples():
     for picture in pictures(40, 2)[0]:
         yield [picture[None]]
+
+
+def broken():
+    return {}["weights"]
+
+
+def stopping():
+    yield from samples()
+    raise OSError("the recordings end")
 """
 
 
@@ -133,6 +171,21 @@ def keywords(folder: Path) -> None:
             with wave.open(str(folder / "words" / name / f"{i}.wav"), "wb") as sound:
                 sound.setparams((1, 2, RATE_HZ, 0, "NONE", ""))
                 sound.writeframes(rng.normal(0, 3000, RATE_HZ).astype("<i2").tobytes())
+
+
+def older(folder: Path) -> None:
+    """Recurrent layers, and graphs that were saved with what trains them."""
+    for layer in ("LSTM", "GRU"):
+        recurrent(tf.keras, layer).save(folder / f"{layer}.h5")
+        recurrent(keras, layer).save(folder / f"{layer}.keras")
+    session, x, y = training_graph()
+    with session.graph.as_default():
+        v1.train.Saver().save(session, str(folder / "training/model.ckpt"))
+        builder, info = v1.saved_model.Builder(str(folder / "tagged_train")), v1.saved_model.build_tensor_info
+        signature = v1.saved_model.build_signature_def({"image": info(x)}, {"scores": info(y)}, "predict")
+        builder.add_meta_graph_and_variables(session, ["train"], {"serving_default": signature})
+        builder.save()
+    (folder / "dropout.pb").write_bytes(frozen(session, "scores").SerializeToString())
 
 
 def main(folder: Path) -> None:
@@ -155,6 +208,7 @@ def main(folder: Path) -> None:
     (folder / "graph.pbtxt").write_text(str(session.graph.as_graph_def(add_shapes=True)))
     (folder / "fake_quant.pb").write_bytes(frozen(old_graph(fake_quant=True)[0], "scores").SerializeToString())
 
+    older(folder)
     (folder / "labels.txt").write_text("".join(f"{name}\n" for name in LABELS))
     keywords(folder)
     np.save(folder / "train.npy", pictures(60, 2)[0])

@@ -142,7 +142,7 @@ def test_a_missing_node_lists_near_names() -> None:
 
 
 def test_inputs_are_what_the_outputs_need() -> None:
-    saving = node("save/filename", "PlaceholderWithDefault", "name"), node("save", "SaveV2", "save/filename", "weights")
+    saving = node("save/filename", "Placeholder"), node("save", "SaveV2", "save/filename", "weights")
     nodes = parse_nodes(graph_def(*saving))
     assert suggested_inputs(nodes) == ["image", "save/filename"]
     assert ends(nodes, [], ["scores:0"]) == {"inputs": ["image"], "outputs": ["scores:0"]}

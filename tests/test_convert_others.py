@@ -101,6 +101,13 @@ def test_pytorch(source: str, options: dict[str, str], sources: Path, monkeypatc
     check(made.model, made.float_model, np.load("train.npy")[:3], dtype, error)
 
 
+def test_an_lstm_of_pytorch(sources: Path) -> None:
+    """Its quantizer adds nodes, whose operators it numbers in the newer field alone."""
+    made = convert(sources / "lstm.pt2", representative=sources / "sequences.npy")
+    assert "QUANTIZE" in [node.op for node in load_bytes(made.model).nodes]
+    check(made.model, made.float_model, np.load(sources / "sequences.npy")[:3], DType.INT8, 0.05)
+
+
 @pytest.mark.parametrize("quantize", ["int8", "float32"])
 def test_onnx(quantize: str, sources: Path) -> None:
     path = sources / "net.onnx"

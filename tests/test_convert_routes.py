@@ -99,6 +99,13 @@ ROUTES = (
     Route("int8 with a float32 interface", "model.keras", CALIBRATED | {"interface": "float32"}, DType.FLOAT32),
     Route("int16x8", "model.keras", CALIBRATED | {"quantize": "int16x8"}, DType.INT16, 0.01),
     Route("float16", "model.keras", {"quantize": "float16"}, DType.FLOAT32, 0.005),
+    Route("LSTM of Keras 2, int8", "LSTM.h5", CALIBRATED),
+    Route("LSTM of Keras 3, int8", "LSTM.keras", CALIBRATED),
+    Route("GRU of Keras 2, int8", "GRU.h5", CALIBRATED),
+    Route("GRU of Keras 3, int8", "GRU.keras", CALIBRATED),
+    Route("a keep_prob with a default, int8", "dropout.pb", CALIBRATED),
+    Route("a graph that trains, its outputs found", "training/model.ckpt", FLOAT, DType.FLOAT32, FLOAT_ERROR),
+    Route("a SavedModel that was saved for training", "tagged_train", FLOAT, DType.FLOAT32, FLOAT_ERROR),
     Route("dynamic", "saved_model", {"quantize": "dynamic"}, DType.FLOAT32, INT8_ERROR),
 )
 
@@ -130,6 +137,8 @@ def check(model: bytes, float_model: bytes, pictures: np.ndarray, route: Route) 
         assert verdict.ok, verdict.first_difference
         shape = specs_of(before, before.inputs, before.input_names)[0].shape
         for picture, values in zip(pictures, inputs, strict=True):
+            exact.reset()
+            oracle.reset()
             want = exact.run([picture.reshape(shape)]).outputs[0]
             got = scale * (oracle.run(values).outputs[0].astype(np.float64) - zero)
             np.testing.assert_allclose(got, want, rtol=0, atol=route.error)
@@ -252,5 +261,21 @@ def test_a_wrong_module_is_said(sources: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(sources)
     with pytest.raises(UsageError, match="cannot import my_module:nothing"):
         convert("my_module:nothing", quantize="float32")
+    with pytest.raises(UsageError, match=r"my_module:broken failed at my_module.py, line \d+: KeyError: 'weights'"):
+        convert("my_module:broken", quantize="float32")
+    with pytest.raises(UsageError, match=r"my_module:stopping failed at my_module.py, line \d+: OSError: the rec"):
+        convert("my_module:scaled", representative="my_module:stopping")
     with pytest.raises(UsageError, match="int8 needs representative samples"):
         convert("my_module:scaled")
+
+
+def test_a_fused_lstm_is_one_operator(sources: Path) -> None:
+    with pytest.raises(UnsupportedError, match="no int16x8 form of UNIDIRECTIONAL_SEQUENCE_LSTM"):
+        convert(sources / "LSTM.keras", quantize="int16x8", representative=sources / "train.npy")
+    made = convert(sources / "LSTM.keras", quantize="float32")
+    assert "UNIDIRECTIONAL_SEQUENCE_LSTM" in [node.op for node in load_bytes(made.model).nodes]
+
+
+def test_dropout_that_drops_nothing_is_gone(sources: Path) -> None:
+    made = convert(sources / "dropout.pb", quantize="float32")
+    assert [node.op for node in load_bytes(made.model).nodes] == ["RESHAPE", "FULLY_CONNECTED", "SOFTMAX"]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,9 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 NAMED = 8  # how many nodes a message lists
 # Nodes that nobody reads, yet which are no results.
 ASIDE = {"Const", "NoOp", "Assert", "Placeholder", "PlaceholderV2", "PlaceholderWithDefault", "MergeV2Checkpoints"}
-ASIDE_PREFIXES = ("save/", "init", "report_uninitialized", "gradients/", "train", "global_step")
+ASIDE_OPS = re.compile("Assign|Save|Restore|Resource|VarHandle|Variable|VarIs|IsVariable|Apply|SparseApply|.*Summary")
+ASIDE_PREFIXES = ("save/", "save_", "init", "report_uninitialized", "gradients", "train", "global_step")
+SETTING = re.compile("(keep_prob|is_training|phase_train|training|learning_phase)[^/]*$")  # names of such placeholders
 
 
 @dataclass(frozen=True)
@@ -139,22 +142,48 @@ def _text_nodes(text: str) -> Iterator[GraphNode]:
 
 
 def suggested_inputs(nodes: Sequence[GraphNode]) -> list[str]:
-    """The placeholders that something reads."""
+    """The placeholders that something reads. Those that have a default, or tell training from use, keep that."""
     read = {name for node in nodes for name in node.inputs}
-    return [node.name for node in nodes if node.op.startswith("Placeholder") and node.name in read]
+    found = [node for node in nodes if node.op.startswith("Placeholder") and node.name in read]
+    plain = [node for node in found if node.op != "PlaceholderWithDefault" and not SETTING.search(node.name)]
+    return [node.name for node in plain or found]
 
 
 def suggested_outputs(nodes: Sequence[GraphNode]) -> list[str]:
     """The nodes whose values nobody reads, without those of training and saving."""
-    read = {name for node in nodes for name in node.inputs}
-    kinds = ASIDE | {
-        node.op for node in nodes if re.match(r"(Assign|Save|Restore|Resource|VarHandle|Variable)", node.op)
-    }
+    own = _of_use(nodes) if any(re.match(r"(Resource)?(Sparse)?Apply", node.op) for node in nodes) else nodes
+    read = {name for node in own for name in node.inputs}
+    kinds = ASIDE | {node.op for node in nodes if ASIDE_OPS.match(node.op)}
     return [
         node.name
-        for node in nodes
+        for node in own
         if node.name not in read and node.op not in kinds and not node.name.startswith(ASIDE_PREFIXES)
     ]
+
+
+def _of_use(nodes: Sequence[GraphNode]) -> list[GraphNode]:
+    """Of a graph that trains, the nodes that use what was trained: they depend on variables and on inputs, but not on
+    labels too."""
+    readers: dict[str, list[str]] = {}
+    for node in nodes:
+        for name in node.inputs:
+            readers.setdefault(name, []).append(node.name)
+    trained = _reached([node.name for node in nodes if re.match("Variable|VarHandle", node.op)], readers)
+    heads = suggested_inputs(nodes)
+    times = Counter(name for head in heads for name in _reached([head], readers) if name in trained)
+    fewest = min(times.values(), default=0)
+    return [n for n in nodes if times[n.name] == fewest and n.name in times and not n.name.startswith(ASIDE_PREFIXES)]
+
+
+def _reached(names: Sequence[str], onward: Mapping[str, Sequence[str]]) -> set[str]:
+    """`names`, and all that follows."""
+    found, waiting = set[str](), list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += onward.get(name, ())
+    return found
 
 
 def check_names(nodes: Sequence[GraphNode], names: Sequence[str], option: str) -> None:
@@ -197,11 +226,5 @@ def ends(nodes: Sequence[GraphNode], inputs: Sequence[str], outputs: Sequence[st
 
 def _needed(nodes: Sequence[GraphNode], outputs: Sequence[str]) -> list[GraphNode]:
     """The nodes that `outputs` are computed from."""
-    by_name = {node.name: node for node in nodes}
-    found, waiting = set[str](), [name.partition(":")[0] for name in outputs]
-    while waiting:
-        name = waiting.pop()
-        if name in by_name and name not in found:
-            found.add(name)
-            waiting += by_name[name].inputs
+    found = _reached([name.partition(":")[0] for name in outputs], {node.name: node.inputs for node in nodes})
     return [node for node in nodes if node.name in found]

@@ -24,10 +24,14 @@ from sdk.convert.tensorflow_files import (
     is_of_tensorflow_1,
     load_keras,
     restore,
+    tags_of,
     told,
 )
+from sdk.convert.tensorflow_graph import settle
 from sdk.convert.tensorflow_objects import Made, of_object, of_saved_model
+from sdk.convert.tensorflow_recurrent import loops
 
+PLACEHOLDERS = "Placeholder", "PlaceholderV2", "PlaceholderWithDefault"
 INSTEAD = {
     "Erf": "tf.nn.gelu(x, approximate=True), or a product of tanh",
     "Erfc": "tf.nn.gelu(x, approximate=True), or a product of tanh",
@@ -59,9 +63,12 @@ class Session:
 
     def _take(self, made: Made) -> None:
         """`made`: a callable, the specs of its inputs, and what owns its variables."""
-        call, specs, self.owner = made
+        call, specs, owner = made
         fixed = [self._fixed(spec, f"input {i}") for i, spec in enumerate(specs)]
         self.function = tf.function(lambda *values: call(*values)).get_concrete_function(*fixed)
+        self.owner = tf.Module() if owner is None else owner
+        if owner is None:  # a function alone does not keep its variables
+            self.owner.variables_of_function = list(self.function.variables)
         self.specs = fixed
 
     def _fixed(self, spec: Any, fallback: str) -> Any:
@@ -96,7 +103,7 @@ class Session:
         """A SavedModel of TensorFlow 1, whose variables cannot be taken over into a function: frozen."""
         v1 = tf.compat.v1
         with v1.Graph().as_default(), v1.Session() as session:
-            meta = told(lambda: v1.saved_model.load(session, ["serve"], path), path)
+            meta = told(lambda: v1.saved_model.load(session, tags_of(path), path), path)
             name = chosen_signature([n for n in meta.signature_def if not n.startswith("__")], wanted, path)
             ends = meta.signature_def[name]
             inputs, outputs = ([info.name for info in infos.values()] for infos in (ends.inputs, ends.outputs))
@@ -137,7 +144,9 @@ class Session:
     def _graph(self, graph: Any, inputs: list[str], outputs: list[str]) -> Made:
         """A graph without variables."""
         heads, tails = ([n if ":" in n else f"{n}:0" for n in names] for names in (inputs, outputs))
-        self._fix_placeholders(graph, [head.partition(":")[0] for head in heads])
+        named = [head.partition(":")[0] for head in heads]
+        self._fix_placeholders(graph, named)
+        settle(graph, named)
         wrapped = tf.compat.v1.wrap_function(lambda: tf.compat.v1.import_graph_def(graph, name=""), [])
         tensors = [wrapped.graph.as_graph_element(name) for name in (*heads, *tails)]
         pruned = wrapped.prune(tensors[: len(heads)], tensors[len(heads) :])
@@ -151,7 +160,7 @@ class Session:
         """Their shapes, before anything is computed from open ones."""
         for node in graph.node:
             node.attr.pop("_output_shapes", None)
-            if node.name in names and node.op.startswith("Placeholder"):
+            if node.name in names and node.op in PLACEHOLDERS:
                 shape = tf.TensorShape(node.attr["shape"].shape)
                 # Graphs from before 2017 write an empty shape where it is unknown.
                 spec = tf.TensorSpec(None if shape.rank == 0 else shape, node.attr["dtype"].type, node.name)
@@ -168,6 +177,12 @@ class Session:
         input_stats: list[list[float]] | None = None,
     ) -> None:
         """Writes the model. `samples`: an .npz of calibration data."""
+        looping = loops(self.function.graph.as_graph_def()) if quantize in ("int8", "int16x8") else []
+        if looping:
+            raise NotImplementedError(
+                f"TensorFlow cannot quantize loops: {', '.join(looping[:3])}",
+                "Unroll it (unroll=True of the layer), shorten its sequences, or use --quantize float32 or dynamic.",
+            )
         if input_stats:
             converter = self._legacy(input_stats)
         else:
@@ -226,6 +241,11 @@ def _set(converter: Any, quantize: str, interface: str, batches: list[list[Any]]
 def _refused(error: Exception) -> Exception:
     """What a failure of the converter says to the user."""
     text = str(error)
+    if wide := re.search(r"16x8-bit not yet supported for op: '(\w+)'", text):
+        unroll = "Give the layer unroll=True, or use" if "SEQUENCE" in wide[1] else "Use"
+        return NotImplementedError(
+            f"TensorFlow Lite's converter has no int16x8 form of {wide[1]}", f"{unroll} --quantize int8."
+        )
     missing = sorted(set(re.findall(r"\btf\.(\w+)\(tensor|\btf\.(\w+) \{|'tf\.(\w+)' op is neither", text)))
     names = sorted({name for group in missing for name in group if name})
     if not names:

@@ -28,6 +28,14 @@ def is_of_tensorflow_1(path: str) -> bool:
     return not found.meta_graphs[0].HasField("object_graph_def")
 
 
+def tags_of(path: str) -> list[str]:
+    """The tags of the graph of a SavedModel that serves; of its first, if none does."""
+    from tensorflow.python.saved_model import loader_impl
+
+    every = [list(graph.meta_info_def.tags) for graph in loader_impl.parse_saved_model(path).meta_graphs]
+    return next((tags for tags in every if tags == ["serve"]), next((t for t in every if "serve" in t), every[0]))
+
+
 def chosen_signature(names: list[str], wanted: str, path: str) -> str:
     """The one that is wanted, or the only one, or the one that serves."""
     name = wanted or ("serving_default" if "serving_default" in names else names[0])

@@ -3,14 +3,14 @@ variables."""
 
 from __future__ import annotations
 
-import tempfile
 from typing import Any
 
 import tensorflow as tf
 
 from sdk.convert.tensorflow_files import chosen_signature, told
+from sdk.convert.tensorflow_recurrent import prepare_recurrent
 
-Made = tuple[Any, list[Any], Any]
+Made = tuple[Any, list[Any], Any]  # the last may be None: what the callable uses then
 
 
 def of_object(source: Any) -> Made:
@@ -75,18 +75,15 @@ def _is_keras(source: Any) -> bool:
 def _of_keras(model: Any) -> Made:
     if not getattr(model, "inputs", None):
         raise ValueError("the Keras model has no inputs yet", "Call it once, or build it with an Input layer.")
-    if type(model).__mro__[-2].__module__.startswith("keras") or any(
-        c.__module__.startswith("keras.") for c in type(model).__mro__
-    ):  # Keras 3 leaves variables in functions, but not in what it exports
-        with tempfile.TemporaryDirectory() as folder:
-            model.export(folder, verbose=False)
-            return of_saved_model(folder)
+    prepare_recurrent(model)
     specs = [tf.TensorSpec(each.shape, each.dtype, each.name) for each in model.inputs]
 
     def call(*values: Any) -> Any:
         return model(values[0] if len(values) == 1 else list(values), training=False)
 
-    return call, specs, model
+    # Models of Keras 3 do not show their variables to what saves them.
+    is_new = any(each.__module__.startswith("keras.") for each in type(model).__mro__)
+    return call, specs, None if is_new else model
 
 
 def _of_concrete(function: Any) -> Made:

@@ -19,11 +19,14 @@ import json
 import os
 import signal
 import sys
+import sysconfig
+import traceback
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+WORDS_CHARS = 400  # of an exception of the user's code
 TOLD = 2  # the arguments of an exception that is for the user: message and remedy
 
 
@@ -35,15 +38,37 @@ def answer(session: Any, request: dict[str, Any]) -> dict[str, Any]:
             generate(**request)
             return {"result": None}
         if call == "open_module":
-            if request.get("sample"):
-                request["sample"] = imported(request["sample"])
-            return {"result": session.open_object(imported(request.pop("path")), **request)}
+            return {"result": open_module(session, **request)}
         return {"result": getattr(session, call)(**request)}
     except (ValueError, NotImplementedError) as error:
         if len(error.args) != TOLD:
             raise
         key = "refused" if isinstance(error, ValueError) else "unsupported"
         return {key: error.args[0], "remedy": error.args[1]}
+
+
+def open_module(session: Any, path: str, **options: Any) -> Any:
+    """Opens what `path`, a module:attribute, names. What the user's code raises on the way is said with its place."""
+    if options.get("sample"):
+        options["sample"] = imported(options["sample"])
+    source = imported(path)
+    try:
+        return session.open_object(source, **options)
+    except Exception as error:
+        if isinstance(error, ValueError | NotImplementedError) and len(error.args) == TOLD:
+            raise
+        raise ValueError(f"{path} failed{where(error)}", "Run it by itself first.") from error
+
+
+def where(error: Exception) -> str:
+    """What an error of the user's code says, after its place: the last line that is of no package or converter."""
+    folders = (str(Path(__file__).parent), *(str(Path(path).resolve()) for path in sysconfig.get_paths().values()))
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not f.filename.startswith(("<", *folders)) and "__autograph" not in f.filename]
+    place = f" at {os.path.relpath(own[-1].filename)}, line {own[-1].lineno}" if own else ""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    words = (lines[-1] if lines and lines[0] == "in user code:" else " ".join(lines))[:WORDS_CHARS]
+    return f"{place}: {words if lines and lines[0] == 'in user code:' else f'{type(error).__name__}: {words}'}"
 
 
 def imported(path: str) -> Any:
@@ -56,7 +81,7 @@ def imported(path: str) -> Any:
             found = getattr(found, part)
     except Exception as error:
         raise ValueError(
-            f"cannot import {path}: {type(error).__name__}: {error}",
+            f"cannot import {path}{where(error)}",
             "It is imported in the converter's own environment: what it needs beside that has to be there "
             "($MICROLITH_CONVERT_PYTHON names another Python).",
         ) from error
@@ -73,9 +98,12 @@ def generate(path: str, output: str, most: int) -> None:
     try:
         yielded = list(islice(source() if callable(source) else source, most))
     except Exception as error:
-        raise ValueError(f"{path} failed: {type(error).__name__}: {error}", "Run it by itself first.") from error
+        raise ValueError(f"{path} failed{where(error)}", "Run it by itself first.") from error
     values = [list(value.values()) if isinstance(value, dict) else value for value in yielded]
-    write_arrays(output, [value if isinstance(value, list | tuple) else [value] for value in values])
+    try:
+        write_arrays(output, [value if isinstance(value, list | tuple) else [value] for value in values])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} yields what is no array{where(error)}", "Yield arrays of numpy.") from error
 
 
 def known_as_sdk(folder: Path) -> None:

@@ -1,0 +1,83 @@
+"""Graphs of TensorFlow 1 as they are used, not trained: what only training sets is set, and dropout that drops nothing
+is taken out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+KEEP = "keep_prob"
+ALMOST_ONE = np.nextafter(np.float32(1), np.float32(0))  # random numbers are below 1
+MASKED = "Mul", "Select", "SelectV2"
+RANDOM = "RandomUniform", "StatelessRandomUniform", "StatelessRandomUniformV2"
+
+
+def settle(graph: Any, inputs: list[str]) -> None:
+    """Placeholders beside `inputs` get their default; without one, a switch is off and keep_prob is 1. Then dropout
+    goes."""
+    for node in graph.node:
+        if node.name in inputs:
+            continue
+        if node.op == "PlaceholderWithDefault":
+            dtype = node.attr["dtype"].type
+            node.op = "Identity"
+            node.attr.clear()
+            node.attr["T"].type = dtype
+        elif node.op in ("Placeholder", "PlaceholderV2") and (value := _setting(node)) is not None:
+            node.op = "Const"
+            node.attr.pop("shape", None)
+            node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
+    _without_dropout(graph)
+
+
+def _setting(node: Any) -> Any:
+    """The value of a placeholder that tells training from use; None for any other."""
+    if node.attr["dtype"].type == tf.bool.as_datatype_enum:
+        return np.bool_(False)
+    is_kept = KEEP in node.name and node.attr["dtype"].type == tf.float32.as_datatype_enum
+    return np.float32(1) if is_kept else None
+
+
+def _without_dropout(graph: Any) -> None:
+    """Replaces what is multiplied by, or chosen by, a mask that is 1 whatever number is drawn."""
+    if not any(node.op in RANDOM for node in graph.node):
+        return
+    v1 = tf.compat.v1
+    with v1.Graph().as_default() as plain, v1.Session() as session:
+        v1.import_graph_def(graph, name="")
+        for node in graph.node:
+            masks = [_mask(plain, name) for name in node.input] if node.op in MASKED else []
+            place = next((i for i, mask in enumerate(masks) if mask is not None), None)
+            if place is None or not _is_all_one(session, *masks[place]):
+                continue
+            kept = node.input[1 if place == 0 else 0]
+            del node.input[:]
+            node.input.append(kept)
+            node.op = "Identity"
+            node.attr.pop("Tidx", None)
+
+
+def _mask(plain: Any, name: str) -> Any:
+    """A tensor that is computed of one drawing of random numbers and of constants, and that drawing; else None."""
+    if name.startswith("^"):
+        return None
+    tensor = plain.as_graph_element(name if ":" in name else f"{name}:0")
+    drawn, waiting, seen = None, [tensor], set()
+    while waiting:
+        op = waiting.pop().op
+        if op.type in RANDOM:
+            drawn = op.outputs[0]
+        elif op.type.startswith(("Placeholder", "Var")):
+            return None
+        elif op.name not in seen:
+            seen.add(op.name)
+            waiting += op.inputs
+    return None if drawn is None else (tensor, drawn)
+
+
+def _is_all_one(session: Any, mask: Any, drawn: Any) -> bool:
+    shape = [size or 1 for size in drawn.shape.as_list()] if drawn.shape.rank is not None else [1]
+    low, high = (np.full(shape, value, np.float32) for value in (0, ALMOST_ONE))
+    return all(bool(np.all(session.run(mask, {drawn: values}) == 1)) for values in (low, high))
