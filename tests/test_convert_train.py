@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from pictures import write_digits
+from PIL import Image
 
 from sdk.cli import main
 from sdk.convert.environment import TENSORFLOW, python_of
@@ -91,6 +92,19 @@ def test_without_a_network_the_choices_are_named(digits: Path, tmp_path: Path, m
     assert "--weights none" in caught.value.remedy
     assert "--weights FILE.h5" in caught.value.remedy
     assert not (tmp_path / "out.tflite").exists()
+
+
+def test_what_was_not_learnt_is_said(tmp_path: Path) -> None:
+    for name in ("grüne Birnen", "Äpfel"):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            Image.new("L", (9, 9), 7 * i).save(tmp_path / name / f"{i}.png")  # the same in both
+    said: list[str] = []
+    made = train(tmp_path, weights="none", epochs=1, note=said.append, **SMALL)
+    assert made.converted.declared is not None
+    assert made.converted.declared.labels == ("grüne Birnen", "Äpfel")
+    assert made.converted.accuracy is not None
+    assert (made.converted.accuracy.before <= made.guessing) == any("learnt nothing" in line for line in said)
 
 
 COMMANDS = re.findall(r"^\$ (.*)$", GESTURE.joinpath("README.md").read_text().partition("```sh")[2], re.MULTILINE)

@@ -126,6 +126,12 @@ def train(
     _warn(classes, asked, note)
     with tempfile.TemporaryDirectory(prefix="microlith-") as folder:
         made = _Training(Path(folder), asked, list(classes), parts, progress, note).run()
+    scored = made.converted.accuracy
+    if scored is not None and scored.before <= made.guessing:
+        note(
+            "it has learnt nothing: always saying the most frequent class is as good. More pictures, --epochs "
+            "or pretrained --weights help"
+        )
     if output is not None:
         deliver({Path(output): made.converted.model})
     return made
