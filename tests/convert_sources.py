@@ -122,6 +122,27 @@ def training_graph() -> tuple[v1.Session, v1.Tensor, v1.Tensor]:
     return session, x, y
 
 
+def switched_graph() -> v1.GraphDef:
+    """A frozen graph that normalizes otherwise while it trains, and then assigns."""
+    v1.disable_control_flow_v2()
+    v1.disable_resource_variables()
+    with v1.Graph().as_default():
+        x = v1.placeholder(tf.float32, [None, SIZE, SIZE, 1], "image")
+        is_training = v1.placeholder(tf.bool, [], "is_training")
+        mean = v1.get_variable("mean", initializer=np.float32(-0.2))
+
+        def trained() -> v1.Tensor:
+            with v1.control_dependencies([v1.assign(mean, v1.reduce_mean(x))]):
+                return x - v1.reduce_mean(x)
+
+        h = v1.cond(is_training, trained, lambda: x - mean)
+        weights = np.random.default_rng(7).normal(0, 0.1, (144, CLASSES)).astype(np.float32)
+        v1.nn.softmax(v1.matmul(v1.reshape(h, [-1, 144]), weights), name="scores")
+        with v1.Session() as session:
+            session.run(v1.global_variables_initializer())
+            return frozen(session, "scores")
+
+
 def unsupported() -> tf.Module:
     """A module with an operator that TensorFlow Lite has not."""
 
@@ -185,6 +206,7 @@ def older(folder: Path) -> None:
         signature = v1.saved_model.build_signature_def({"image": info(x)}, {"scores": info(y)}, "predict")
         builder.add_meta_graph_and_variables(session, ["train"], {"serving_default": signature})
         builder.save()
+    (folder / "switched.pb").write_bytes(switched_graph().SerializeToString())
     (folder / "dropout.pb").write_bytes(frozen(session, "scores").SerializeToString())
 
 

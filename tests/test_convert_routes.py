@@ -104,6 +104,7 @@ ROUTES = (
     Route("GRU of Keras 2, int8", "GRU.h5", CALIBRATED),
     Route("GRU of Keras 3, int8", "GRU.keras", CALIBRATED),
     Route("a keep_prob with a default, int8", "dropout.pb", CALIBRATED),
+    Route("a switch is_training, int8", "switched.pb", CALIBRATED),
     Route("a graph that trains, its outputs found", "training/model.ckpt", FLOAT, DType.FLOAT32, FLOAT_ERROR),
     Route("a SavedModel that was saved for training", "tagged_train", FLOAT, DType.FLOAT32, FLOAT_ERROR),
     Route("dynamic", "saved_model", {"quantize": "dynamic"}, DType.FLOAT32, INT8_ERROR),

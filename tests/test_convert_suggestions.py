@@ -24,6 +24,8 @@ TRAINING = [
     GraphNode("Adam/update_w", "ResourceApplyAdam", ("w", "gradients/w")),
     GraphNode("beta1_power/IsInitialized", "VarIsInitializedOp", ("beta1_power",)),
     GraphNode("beta1_power", "VarHandleOp", ()),
+    GraphNode("cond/Switch", "Switch", ("drop", "w/Read")),
+    GraphNode("cond/switch_t", "Identity", ("cond/Switch",)),
     GraphNode("save/Const", "Const", ()),
 ]
 

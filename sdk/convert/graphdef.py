@@ -24,6 +24,7 @@ NAMED = 8  # how many nodes a message lists
 ASIDE = {"Const", "NoOp", "Assert", "Placeholder", "PlaceholderV2", "PlaceholderWithDefault", "MergeV2Checkpoints"}
 ASIDE_OPS = re.compile("Assign|Save|Restore|Resource|VarHandle|Variable|VarIs|IsVariable|Apply|SparseApply|.*Summary")
 ASIDE_PREFIXES = ("save/", "save_", "init", "report_uninitialized", "gradients", "train", "global_step")
+BRANCH = re.compile("/switch_[tf]$")  # where tf.cond branches
 SETTING = re.compile("(keep_prob|is_training|phase_train|training|learning_phase)[^/]*$")  # names of such placeholders
 
 
@@ -158,6 +159,7 @@ def suggested_outputs(nodes: Sequence[GraphNode]) -> list[str]:
         node.name
         for node in own
         if node.name not in read and node.op not in kinds and not node.name.startswith(ASIDE_PREFIXES)
+        if not BRANCH.search(node.name)
     ]
 
 

@@ -191,7 +191,7 @@ class Session:
         try:
             model = converter.convert()
         except Exception as error:
-            raise _refused(error) from error
+            raise _refused(error, loops(self.function.graph.as_graph_def())) from error
         Path(output).write_bytes(model)
 
     def _legacy(self, input_stats: list[list[float]]) -> Any:
@@ -238,13 +238,18 @@ def _set(converter: Any, quantize: str, interface: str, batches: list[list[Any]]
     converter.inference_input_type = converter.inference_output_type = getattr(tf, interface)
 
 
-def _refused(error: Exception) -> Exception:
+def _refused(error: Exception, looping: list[str]) -> Exception:
     """What a failure of the converter says to the user."""
     text = str(error)
     if wide := re.search(r"16x8-bit not yet supported for op: '(\w+)'", text):
         unroll = "Give the layer unroll=True, or use" if "SEQUENCE" in wide[1] else "Use"
         return NotImplementedError(
             f"TensorFlow Lite's converter has no int16x8 form of {wide[1]}", f"{unroll} --quantize int8."
+        )
+    if "TensorListReserve" in text:
+        return NotImplementedError(
+            f"the loop of a recurrent layer was saved with an open batch size: {', '.join(looping[:3])}",
+            "Convert the .keras or .h5 file that it was exported from, or export it with a batch size of 1.",
         )
     missing = sorted(set(re.findall(r"\btf\.(\w+)\(tensor|\btf\.(\w+) \{|'tf\.(\w+)' op is neither", text)))
     names = sorted({name for group in missing for name in group if name})

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 KEEP = "keep_prob"
-ALMOST_ONE = np.nextafter(np.float32(1), np.float32(0))  # random numbers are below 1
+ALMOST_ONE = 1 - 2.0**-23  # the largest number that is drawn
 MASKED = "Mul", "Select", "SelectV2"
 RANDOM = "RandomUniform", "StatelessRandomUniform", "StatelessRandomUniformV2"
 
@@ -29,7 +29,61 @@ def settle(graph: Any, inputs: list[str]) -> None:
             node.op = "Const"
             node.attr.pop("shape", None)
             node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
+    _without_dead_branches(graph)
     _without_dropout(graph)
+
+
+def _without_dead_branches(graph: Any) -> None:
+    """Takes the branches of tf.cond whose condition is settled by now, and leaves the others out: what they assign
+    cannot even be imported from a frozen graph."""
+    nodes = {node.name: node for node in graph.node}
+    dead: set[str] = set()
+    for node in graph.node:
+        if node.op in ("Switch", "RefSwitch") and (chosen := _constant(nodes, node.input[1])) is not None:
+            dead.add(f"{node.name}:{0 if chosen else 1}")
+            del node.input[1]
+            node.attr.pop("_class", None)  # where it lay, perhaps beside what is left out
+            node.op = "Identity"
+    if not dead:
+        return
+    found = -1
+    while found != len(dead):  # until nothing more follows
+        found = len(dead)
+        dead |= {node.name for node in graph.node if _is_dead(node, dead)}
+    living = [node for node in graph.node if node.name not in dead]
+    for node in living:
+        if node.op == "Merge":
+            alive = [name for name in node.input if not _is_of(name, dead)]
+            node.attr.pop("N", None)
+            node.op = "Identity"
+            node.input[:] = alive
+        # Of a Switch that was, the second output is the only one now.
+        node.input[:] = [name.removesuffix(":1") if _was_switch(nodes, name) else name for name in node.input]
+    del graph.node[:]
+    graph.node.extend(living)
+
+
+def _is_dead(node: Any, dead: set[str]) -> bool:
+    judged = [_is_of(name, dead) for name in node.input]
+    return bool(judged) and (all(judged) if node.op == "Merge" else any(judged))
+
+
+def _is_of(name: str, dead: set[str]) -> bool:
+    plain = name.removeprefix("^")
+    return plain in dead or plain.partition(":")[0] in dead or (":" not in plain and f"{plain}:0" in dead)
+
+
+def _was_switch(nodes: Any, name: str) -> bool:
+    node = nodes.get(name.partition(":")[0])
+    return name.endswith(":1") and node is not None and node.op == "Identity"
+
+
+def _constant(nodes: Any, name: str) -> Any:
+    """The value of a constant, also behind Identity nodes; None for anything else."""
+    node = nodes.get(name.partition(":")[0])
+    while node is not None and node.op == "Identity":
+        node = nodes.get(node.input[0].partition(":")[0])
+    return tf.make_ndarray(node.attr["value"].tensor) if node is not None and node.op == "Const" else None
 
 
 def _setting(node: Any) -> Any:
