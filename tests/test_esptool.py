@@ -7,22 +7,24 @@ import contextlib
 import importlib
 import os
 import select
+import shutil
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cli_models import dense
 from esp_rom import Rom
 
-from sdk.boards import Board, load_board
+from sdk.boards import Board, MemoryRegion, load_board
 from sdk.build import Image
 from sdk.deploy import make_image, prepare
-from sdk.errors import LinkError, MissingToolError
+from sdk.errors import LinkError, MissingToolError, ToolError
 from sdk.graph import Graph
 from sdk.load import load
 from sdk.tools import compiler_command, programs
@@ -85,6 +87,27 @@ def test_image_is_sound(name: str, tmp_path: Path) -> None:
     assert (said["Segments"], said["Flash size"], said["Flash mode"]) == ("1", "4MB", "DIO")
     assert said["Checksum"].endswith("(valid)")
     assert said["Validation hash"].endswith("(valid)")
+
+
+def with_flash(board: Board, pages: int) -> Board:
+    """`board` with so many pages of 64 KB, of which the first is not the region's; no updates."""
+    flash_region = MemoryRegion(board.regions["flash"].origin, (pages - 1) << 16)
+    others = {name: region for name, region in board.regions.items() if name not in ("flash", "programs")}
+    return replace(board, regions={**others, "flash": flash_region})
+
+
+@pytest.mark.parametrize(("pages", "size"), [(3, 1), (16, 1), (17, 2), (40, 4), (64, 4), (65, 8)])
+def test_flash_of_any_size(pages: int, size: int, tmp_path: Path) -> None:
+    """The header knows powers of two."""
+    board = load_board("esp32c3")
+    elf = Path(shutil.copy(image_of(board).elf, tmp_path))
+    assert esptool.package(with_flash(board, pages), elf).read_bytes()[3] >> 4 == size.bit_length() - 1
+
+
+@pytest.mark.parametrize(("name", "pages"), [("esp32", 65), ("esp32c3", 129)])
+def test_flash_that_the_chip_cannot_map(name: str, pages: int) -> None:
+    with pytest.raises(ToolError, match="more flash than the chip maps"):
+        image_of(with_flash(load_board(name), pages))
 
 
 def test_two_at_once_package_one_image(esp32: Image) -> None:

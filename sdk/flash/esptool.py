@@ -143,8 +143,8 @@ def _boot_image(board: Board, elf: Path) -> bytes:
     """What the ROM loads into `iram` and starts, with header, checksum and hash. In a folder of its own: others may
     package the same image meanwhile."""
     options = board.flashers["esptool"]
-    size = f"{(MAPPED_OFFSET + board.flash_bytes) >> 20}MB"
-    settings = ["--flash-mode", "dio", "--flash-freq", str(options["frequency"]), "--flash-size", size]
+    size_mb = 1 << (MAPPED_OFFSET + board.flash_bytes - 1 >> 20).bit_length()  # the least that holds it
+    settings = ["--flash-mode", "dio", "--flash-freq", str(options["frequency"]), "--flash-size", f"{size_mb}MB"]
     with tempfile.TemporaryDirectory(prefix="microlith-") as folder:
         file, part = Path(folder) / "boot.bin", Path(folder) / "boot.elf"
         put(part, _without_flash(board, elf))

@@ -6,6 +6,8 @@
 
 #define WATCHDOG_KEY 0x50D83AA1u
 #define FLASH_PAGES (ML_FLASH_BYTES / 0x10000u + 1u) /* of 64 KB; the first holds this code */
+_Static_assert(FLASH_PAGES <= MMU_PAGES,
+               "the board's file has more flash than the chip maps: shorten the region flash");
 
 static void watchdog_off(uint32_t config, uint32_t protect) {
     ML_REGISTER(protect) = WATCHDOG_KEY;

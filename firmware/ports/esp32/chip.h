@@ -20,6 +20,7 @@
 #define CPU_PERIOD ML_REGISTER(0x3FF0003Cu)
 #define CACHE_BUSES_OFF ML_REGISTER(0x3FF00044u)
 #define MMU_TABLE 0x3FF10000u
+#define MMU_PAGES 64u /* of data; of instructions there are more */
 #define MMU_NO_PAGE 0x100u
 #define FLASH_VIEW 0x3F400000u /* the flash from its first byte on, as the data bus sees it */
 #define SPI_CTRL ML_REGISTER(0x3FF43008u)
@@ -79,6 +80,7 @@
 #define OTHER_CORE_ENTRY ML_REGISTER(0x600C0004u)
 #define CPU_PERIOD ML_REGISTER(0x600C0010u)
 #define CPU_CLOCK ML_REGISTER(0x600C0060u)
+#define MMU_PAGES 512u
 #define MMU_NO_PAGE 0x4000u
 #define USB_SERIAL 0x60038000u
 #define ANALOG_WRITE ROM_FUNCTION(void, 0x40005D60u, uint8_t, uint8_t, uint8_t, uint8_t)
@@ -90,6 +92,7 @@
 #define SUPER_WDT_PROTECT ML_REGISTER(RTC_CNTL + 0xB0u)
 #define CPU_PERIOD ML_REGISTER(0x600C0008u)
 #define CPU_CLOCK ML_REGISTER(0x600C0058u)
+#define MMU_PAGES 128u
 #define MMU_NO_PAGE 0x100u
 #define USB_SERIAL 0x60043000u
 #define ANALOG_WRITE ROM_FUNCTION(void, 0x4000195Cu, uint8_t, uint8_t, uint8_t, uint8_t)
