@@ -53,23 +53,28 @@ typedef struct block {
 #define COMMON_SCALES "ldrd r0, r1, [lr], #8\n"
 #define CHANNEL(out, scales, x, y, z) scales out(z, "[r11, r4]") out(y, "[r11, r3]") out(x, "[r11], #1")
 
+/* An image for size asks in each block whether there is an upper channel; others see to it that there is: last_channel
+ */
 #ifdef __OPTIMIZE_SIZE__
-#define NEXT_BLOCK
+#define IF_UPPER(end_again) end_again "cmp r11, r12\n beq 11f\n"
 #else
-/* Goes to the next block, if there is one, and widens its inputs. */
-#define NEXT_BLOCK                                                                                 \
+#define IF_UPPER(end_again)
+#endif
+/* Goes to the next block, if there is one, and widens its inputs: what `pair` kernels leave to their caller, for the
+ * sake of their size. */
+#define WIDE_NEXT                                                                                  \
     "ldr r0, %[more]\n subs r0, r0, #1\n bmi 11f\n str r0, %[more]\n"                              \
     "add r11, r11, r4\n add r12, r11, r3\n strd r11, r12, %[output]\n"                             \
     "ldrd r0, r2, %[input]\n add r1, r0, r2\n add r2, r1, r2\n ldrd r11, r12, %[patch]\n"          \
     "21: ldr r6, [r0], #4\n ldr r7, [r1], #4\n ldr r8, [r2], #4\n sxtb16 r3, r6\n sxtb16 r4, r7\n" \
     "sxtb16 r5, r8\n sxtb16 r6, r6, ror #8\n sxtb16 r7, r7, ror #8\n sxtb16 r8, r8, ror #8\n"      \
-    "stmia r11!, {r3-r8}\n cmp r11, r12\n bne 21b\n str r2, %[input]\n ldr lr, %[weights]\n b 1b\n 11:"
-#endif
+    "stmia r11!, {r3-r8}\n cmp r11, r12\n bne 21b\n str r2, %[input]\n ldr lr, %[weights]\n b 1b\n"
+#define PAIR_NEXT
 
 /* All channels of one block, and of those behind it. The first four inputs turn start values into sums; a loop of 4, 8
  * or 16 times four does the others, which the table enters where their number asks for it. */
 /* clang-format off */
-#define DEFINE_BLOCK(name, unrolled, loop, quad, split, out, scales, end_again)                                     \
+#define DEFINE_BLOCK(name, unrolled, loop, quad, split, out, scales, end_again, next)                                   \
     static void name(const block *b) {                                                                              \
         block f = *b;                                                                                               \
         const void *entry;                                                                                          \
@@ -81,8 +86,8 @@ typedef struct block {
             "ldr pc, %[entry]\n .balign 4\n 12:" ML_ENTRIES_##unrolled                                              \
             loop(quad(UPPER, LOWER)) "cmp r11, r12\n bne 2b\n"                                                      \
             "10:" split "ldrd r11, r12, %[output]\n ldrd r3, r4, %[second]\n"                                       \
-            CHANNEL(out, scales, "r8", "r9", "r10") CHANNEL(out, scales, "r5", "r6", "r7") end_again                \
-            "str r11, %[output]\n cmp r11, r12\n bne 1b\n" NEXT_BLOCK                                                \
+            CHANNEL(out, scales, "r8", "r9", "r10") IF_UPPER(end_again) CHANNEL(out, scales, "r5", "r6", "r7") end_again                \
+            "str r11, %[output]\n cmp r11, r12\n bne 1b\n" next "11:"                                               \
             : "+r"(weights), "+r"(rest), [output] "+m"(f.output), [end] "+m"(f.output_end), [entry] "=m"(entry),    \
               [more] "+m"(f.more), [input] "+m"(f.input)                                                            \
             : [patch] "m"(f.patch), "m"(f.patch_end), [second] "m"(f.second), "m"(f.third), "m"(f.inputs),          \
@@ -90,10 +95,10 @@ typedef struct block {
             : "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");           \
     }
 /* clang-format on */
-DEFINE_BLOCK(pair_signed, 4, ML_FOUR, PAIR_QUAD, PAIR_SPLIT, SIGNED, SCALES, SIGNED_END)
-DEFINE_BLOCK(pair_unsigned, 4, ML_FOUR, PAIR_QUAD, PAIR_SPLIT, UNSIGNED, SCALES, UNSIGNED_END)
-DEFINE_BLOCK(wide_signed, 8, ML_EIGHT, WIDE_QUAD, WIDE_SPLIT, SIGNED, SCALES, SIGNED_END)
-DEFINE_BLOCK(wide_common, 16, ML_SIXTEEN, WIDE_QUAD, WIDE_SPLIT, COMMON, COMMON_SCALES, UNSIGNED_END)
+DEFINE_BLOCK(pair_signed, 4, ML_FOUR, PAIR_QUAD, PAIR_SPLIT, SIGNED, SCALES, SIGNED_END, PAIR_NEXT)
+DEFINE_BLOCK(pair_unsigned, 4, ML_FOUR, PAIR_QUAD, PAIR_SPLIT, UNSIGNED, SCALES, UNSIGNED_END, PAIR_NEXT)
+DEFINE_BLOCK(wide_signed, 8, ML_EIGHT, WIDE_QUAD, WIDE_SPLIT, SIGNED, SCALES, SIGNED_END, WIDE_NEXT)
+DEFINE_BLOCK(wide_common, 16, ML_SIXTEEN, WIDE_QUAD, WIDE_SPLIT, COMMON, COMMON_SCALES, UNSIGNED_END, WIDE_NEXT)
 
 #else
 /* How sums become outputs: with their sign, which only outputs below the zero point show; without it; with the common
@@ -129,7 +134,9 @@ ML_INLINE void one_block(const block *b, bool wide, finish how) {
             lower = wide ? lower : (int32_t)((uint32_t)lower << 1);
             int8_t *to = b->output + offsets[p] + c;
             to[0] = output_of(lower, scales, how);
-            to[1] = output_of(upper, scales + scale_words, how);
+            if (c + 1u < channels) {
+                to[1] = output_of(upper, scales + scale_words, how);
+            }
         }
     }
 }
@@ -158,6 +165,8 @@ static bool is_pointwise(const ml_window *w) {
 }
 
 /* A kernel's way through its blocks. */
+#define PAIR_WORDS 2u
+#define WIDE_WORDS 4u
 typedef struct form {
     void (*run)(const block *);
     uint32_t quad_words, other_words; /* of the weights of two channels */
@@ -205,11 +214,12 @@ __attribute__((noinline)) static void last_channel(const job *j) {
 
 /* Computes the outputs of the pixels in the patch, and goes on to those behind them. */
 __attribute__((noinline)) static void finish_block(job *j) {
-    j->block.output_end = j->block.output + (j->channels & ~1u);
-    if (j->channels > 1u) {
+    uint32_t odd = SMALL ? 0 : j->channels & 1u;
+    j->block.output_end = j->block.output + (j->channels - odd);
+    if (j->channels != odd) {
         j->form->run(&j->block);
     }
-    if ((j->channels & 1u) != 0) {
+    if (odd != 0) {
         last_channel(j);
     }
     j->block.output += (uint32_t)j->block.third + j->channels;
@@ -218,7 +228,7 @@ __attribute__((noinline)) static void finish_block(job *j) {
 /* Computes the outputs of whole blocks of single pixels, as many as there are; returns how many pixels. */
 static uint32_t pointwise_blocks(const int8_t *from, uint32_t inputs, uint32_t pixels, job *j) {
     uint32_t blocks = pixels / PIXELS;
-    if (SMALL || blocks == 0 || (inputs & 3u) != 0 || (j->channels & 1u) != 0) {
+    if (SMALL || j->form->quad_words != WIDE_WORDS || blocks == 0 || (inputs & 3u) != 0 || (j->channels & 1u) != 0) {
         return 0;
     }
     set_pixels(j, PIXELS);
@@ -232,15 +242,13 @@ static uint32_t pointwise_blocks(const int8_t *from, uint32_t inputs, uint32_t p
 
 /* Does what `convolve` does, where windows are single pixels. */
 static void convolve_pointwise(const ml_window *w, const int8_t *from, job *j) {
-    uint32_t inputs = w->input_channels, count = 0, second = 0, third = 0;
-    uint32_t pixels = w->output_height * w->output_width, done = pointwise_blocks(from, inputs, pixels, j);
+    uint32_t inputs = w->input_channels, pixels = w->output_height * w->output_width;
+    uint32_t done = pointwise_blocks(from, inputs, pixels, j);
     from += done * inputs;
-    for (uint32_t left = pixels - done; left != 0; left -= count, from += third + inputs) {
-        if (count != ML_MIN(left, PIXELS)) {
-            count = ML_MIN(left, PIXELS), second = count > 1 ? inputs : 0, third = (count - 1u) * inputs;
-            set_pixels(j, count);
-        }
-        widen(from, from + second, from + third, inputs, j->block.patch);
+    for (uint32_t left = pixels - done, count; left != 0; left -= count, from += count * inputs) {
+        count = ML_MIN(left, PIXELS);
+        set_pixels(j, count);
+        widen(from, from + (count > 1 ? inputs : 0), from + (count - 1u) * inputs, inputs, j->block.patch);
         finish_block(j);
     }
 }
@@ -357,7 +365,7 @@ __attribute__((noinline)) static int32_t convolve_all(const ml_conv_three_args *
         return check(args, operands, &name##_form);                             \
     }                                                                           \
     int32_t ml_##name(const void *args, void *const *operands) { return convolve_all(args, operands, &name##_form); }
-DEFINE_KERNEL(conv_pair_s8, 2, 8, pair_signed)
-DEFINE_KERNEL(conv_pair_unsigned_s8, 2, 8, pair_unsigned)
-DEFINE_KERNEL(conv_wide_s8, 4, 8, wide_signed)
-DEFINE_KERNEL(conv_wide_common_s8, 4, 6, wide_common)
+DEFINE_KERNEL(conv_pair_s8, PAIR_WORDS, 8, pair_signed)
+DEFINE_KERNEL(conv_pair_unsigned_s8, PAIR_WORDS, 8, pair_unsigned)
+DEFINE_KERNEL(conv_wide_s8, WIDE_WORDS, 8, wide_signed)
+DEFINE_KERNEL(conv_wide_common_s8, WIDE_WORDS, 6, wide_common)

@@ -69,7 +69,7 @@ static uint32_t *widen_rows(const int8_t *x, const int8_t *y, const int8_t *z, u
 #endif
 
 /* The last 1 to 3 of `count` inputs at `from`, filled up. */
-static uint32_t last_at(const int8_t *from, uint32_t count) {
+__attribute__((noinline)) static uint32_t last_at(const int8_t *from, uint32_t count) {
     uint32_t rest = count & 3u, word = 0;
     if (!SMALL && count > 4) {
         return ml_load_word(from + count - 4) >> (8u * (4u - rest));
