@@ -302,11 +302,18 @@ def split(array: Array, spec: TensorSpec, path: Path) -> list[Array]:
     else:
         raise InputError(
             f"{path} has the shape {list(array.shape)}; the input is {describe(spec)}",
-            f"Reshape it to {list(shape)}, or to {['n', *shape]} for n samples.".replace("'n'", "n"),
+            _shaped(array, shape),
         )
     if not samples:
         raise InputError(f"{path} holds no sample: its shape is {list(array.shape)}", "Give at least one.")
     return samples
+
+
+def _shaped(array: Array, shape: tuple[int, ...]) -> str:
+    """How to give `array` this shape."""
+    if array.ndim == len(shape) == 4 and array.shape[1:] == (shape[3], *shape[1:3]):
+        return "It has channels first, the model channels last: x.transpose(0, 2, 3, 1)."
+    return f"Reshape it to {list(shape)}, or to {['n', *shape]} for n samples.".replace("'n'", "n")
 
 
 def _cast(array: Array, spec: TensorSpec) -> str:

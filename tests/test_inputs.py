@@ -158,6 +158,7 @@ REFUSED: dict[str, tuple[TensorSpec, str]] = {
     "mask.npy": (spec("x", (1, 4), DType.BOOL), "Convert it: x != 0"),
     "name.npz": (VECTOR, r"holds p; the model's inputs are x\nSave it with numpy.savez\(file, \*\*{'x': ...}\)"),
     "shape.npy": (VECTOR, r"\[4, 1\]; the input is 'x' int8\[1, 4\]\nReshape it to \[1, 4\], or to \[n, 1, 4\]"),
+    "first.npy": (spec("x", (1, 4, 5, 3), DType.FLOAT32), r"channels last: x.transpose\(0, 2, 3, 1\)"),
     "none.npy": (VECTOR, "holds no sample"),
     "objects.npy": (VECTOR, "damaged, or not a .npy"),
     "names.npz": (VECTOR, "holds p, q; the model's inputs are x"),
@@ -177,6 +178,7 @@ REFUSED: dict[str, tuple[TensorSpec, str]] = {
 def files(tmp_path: Path) -> Path:
     """One of each sort of file."""
     np.save(tmp_path / "float.npy", np.zeros((1, 4), np.float32))
+    np.save(tmp_path / "first.npy", np.zeros((7, 3, 4, 5), np.float32))
     np.save(tmp_path / "wide.npy", np.zeros((1, 4), np.int64))
     np.save(tmp_path / "beyond.npy", np.array([[0, 0, 0, 128]], np.int64))
     np.save(tmp_path / "unsigned.npy", np.zeros((1, 4), np.uint8))
