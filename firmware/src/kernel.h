@@ -43,7 +43,7 @@ extern const uint32_t ml_kernel_count;
 /* These cores multiply 64 bits in a call of some 40 instructions. */
 uint32_t ml_times_wide(uint32_t a, uint32_t b);
 
-ML_INLINE bool ml_times(uint32_t a, uint32_t b, uint32_t *result) {
+static inline bool ml_times(uint32_t a, uint32_t b, uint32_t *result) {
     *result = ((a | b) >> 16) == 0 ? a * b : ml_times_wide(a, b);
     return false;
 }
@@ -52,7 +52,7 @@ ML_INLINE bool ml_times(uint32_t a, uint32_t b, uint32_t *result) {
 #endif
 
 /* The product, UINT32_MAX where it is not smaller. */
-ML_INLINE uint32_t ml_product(uint32_t a, uint32_t b) {
+static inline uint32_t ml_product(uint32_t a, uint32_t b) {
     uint32_t result;
     return ml_times(a, b, &result) ? UINT32_MAX : result;
 }
@@ -69,10 +69,8 @@ ML_INLINE bool ml_holds(const ml_operand *operand, uint32_t element_bytes, uint3
                    ? a <= operand->bytes / element_bytes
                    : a <= UINT32_MAX / element_bytes && a * element_bytes <= operand->bytes;
     }
-    if (__builtin_constant_p(element_bytes) && __builtin_constant_p(c * d) && c * d == 1u && element_bytes <= 16u) {
-        /* As few where all is as it should be: a program's start is checks such as these. */
-        uint32_t bytes = a * b * element_bytes;
-        return (((a | b) >> 14) == 0 && bytes - 1u < operand->bytes) || ml_holds_table(operand, element_bytes, a, b);
+    if (__builtin_constant_p(c * d) && c * d == 1u) {
+        return ml_holds_table(operand, element_bytes, a, b);
     }
     return ml_holds_block(operand, element_bytes, a, b, c, d);
 }

@@ -15,12 +15,15 @@ typedef struct band {
 
 #define MOST (1u << 16) /* rows or columns of words; no memory holds as many */
 
-/* Inputs under some windows, along one axis; MOST where they are as many, or windows are empty or none. All but
- * `windows` have 16 bits. */
-ML_INLINE uint32_t reach(uint32_t windows, uint32_t stride, uint32_t kernel, uint32_t dilation) {
-    uint32_t steps = (windows - 1u) * stride, taps = (kernel - 1u) * dilation;
-    bool small = windows - 1u < MOST && kernel - 1u < MOST && steps < MOST && taps < MOST;
-    return small ? ML_MIN(steps + taps + 1u, MOST) : MOST;
+/* Inputs under some windows, along one axis. */
+static uint32_t reach(uint32_t windows, uint32_t stride, uint32_t kernel, uint32_t dilation) {
+    return (windows - 1u) * stride + (kernel - 1u) * dilation + 1u;
+}
+
+/* Whether either part is as much as MOST, or windows are empty or none. All but `windows` have 16 bits. */
+ML_INLINE bool reaches_far(uint32_t windows, uint32_t stride, uint32_t kernel, uint32_t dilation) {
+    return windows - 1u >= MOST || (windows - 1u) * stride >= MOST || kernel - 1u >= MOST ||
+           (kernel - 1u) * dilation >= MOST;
 }
 
 static uint32_t words_of_row(const ml_window *w) {
@@ -286,16 +289,16 @@ static void run_band(const ml_thumb_depthwise_conv_2d_args *a, const band *b, co
 __attribute__((cold)) ml_status ml_depthwise_conv_2d_s8_bands_check(const void *args, const ml_operand *operands) {
     const ml_thumb_depthwise_conv_2d_args *a = args;
     const ml_window *w = &a->window;
-    uint32_t rows = rows_of_band(w, a->half), words = words_of_row(w);
     if (w->output_channels == 0 || ml_product(w->input_channels, a->depth_multiplier) != w->output_channels ||
-        rows == MOST || words == MOST) {
+        reaches_far(w->output_width, w->stride_width, w->kernel_width, w->dilation_width) ||
+        reaches_far(a->half, w->stride_height, w->kernel_height, w->dilation_height)) {
         return ML_ERR_ARGUMENT;
     }
     uint32_t taps = (uint32_t)w->kernel_height * w->kernel_width;
     bool sound = ml_window_holds(w, &operands[0], 1, &operands[3], 1) &&
                  ml_holds(&operands[1], 1, taps, w->output_channels, 1, 1) &&
                  ml_holds(&operands[2], sizeof(ml_channel), w->output_channels, 1, 1, 1) &&
-                 ml_holds(&operands[4], 4, rows, words, 1, 1);
+                 ml_holds(&operands[4], 4, rows_of_band(w, a->half), words_of_row(w), 1, 1);
     return sound ? ML_OK : ML_ERR_OPERAND;
 }
 
