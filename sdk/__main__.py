@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 INTERRUPTED = 130
-RETRY_S = 0.02
+RETRY_S = 0.001  # shorter than what a command does between two modules that it loads late
 PATIENCE_S = 2.0  # with modules that are being loaded when Ctrl-C comes
 SHOW_CURSOR = b"\x1b[?25h"
 
