@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cli_models import dense, mystery
+from convert_files import write_sources
 
 from sdk.boards import load_board
 from sdk.build import Image, build
@@ -82,3 +83,11 @@ def line(image: Image) -> Iterator[NativeTransport]:
     transport = NativeTransport(image.board, image.elf)
     yield transport
     transport.close()
+
+
+@pytest.fixture
+def source_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with sources of every kind to convert."""
+    write_sources(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

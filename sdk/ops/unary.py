@@ -1,4 +1,4 @@
-"""Functions of one element that exist for quantized types too: activations, ABS, NEG, RSQRT.
+"""Functions of one element that exist for quantized types too: activations, ABS, EXP, RSQRT.
 
 Those of 8-bit types are tables of 256 results, made here by TensorFlow Lite's own arithmetic for each function.
 """
@@ -15,7 +15,7 @@ from sdk import fixed_point, numerics, tables
 from sdk.fixed_point import Int64
 from sdk.graph import ZERO_POINT_RANGE, DType, Tensor
 from sdk.lower import Lowering
-from sdk.ops import arithmetic, broadcast, lut, unary_f32
+from sdk.ops import lut, unary_f32
 from sdk.ops.base import Bound, Case, CaseGraph, Kernel, Op, View, read, write
 from sdk.program import Struct, fields
 
@@ -33,13 +33,6 @@ LINES_S16 = Kernel(
         ),
     ),
     (read("input", DType.INT16), write("output", DType.INT16)),
-)
-LOGISTIC_S16 = Kernel(
-    "logistic_s16",
-    93,
-    "unary_s16.c",
-    Struct("ml_logistic_s16_args", (*fields("I", "count", "tanh", "right_shift"), *fields("i", "multiplier"))),
-    (read("input", DType.INT16), read("table", DType.UINT16), write("output", DType.INT16)),
 )
 
 TABLE_S16 = Kernel(
@@ -88,7 +81,7 @@ def _scaled(x: Int64, real: float) -> Int64:
     return fixed_point.requantize(x, *numerics.quantize_multiplier(real))
 
 
-def _in_f32(x: Tensor, y: Tensor, values: Int64, function: Any) -> Int64:
+def in_f32(x: Tensor, y: Tensor, values: Int64, function: Any) -> Int64:
     """Stored results of a real function. Follows LUTPopulateInt8 (tensorflow/lite/kernels/internal/common.h)."""
     f32 = np.float32
     real = f32(x.scale) * values.astype(f32)
@@ -98,94 +91,6 @@ def _in_f32(x: Tensor, y: Tensor, values: Int64, function: Any) -> Int64:
     rounded = np.trunc(scaled + np.copysign(0.5, scaled)).astype(f32) + f32(y.zero_point)
     # Beyond int32, where the oracle's conversion is not defined, the largest result is.
     return fixed_point.wide(np.clip(rounded.astype(np.float64), fixed_point.INT32_MIN, fixed_point.INT32_MAX))
-
-
-class Sigmoid(Unary):
-    """LOGISTIC and TANH: int8 through Q4.27, uint8 through float32, int16 through the table that LSTM cells use too."""
-
-    names = ("LOGISTIC", "TANH")
-    kernels = (lut.LUT_B8, LOGISTIC_S16, unary_f32.EXPONENTIAL)
-    types = ("int8", "uint8", "int16", "float32")
-    dtypes = (*QUANTIZED, DType.FLOAT32)
-    bound = Bound(2e-7, 4e-7, "within 2 ulp, as the oracle's are within 1")
-
-    def check(self, view: View) -> None:
-        super().check(view)
-        x, y = view.input(0), view.output()
-        if x.dtype is DType.FLOAT32:
-            return
-        scale, zero_point = _sigmoid_output(view.node.op, x.dtype)
-        fits = abs(y.scale - scale) <= 0.001 * scale and y.zero_point == zero_point
-        view.need(fits, f"its output has the scale {y.scale} and zero point {y.zero_point}, not {scale}, {zero_point}")
-        view.need(x.dtype is not DType.INT16 or x.zero_point == 0, "its int16 input has a zero point other than 0")
-
-    def stored(self, view: View, x: Int64) -> Int64:
-        """Follows reference_integer_ops::Logistic and Tanh (kernels/internal/reference/integer_ops)."""
-        if view.option("legacy_uint8"):
-            return _in_f32(view.input(0), view.output(), x, _logistic if view.node.op == "LOGISTIC" else np.tanh)
-        integer_bits = 4
-        multiplier, shift = numerics.quantize_multiplier(view.input(0).scale * (1 << (31 - integer_bits)))
-        radius = math.floor(((1 << integer_bits) - 1) * (1 << (31 - integer_bits)) / 2.0**shift)
-        inside = np.where(np.abs(x) < radius, x, 0)
-        scaled = fixed_point.requantize(inside, multiplier, shift)
-        if view.node.op == "LOGISTIC":
-            result = fixed_point.round_shift(fixed_point.logistic(scaled, integer_bits), 31 - 8) - 128
-        else:
-            result = fixed_point.round_shift(fixed_point.tanh(scaled, integer_bits), 31 - 7)
-        return np.where(x <= -radius, -128, np.where(x >= radius, 127, result))
-
-    def lower_s16(self, view: View, low: Lowering) -> None:
-        x, y = view.input(0), view.output()
-        multiplier, right = _sigmoid_multiplier(x.scale, view.node.op == "TANH")
-        args = {
-            "count": x.elements,
-            "tanh": int(view.node.op == "TANH"),
-            "right_shift": right,
-            "multiplier": multiplier,
-        }
-        values = [low.value(x), low.constant(numerics.sigmoid_table()), low.value(y)]
-        low.step(LOGISTIC_S16, args, values, in_place=[(0, 2)])
-
-    def cases(self) -> Iterator[Case]:
-        for op in self.names:
-            for dtype in QUANTIZED:
-                for scale in (1e-4, 0.01, 0.047, 0.125, 1.0):
-                    scale = scale / 256 if dtype is DType.INT16 else scale
-                    yield _case(op, dtype, scale, 7, *_sigmoid_output(op, dtype))
-            for exponent in (-11, -12, -13):
-                yield _case(op, DType.INT16, 2.0**exponent, 0, *_sigmoid_output(op, DType.INT16))
-            yield unary_f32.case(op)
-
-
-def _logistic(x: Any) -> Any:
-    """As the oracle of uint8 models computes it, in float32."""
-    one = np.float32(1)
-    return one / (one + np.exp(-x).astype(np.float32))
-
-
-def _sigmoid_output(op: str, dtype: DType) -> tuple[float, int]:
-    """(scale, zero point) that TensorFlow Lite asks of the output."""
-    if dtype is DType.INT16:
-        return 2.0**-15, 0
-    middle = 128 if dtype is DType.UINT8 else 0
-    return (2.0**-8, middle - 128) if op == "LOGISTIC" else (2.0**-7, middle)
-
-
-def _sigmoid_multiplier(scale: float, tanh: bool) -> tuple[int, int]:
-    """(multiplier, right shift) that bring int16 at `scale` to the table's.
-
-    Follows CalculateArithmeticOpDataLogistic (tensorflow/lite/micro/kernels/logistic_common.cc) and its like for TANH.
-    """
-    mantissa, exponent = math.frexp(scale)
-    left = 12 + exponent - 1
-    if mantissa == 0.5 and left in ((0, 1) if tanh else (0,)):
-        return 3 << left, 0
-    real = scale * 4096.0 * 3.0
-    right = 0
-    while real <= 32767.0 / 2.0 and right <= 30:
-        right += 1
-        real *= 2.0
-    return int(real), right
 
 
 class Relu(Unary):
@@ -228,11 +133,11 @@ class Relu(Unary):
                 if op == "RELU_N1_TO_1" and dtype is DType.INT16:
                     continue  # no oracle has it
                 fine = 256 if dtype is DType.INT16 else 1
-                yield _case(op, dtype, 0.05 / fine, 9, 0.05 / fine, 9)
+                yield case(op, dtype, 0.05 / fine, 9, 0.05 / fine, 9)
                 if op == "RELU6" and dtype is not DType.UINT8:
                     continue  # tflite-micro leaves the scale as it is
-                yield _case(op, dtype, 0.05 / fine, 9, 0.023 / fine, -128)
-                yield _case(op, dtype, 0.01 / fine, -20, 0.8 / fine, 3)
+                yield case(op, dtype, 0.05 / fine, 9, 0.023 / fine, -128)
+                yield case(op, dtype, 0.01 / fine, -20, 0.8 / fine, 3)
 
 
 def _lines_s16(view: View, lowering: Lowering, above: float, below: float, **given: int) -> None:
@@ -287,65 +192,9 @@ class LeakyRelu(Unary):
         for dtype in QUANTIZED:
             fine = 256 if dtype is DType.INT16 else 1
             for alpha in (0.1, 0.0, 1.7, -0.3):
-                yield _case("LEAKY_RELU", dtype, 0.05 / fine, 9, 0.023 / fine, -6, {"alpha": alpha})
+                yield case("LEAKY_RELU", dtype, 0.05 / fine, 9, 0.023 / fine, -6, {"alpha": alpha})
         for alpha in (0.1, -0.3):
             yield unary_f32.case("LEAKY_RELU", options={"alpha": alpha})
-
-
-class HardSwish(Unary):
-    names = ("HARD_SWISH",)
-    kernels = (lut.LUT_B8, unary_f32.PLAIN)
-    bound = Bound(1e-7, 2.5e-7, "three operations, which the oracle may order otherwise")
-
-    def stored(self, view: View, x: Int64) -> Int64:
-        """Follows HardSwishPrepare and HardSwish (kernels/internal/reference/hard_swish.h), in int16."""
-        y = view.output()
-        f32 = np.float32
-        fine = f32(1.0 / 128.0) * f32(view.input(0).scale)
-        out_multiplier, out_exponent = _multiplier_s16(float(fine / f32(y.scale)))
-        relu_multiplier, relu_exponent = _multiplier_s16(float(fine / f32(3.0 / 32768.0)))
-        view.need(out_exponent <= 0, "its output's scale is too small for its input's")
-        value = _wrap16(x << 7)
-        result = _high_mul16(value, out_multiplier)
-        gate = value
-        if relu_exponent > 0:
-            gate = _clip16(gate << (relu_exponent - 1))
-        gate = _high_mul16(gate, relu_multiplier)
-        if relu_exponent > 0:
-            gate = _clip16(gate << 1)
-        elif relu_exponent < 0:
-            gate = fixed_point.round_shift(gate, -relu_exponent)
-        gate = (gate + (1 << 15)) >> 1
-        product = gate * result
-        truncated = np.sign(product) * (np.abs(product) >> 15)
-        return fixed_point.round_shift(truncated, -out_exponent) + y.zero_point
-
-    def cases(self) -> Iterator[Case]:
-        for dtype in BYTES:
-            for x_scale, y_scale in ((0.05, 0.04), (0.1, 0.1), (0.001, 0.002), (0.3, 0.25), (0.023, 0.7)):
-                yield _case("HARD_SWISH", dtype, x_scale, 5, y_scale, -120)
-        yield unary_f32.case("HARD_SWISH")
-
-
-def _multiplier_s16(real: float) -> tuple[int, int]:
-    """(int16 multiplier, exponent). Follows DownScaleInt32ToInt16Multiplier (kernels/internal/common.h)."""
-    multiplier, exponent = numerics.quantize_multiplier(real)
-    return (32767 if multiplier >= (1 << 31) - (1 << 15) else (multiplier + (1 << 15)) >> 16), exponent
-
-
-def _high_mul16(a: Int64, b: int) -> Int64:
-    """a * b / 2^15 to the nearest: gemmlowp's SaturatingRoundingDoublingHighMul for int16."""
-    product = a * b
-    nudged = product + np.where(product >= 0, 1 << 14, 1 - (1 << 14))
-    return fixed_point.wide(np.sign(nudged) * (np.abs(nudged) >> 15))
-
-
-def _clip16(x: Int64) -> Int64:
-    return np.clip(x, -32768, 32767)
-
-
-def _wrap16(x: Int64) -> Int64:
-    return ((x + 32768) & 0xFFFF) - 32768
 
 
 class Elu(Unary):
@@ -362,11 +211,11 @@ class Elu(Unary):
             # The oracle subtracts in float32.
             return np.where(values < 0, np.exp(values).astype(np.float32) - one, values)
 
-        return _in_f32(view.input(0), view.output(), x, elu)
+        return in_f32(view.input(0), view.output(), x, elu)
 
     def cases(self) -> Iterator[Case]:
         for x_scale, y_scale in ((0.05, 0.05), (0.01, 0.02), (0.5, 0.1)):
-            yield _case("ELU", DType.INT8, x_scale, 3, y_scale, -60)
+            yield case("ELU", DType.INT8, x_scale, 3, y_scale, -60)
         yield unary_f32.case("ELU")
 
 
@@ -378,7 +227,7 @@ class Exp(Unary):
     bound = Bound(0.0, 4e-7, "within 1.1 ulp, as the oracle's is within 1")
 
     def stored(self, view: View, x: Int64) -> Int64:
-        return _in_f32(view.input(0), view.output(), x, np.exp)
+        return in_f32(view.input(0), view.output(), x, np.exp)
 
     def lower_s16(self, view: View, low: Lowering) -> None:
         x, y = view.input(0), view.output()
@@ -390,7 +239,7 @@ class Exp(Unary):
         for x_scale, y_scale in ((0.05, 0.05), (0.01, 0.02), (0.03, 1.0)):
             for dtype in (DType.INT8, DType.INT16):
                 fine = 256 if dtype is DType.INT16 else 1
-                yield _case("EXP", dtype, x_scale / fine, 3, y_scale / fine, -60)
+                yield case("EXP", dtype, x_scale / fine, 3, y_scale / fine, -60)
         yield unary_f32.case("EXP")
         yield unary_f32.case("EXP", 30.0)
 
@@ -414,39 +263,8 @@ class Abs(Unary):
         for dtype in (DType.INT8, DType.INT16):
             fine = 256 if dtype is DType.INT16 else 1
             for x_scale, y_scale in ((0.05, 0.05), (0.05, 0.023), (0.01, 0.8)):
-                yield _case("ABS", dtype, x_scale / fine, 9, y_scale / fine, -100)
+                yield case("ABS", dtype, x_scale / fine, 9, y_scale / fine, -100)
         yield unary_f32.case("ABS")
-
-
-class Neg(Op):
-    names = ("NEG",)
-    kernels = (unary_f32.PLAIN, arithmetic.ARITHMETIC_S32)
-    types = ("int32", "float32")
-    bound = Bound(0.0, 0.0, "no arithmetic")
-
-    def check(self, view: View) -> None:
-        unary_f32.check_like(view, (DType.INT32, DType.FLOAT32))
-        view.need(view.output().elements > 0, "its output is empty")
-
-    def lower(self, view: View, low: Lowering) -> None:
-        x, y = view.input(0), view.output()
-        if x.dtype is DType.FLOAT32:
-            unary_f32.lower(view, low)
-            return
-        args = {
-            "shape": broadcast.walk(view, y.shape, ((), x.shape)),
-            "operation": arithmetic.OPERATIONS.index("SUB"),
-            **arithmetic.int32_range(-math.inf, math.inf),
-        }
-        zero = low.constant(np.zeros(1, np.int32))
-        low.step(arithmetic.ARITHMETIC_S32, args, [zero, low.value(x), low.value(y)], in_place=[(1, 2)])
-
-    def cases(self) -> Iterator[Case]:
-        yield unary_f32.case("NEG")
-        g = CaseGraph()
-        x = g.input((3, 7), DType.INT32)
-        y = g.output((3, 7), DType.INT32)
-        yield g.case("s32", "NEG", [x], [y])
 
 
 class Rsqrt(Unary):
@@ -476,11 +294,11 @@ class Rsqrt(Unary):
 
     def cases(self) -> Iterator[Case]:
         for x_scale, y_scale in ((0.05, 0.05), (0.01, 0.03), (0.5, 0.01)):
-            yield _case("RSQRT", DType.INT8, x_scale, -128, y_scale, -100)
+            yield case("RSQRT", DType.INT8, x_scale, -128, y_scale, -100)
         yield unary_f32.case("RSQRT", positive=True)
 
 
-def _case(
+def case(
     op: str,
     dtype: DType,
     x_scale: float,
@@ -506,4 +324,4 @@ def _case(
     return g.case(f"{op}_{dtype.suffix}-{label}", op, [x], [y], options, [(values.reshape(shape),)])
 
 
-OPS: list[Op] = [Sigmoid(), Relu(), LeakyRelu(), HardSwish(), Elu(), Exp(), Abs(), Neg(), Rsqrt()]
+OPS: list[Op] = [Relu(), LeakyRelu(), Elu(), Exp(), Abs(), Rsqrt()]
