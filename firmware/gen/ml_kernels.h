@@ -706,11 +706,11 @@ typedef struct ml_fully_connected_group_args {
 } ml_fully_connected_group_args;
 _Static_assert(sizeof(ml_fully_connected_group_args) == 16u, "ml_fully_connected_group_args");
 
-typedef struct ml_conv_winograd_s8_args {
+typedef struct ml_conv_winograd_args {
     ml_window window;
     int32_t padding;
-} ml_conv_winograd_s8_args;
-_Static_assert(sizeof(ml_conv_winograd_s8_args) == 48u, "ml_conv_winograd_s8_args");
+} ml_conv_winograd_args;
+_Static_assert(sizeof(ml_conv_winograd_args) == 48u, "ml_conv_winograd_args");
 
 typedef struct ml_conv_eight_s8_args {
     uint32_t pixels;
@@ -1495,6 +1495,11 @@ int32_t ml_fully_connected_wide_widened_s8(const void *args, void *const *operan
 ml_status ml_conv_pair_unsigned_s8_check(const void *args, const ml_operand *operands);
 int32_t ml_conv_pair_unsigned_s8(const void *args, void *const *operands);
 #define ML_KERNEL_ENTRY_conv_pair_unsigned_s8 {265u, 52u, 4u, {0}, {240u, 243u, 224u, 227u}, ml_conv_pair_unsigned_s8_check, ml_conv_pair_unsigned_s8}
+
+/* conv_winograd_strided_s8: operands input, weights, output, scratch */
+ml_status ml_conv_winograd_strided_s8_check(const void *args, const ml_operand *operands);
+int32_t ml_conv_winograd_strided_s8(const void *args, void *const *operands);
+#define ML_KERNEL_ENTRY_conv_winograd_strided_s8 {266u, 48u, 4u, {0}, {240u, 243u, 224u, 227u}, ml_conv_winograd_strided_s8_check, ml_conv_winograd_strided_s8}
 
 /* window_function_s16: operands input, weights, output */
 ml_status ml_window_function_s16_check(const void *args, const ml_operand *operands);
