@@ -55,7 +55,7 @@ typedef struct row {
 #define WIDE_OUTPUT \
     "ldmia lr!, {r2, r3, r4}\n" WIDE_ONE("r1") WIDE_ONE("r9") WIDE_ONE("r10") WIDE_ONE("r11") WIDE_ONE("r12")
 
-/* All groups of one row. The loop does four or eight times four inputs; it is entered where their number asks for it. */
+/* All groups of one row. The loop does four or sixteen times four inputs; it is entered where their number asks for it. */
 #define DEFINE_RUN(name, input_bytes, unrolled, start, quads, end, outputs)                           \
     static void name(const row *job) {                                                            \
         row f = *job;                                                                             \
@@ -75,8 +75,8 @@ typedef struct row {
 /* clang-format on */
 DEFINE_RUN(pair_of_bytes, 1, 4, PAIR_START, ML_FOUR(PAIR_QUAD(BYTES)), PAIR_END, PAIR_OUTPUT)
 DEFINE_RUN(pair_of_words, 2, 4, PAIR_START, ML_FOUR(PAIR_QUAD(WORDS)), PAIR_END, PAIR_OUTPUT)
-DEFINE_RUN(wide_of_bytes, 1, 8, WIDE_START, ML_EIGHT(WIDE_QUAD(BYTES)), WIDE_END, WIDE_OUTPUT)
-DEFINE_RUN(wide_of_words, 2, 8, WIDE_START, ML_EIGHT(WIDE_QUAD(WORDS)), WIDE_END, WIDE_OUTPUT)
+DEFINE_RUN(wide_of_bytes, 1, 16, WIDE_START, ML_SIXTEEN(WIDE_QUAD(BYTES)), WIDE_END, WIDE_OUTPUT)
+DEFINE_RUN(wide_of_words, 2, 16, WIDE_START, ML_SIXTEEN(WIDE_QUAD(WORDS)), WIDE_END, WIDE_OUTPUT)
 #else
 /* Inputs (0, 2) of the i-th two words, or (1, 3). */
 static uint32_t inputs_at(const row *job, uint32_t i, bool widened) {
