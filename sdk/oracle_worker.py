@@ -111,7 +111,18 @@ def why_not_tflite_runtime(model: bytes) -> str | None:
         for (builtin, position, dtype), reason in reasons.items():
             if number == builtin and graph.Tensors(operator.Inputs(position)).Type() == dtype:
                 return reason
+        if number == op.FULLY_CONNECTED and _forgets_rows(graph, operator):
+            return (
+                "of a FULLY_CONNECTED with a scale a channel it computes as many rows as the output's first size says"
+            )
     return None
+
+
+def _forgets_rows(graph: Any, operator: Any) -> bool:
+    scales = graph.Tensors(operator.Inputs(1)).Quantization()
+    made = graph.Tensors(operator.Outputs(0))
+    between = [made.Shape(i) for i in range(1, made.ShapeLength() - 1)]
+    return scales is not None and scales.ScaleLength() > 1 and any(size != 1 for size in between)
 
 
 def arena_bytes(model: bytes) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sdk.convert.sources import TABLE_END
 from sdk.graph import DType
 from sdk.program import Operand, Region, TensorSpec
 
@@ -74,6 +75,8 @@ def write_sources(folder: Path) -> None:
         (folder / f"old/model.ckpt-7.{end}").write_bytes(b"")
         (folder / f"bare.{end}").write_bytes(b"")
     (folder / "old/model.ckpt-7.meta").write_bytes(field(1, b"") + field(2, graph_def()))
+    (folder / "v1.ckpt").write_bytes(bytes(48) + TABLE_END)
+    (folder / "v1.ckpt.meta").write_bytes(field(1, b"") + field(2, graph_def()))
     for name, inside in {
         "net.keras": ("config.json", "model.weights.h5"),
         "net.pt2": ("net/archive_format", "net/models/model.json"),

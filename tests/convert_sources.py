@@ -103,6 +103,26 @@ def recurrent(keras: Any, layer: str) -> Any:
     return keras.Sequential([layers.Input((SIZE, SIZE, 1)), rows, getattr(layers, layer)(6), last])
 
 
+def two_ends() -> Any:
+    """Two inputs and two outputs, whose names come in another order than they, and outputs of the same size."""
+    keras.utils.set_random_seed(5)
+    layers = keras.layers
+    picture, note = layers.Input((SIZE, SIZE, 1), name="picture"), layers.Input((3,), name="note")
+    both = layers.Concatenate()([layers.Flatten()(picture), note])
+    first = layers.Dense(CLASSES, activation="softmax", name="quarter")(both)
+    return keras.Model([picture, note], [first, layers.Dense(CLASSES, name="amount")(both)])
+
+
+def both_directions() -> Any:
+    """LSTMs in both directions, whose values have ranges far apart."""
+    tf.keras.utils.set_random_seed(6)
+    layers = tf.keras.layers
+    rows, each = layers.Reshape((SIZE, SIZE)), layers.Bidirectional(layers.LSTM(6))
+    model = tf.keras.Sequential([layers.Input((SIZE, SIZE, 1)), rows, each])
+    model.set_weights([w * (2.0 if i < 3 else 0.2) for i, w in enumerate(model.get_weights())])
+    return model
+
+
 def training_graph() -> tuple[v1.Session, v1.Tensor, v1.Tensor]:
     """A session whose graph trains: labels, dropout, a loss, an optimizer, summaries."""
     rng = np.random.default_rng(6)
@@ -154,12 +174,25 @@ def unsupported() -> tf.Module:
     return Inverse()
 
 
+class Many(tf.Module):
+    """A module with two functions."""
+
+    @tf.function(input_signature=[tf.TensorSpec([1, 4])])
+    def one(self, values: tf.Tensor) -> tf.Tensor:
+        return values + 1.0
+
+    @tf.function(input_signature=[tf.TensorSpec([1, 4])])
+    def two(self, values: tf.Tensor) -> tf.Tensor:
+        return values * 3.0
+
+
 MODULE = """
 import numpy as np
 import tensorflow as tf
 
-from convert_sources import Scaled, pictures
+from convert_sources import Many, Scaled, pictures
 
+many = Many()
 scaled = Scaled()
 concrete = scaled.__call__.get_concrete_function()
 
@@ -199,8 +232,17 @@ def older(folder: Path) -> None:
     for layer in ("LSTM", "GRU"):
         recurrent(tf.keras, layer).save(folder / f"{layer}.h5")
         recurrent(keras, layer).save(folder / f"{layer}.keras")
+    both_directions().save(folder / "both.h5")
+    tf.saved_model.save(Many(), str(folder / "many"))
+    network().save_weights(folder / "weights.h5")
+    two_ends().save(folder / "two_ends.keras")
+    two_ends().export(folder / "two_ends")
+    x = pictures(30, 3)[0]
+    np.savez(folder / "two_ends.npz", picture=x, note=np.random.default_rng(4).normal(size=(30, 3)).astype(np.float32))
     session, x, y = training_graph()
     with session.graph.as_default():
+        (folder / "one_file").mkdir()
+        v1.train.Saver(write_version=v1.train.SaverDef.V1).save(session, str(folder / "one_file/model.ckpt"))
         v1.train.Saver().save(session, str(folder / "training/model.ckpt"))
         builder, info = v1.saved_model.Builder(str(folder / "tagged_train")), v1.saved_model.build_tensor_info
         signature = v1.saved_model.build_signature_def({"image": info(x)}, {"scores": info(y)}, "predict")

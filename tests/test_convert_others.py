@@ -15,7 +15,7 @@ import pytest
 from sdk.boards import load_board
 from sdk.convert.conversion import convert
 from sdk.convert.environment import ONNX, TORCH, Environment, python_of
-from sdk.convert.evaluate import quantized
+from sdk.convert.evaluate import quantized, real_values, specs_of
 from sdk.deploy import deployed, prepare
 from sdk.graph import DType
 from sdk.inputs import Sample
@@ -117,6 +117,52 @@ def test_onnx(quantize: str, sources: Path) -> None:
     assert made.source_error < FLOAT_ERROR
     dtype, error = (DType.INT8, 0.03) if quantize == "int8" else (DType.FLOAT32, FLOAT_ERROR)
     check(made.model, made.float_model, np.load(sources / "train.npy")[:3], dtype, error)
+
+
+# What onnx2tf would turn, reorder, or fail at: rows, a picture of open size, two outputs of one size, no first state.
+ONNX_ENDS = (
+    ONNX_NET.partition("nodes = [")[0]
+    + """
+nodes = [
+    helper.make_node("LSTM", ["rows", "W", "R", "B"], ["every", "last", "cell"], hidden_size=6),
+    helper.make_node("Squeeze", ["last", "zero"], ["h"]),
+    helper.make_node("Conv", ["x", "k", "b"], ["c"], strides=[2, 2]),
+    helper.make_node("GlobalAveragePool", ["c"], ["g"]),
+    helper.make_node("Flatten", ["g"], ["f"]),
+    helper.make_node("Concat", ["h", "f"], ["both"], axis=1),
+    helper.make_node("Gemm", ["both", "w", "v"], ["scores"]),
+    helper.make_node("Softmax", ["scores"], ["classes"], axis=1),
+]
+value = helper.make_tensor_value_info
+graph = helper.make_graph(
+    nodes, "net",
+    [value("x", TensorProto.FLOAT, ["batch", 3, "height", "width"]), value("rows", TensorProto.FLOAT, [5, 1, 4])],
+    [value("scores", TensorProto.FLOAT, ["batch", 3]), value("classes", TensorProto.FLOAT, ["batch", 3])],
+    [constant("W", 1, 24, 4), constant("R", 1, 24, 6), constant("B", 1, 48), constant("k", 8, 3, 3, 3),
+     constant("b", 8), constant("w", 14, 3), constant("v", 3), numpy_helper.from_array(np.array([0]), "zero")],
+)
+onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8), sys.argv[1])
+"""
+)
+
+
+@pytest.mark.parametrize("quantize", ["int8", "float32"])
+def test_inputs_and_outputs_of_onnx_stay_what_they_are(quantize: str, sources: Path) -> None:
+    path, rng = sources / "ends.onnx", np.random.default_rng(2)
+    run_python(ONNX, "-c", ONNX_ENDS, path)
+    samples = [[rng.normal(size=shape).astype(np.float32) for shape in ((1, 12, 10, 3), (5, 1, 4))] for _ in range(20)]
+    made = convert(path, quantize=quantize, representative=samples, shapes={"x": (1, 3, 12, 10)})
+    assert made.source_error is not None
+    assert made.source_error < FLOAT_ERROR
+    graph = load_bytes(made.model)
+    assert [graph.tensor(i).shape for i in graph.inputs] == [(1, 12, 10, 3), (5, 1, 4)]
+    assert graph.output_names == ("scores", "classes")
+    given = quantized(Sample("", tuple(samples[0])), specs_of(graph, graph.inputs, graph.input_names))
+    with Oracle(made.model) as oracle, Oracle(made.float_model) as exact:
+        got = [real_values(a, graph.tensor(i)) for i, a in zip(graph.outputs, oracle.run(given).outputs, strict=True)]
+        want = exact.run(samples[0]).outputs
+    assert want[1].sum() == pytest.approx(1)
+    np.testing.assert_allclose(np.concatenate(got), np.concatenate(want), rtol=0, atol=0.1)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from sdk.boards import load_board
 from sdk.cli import main
 from sdk.convert.conversion import convert
 from sdk.convert.environment import TENSORFLOW, python_of
-from sdk.convert.evaluate import quantized, specs_of
+from sdk.convert.evaluate import quantized, real_values, specs_of
 from sdk.convert.options import Converted
 from sdk.convert.process import Worker
 from sdk.deploy import deployed, prepare
@@ -101,11 +101,13 @@ ROUTES = (
     Route("float16", "model.keras", {"quantize": "float16"}, DType.FLOAT32, 0.005),
     Route("LSTM of Keras 2, int8", "LSTM.h5", CALIBRATED),
     Route("LSTM of Keras 3, int8", "LSTM.keras", CALIBRATED),
+    Route("LSTMs in both directions, int8", "both.h5", CALIBRATED, error=0.05),
     Route("GRU of Keras 2, int8", "GRU.h5", CALIBRATED),
     Route("GRU of Keras 3, int8", "GRU.keras", CALIBRATED),
     Route("a keep_prob with a default, int8", "dropout.pb", CALIBRATED),
     Route("a switch is_training, int8", "switched.pb", CALIBRATED),
     Route("a graph that trains, its outputs found", "training/model.ckpt", FLOAT, DType.FLOAT32, FLOAT_ERROR),
+    Route("a checkpoint of before 2017", "one_file/model.ckpt", FLOAT, DType.FLOAT32, FLOAT_ERROR),
     Route("a SavedModel that was saved for training", "tagged_train", FLOAT, DType.FLOAT32, FLOAT_ERROR),
     Route("dynamic", "saved_model", {"quantize": "dynamic"}, DType.FLOAT32, INT8_ERROR),
 )
@@ -119,6 +121,26 @@ def test_routes(route: Route, sources: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert made.source_error is not None
     assert made.source_error < FLOAT_ERROR
     check(made.model, made.float_model, np.load("train.npy")[:5], route)
+
+
+@pytest.mark.parametrize("quantize", ["int8", "float32"])
+@pytest.mark.parametrize("source", ["two_ends.keras", "two_ends"])
+def test_inputs_and_outputs_come_in_their_order(source: str, quantize: str, sources: Path) -> None:
+    """TensorFlow's converter would give them another."""
+    made = convert(sources / source, quantize=quantize, representative=sources / "two_ends.npz")
+    assert made.source_error is not None
+    assert made.source_error < FLOAT_ERROR
+    graph = load_bytes(made.model)
+    if source.endswith(".keras"):
+        assert graph.input_names == ("picture", "note")
+        assert graph.output_names == ("quarter", "amount")
+    samples = np.load(sources / "two_ends.npz")
+    given = Sample("", tuple(samples[name][:1] for name in graph.input_names))
+    with Oracle(made.model) as oracle, Oracle(made.float_model) as exact:
+        rough = oracle.run(quantized(given, specs_of(graph, graph.inputs, graph.input_names))).outputs
+        for i, got, want in zip(graph.outputs, rough, exact.run(list(given.arrays)).outputs, strict=True):
+            np.testing.assert_allclose(real_values(got, graph.tensor(i)), want, rtol=0, atol=0.1)
+    assert np.sum(want) != pytest.approx(1, abs=0.01)  # the second, "amount", is no softmax
 
 
 def check(model: bytes, float_model: bytes, pictures: np.ndarray, route: Route) -> None:
@@ -215,6 +237,28 @@ def test_commands_of_the_documentation(command: str, sources: Path, monkeypatch:
     words = shlex.split(command)[1:]
     assert main(words) == 0
     assert Path(words[words.index("-o") + 1]).read_bytes()[4:8] == b"TFL3"
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        ("two_ends", {"shapes": {"notes": (1, 3)}}, "the model has no input 'notes' \\(--shape\\)"),
+        ("weights.h5", {}, "weights.h5 holds the weights of a model"),
+        ("my_module:many", {}, "has 2 functions of TensorFlow: one, two"),
+    ],
+)
+def test_what_is_not_whole_is_said(
+    source: str, options: dict[str, Any], message: str, sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(sources)
+    with pytest.raises(UsageError, match=message):
+        convert(source, "none.tflite", quantize="float32", **options)
+    assert not Path("none.tflite").exists()
+
+
+def test_a_function_of_a_saved_model_without_signatures(sources: Path) -> None:
+    made = convert(sources / "many", signature="two", quantize="float32")
+    assert load_bytes(made.model).nodes[0].op == "MUL"
 
 
 def test_a_missing_operator_is_named(sources: Path) -> None:

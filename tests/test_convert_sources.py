@@ -71,6 +71,23 @@ def test_inputs_are_what_the_outputs_need() -> None:
         ends(nodes, ["pixels"], ["scores"])
 
 
+def test_what_is_compared_with_labels_is_no_output() -> None:
+    """Of a graph that trains: the class that the accuracy is computed of."""
+    training = [
+        node("kernel", "VariableV2"),
+        node("logits", "MatMul", "image", "kernel"),
+        node("prob", "Softmax", "logits"),
+        node("class", "ArgMax", "logits"),
+        node("labels", "Placeholder"),
+        node("right", "Equal", "class", "labels"),
+        node("loss", "Loss", "logits", "labels"),
+        node("step", "ApplyAdam", "kernel", "loss"),
+    ]
+    nodes = parse_nodes(node("image", "Placeholder") + b"".join(training))
+    assert suggested_outputs(nodes) == ["prob"]
+    assert suggested_outputs([each for each in nodes if each.name not in ("right", "prob")]) == ["class"]
+
+
 def test_damaged_graphs_are_refused() -> None:
     data, rng = bytearray(graph_def()), np.random.default_rng(0)
     for _ in range(500):
@@ -100,6 +117,8 @@ def test_damaged_graphs_are_refused() -> None:
         ("old/model.ckpt-7", Kind.checkpoint),
         ("old/model.ckpt-7.meta", Kind.checkpoint),
         ("old/model.ckpt-7.data-00000-of-00001", Kind.checkpoint),
+        ("v1.ckpt", Kind.checkpoint),
+        ("v1.ckpt.meta", Kind.checkpoint),
         ("nets:model", Kind.module),
         (str(FLOAT), Kind.tflite),
     ],
@@ -111,6 +130,14 @@ def test_sources_are_recognised(source: str, kind: Kind) -> None:
     if kind in (Kind.frozen_graph, Kind.graph_text, Kind.checkpoint):
         assert found.options["inputs"] == ["image"]
         assert found.options["outputs"] == ["scores"]
+
+
+@pytest.mark.usefixtures("source_files")
+def test_what_is_guessed_of_a_graph_is_said() -> None:
+    assert find_source("frozen.pb", Wanted()).guessed == "--inputs image --outputs scores"
+    assert find_source("frozen.pb", Wanted(outputs=["scores"])).guessed == "--inputs image"
+    assert find_source("old", Wanted(inputs=["image"])).guessed == "--outputs scores"
+    assert find_source("frozen.pb", Wanted(inputs=["image"], outputs=["scores"])).guessed == ""
 
 
 @pytest.mark.usefixtures("source_files")

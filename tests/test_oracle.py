@@ -18,6 +18,7 @@ from sdk import oracle as oracle_module
 from sdk.errors import InputError, MissingToolError, SdkError, ToolError, UnsupportedError, UsageError
 from sdk.graph import Array, DType, Graph, Node, Tensor
 from sdk.ops import registry
+from sdk.ops.base import CaseGraph
 from sdk.oracle import IMPLEMENTATIONS, Oracle
 from sdk.oracle_worker import why_not_tflite_runtime
 from sdk.write import write
@@ -85,6 +86,30 @@ def test_two_models_do_not_share_their_state(which: str) -> None:
         first = one.run(inputs).outputs[0]
         one.run(inputs)
         assert np.array_equal(other.run(inputs).outputs[0], first)
+
+
+@pytest.mark.parametrize("dtype", [DType.INT8, DType.INT16])
+def test_rows_are_all_computed(dtype: DType) -> None:
+    """tflite-runtime forgets rows of a FULLY_CONNECTED with a scale a channel, unless the first size counts them."""
+    rng, rows = np.random.default_rng(1), {}
+    x = rng.integers(-100, 100, (6, 8), dtype.numpy)
+    weights, bias = rng.integers(-127, 128, (4, 8)), np.zeros(4)
+    wide = DType.INT64 if dtype is DType.INT16 else DType.INT32
+    for shape in ((6,), (1, 6), (2, 3)):
+        g = CaseGraph()
+        scales = [0.01, 0.02, 0.015, 0.01]
+        constants = g.constant(weights, DType.INT8, scales), g.constant(bias, wide, [0.05 * s for s in scales])
+        y = g.output((*shape, 4), dtype, 0.2)
+        options = {"fused_activation_function": 0, "weights_format": 0, "keep_num_dims": True}
+        model = write(
+            g.case("rows", "FULLY_CONNECTED", [g.input((*shape, 8), dtype, 0.05), *constants], [y], options).graph
+        )
+        with Oracle(model) as oracle:
+            rows[shape] = oracle.run([x.reshape(*shape, 8)]).outputs[0].reshape(6, 4)
+            assert (oracle.name == "tflite-runtime") == (shape == (6,))
+    assert rows[6,].any(axis=1).all()
+    np.testing.assert_array_equal(rows[6,], rows[1, 6])
+    np.testing.assert_array_equal(rows[6,], rows[2, 3])
 
 
 def test_wrong_inputs_are_refused_before_the_library_sees_them() -> None:

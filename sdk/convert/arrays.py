@@ -3,7 +3,7 @@ of each input or output; and what is said of their shapes. Needs nothing but num
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,14 @@ def say_shape(name: str, sizes: Sequence[int | None]) -> str:
     """The remedy for an input that leaves sizes open: an argument that can be given as it is."""
     filled = [(1 if i == 0 else COMMON) if size is None else size for i, size in enumerate(sizes)]
     return f"Say its sizes, for example: --shape {name}={','.join(map(str, filled))}"
+
+
+def check_names(shapes: Mapping[str, Any], names: Sequence[str | None]) -> None:
+    """ValueError for the shape of an input that there is not."""
+    unknown = next((name for name in shapes if name not in names), None)
+    if unknown is not None:
+        inputs = ", ".join(dict.fromkeys(name for name in names if name))
+        raise ValueError(f"the model has no input '{unknown}' (--shape)", f"Its inputs: {inputs}.")
 
 
 def write_arrays(path: str | Path, samples: Iterable[Sequence[Any]]) -> None:

@@ -153,7 +153,7 @@ def suggested_inputs(nodes: Sequence[GraphNode]) -> list[str]:
 def suggested_outputs(nodes: Sequence[GraphNode]) -> list[str]:
     """The nodes whose values nobody reads, without those of training and saving."""
     own = _of_use(nodes) if any(re.match(r"(Resource)?(Sparse)?Apply", node.op) for node in nodes) else nodes
-    read = {name for node in own for name in node.inputs}
+    read = {name for node in own for name in node.inputs} | _judging(own, nodes)
     kinds = ASIDE | {node.op for node in nodes if ASIDE_OPS.match(node.op)}
     return [
         node.name
@@ -161,6 +161,12 @@ def suggested_outputs(nodes: Sequence[GraphNode]) -> list[str]:
         if node.name not in read and node.op not in kinds and not node.name.startswith(ASIDE_PREFIXES)
         if not BRANCH.search(node.name)
     ]
+
+
+def _judging(own: Sequence[GraphNode], nodes: Sequence[GraphNode]) -> set[str]:
+    """The nodes of `own` that only serve to compare with labels: the class that is likeliest, for the accuracy."""
+    read = {name for node in nodes for name in node.inputs}
+    return {node.name for node in own if node.op == "ArgMax" and node.name in read}
 
 
 def _of_use(nodes: Sequence[GraphNode]) -> list[GraphNode]:

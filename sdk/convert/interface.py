@@ -11,6 +11,7 @@ from sdk.load import load_bytes
 from sdk.write import write
 
 UINT8_SHIFT = 128
+LSTM, LSTM_STATE = "UNIDIRECTIONAL_SEQUENCE_LSTM", 18  # an input of it: the hidden state
 HALVED_ELEMENTS = 16  # constants smaller than this are not worth a node
 
 
@@ -37,6 +38,23 @@ def with_interface(model: bytes, dtype: DType) -> bytes:
             outputs=tuple(twins[i].id for i in graph.outputs),
         )
     )
+
+
+def with_own_scales(model: bytes) -> bytes:
+    """An int8 model whose LSTMs give their hidden state at its own scale, which is what every implementation does:
+    TensorFlow's converter notes that of a concatenation after it, as of both directions."""
+    graph = load_bytes(model)
+    tensors, nodes = dict(graph.tensors), list[Node]()
+    for node in graph.nodes:
+        state = node.inputs[LSTM_STATE] if node.op == LSTM else None
+        made, own = graph.tensor(node.outputs[0]), None if state is None else graph.tensor(state).quantization
+        if own is None or made.dtype is not DType.INT8 or own == made.quantization:
+            nodes.append(node)
+            continue
+        twin = replace(made, id=graph.fresh_id() + len(nodes), name=f"{made.name}_state", quantization=own)
+        tensors[twin.id] = twin
+        nodes += [replace(node, outputs=(twin.id,)), Node("QUANTIZE", (twin.id,), node.outputs)]
+    return model if len(nodes) == len(graph.nodes) else write(replace(graph, tensors=tensors, nodes=tuple(nodes)))
 
 
 def _twin(tensor: Tensor, dtype: DType, new_id: int) -> Tensor:

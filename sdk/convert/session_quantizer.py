@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from litert_quantizer import calibrator, qtyping, quantizer, recipe, recipe_manager
-from litert_quantizer.utils import qsv_utils
+from litert_quantizer.utils import qsv_utils, tfl_interpreter_utils
 
 from sdk.convert.arrays import read_arrays
 
@@ -39,9 +40,24 @@ def _ranges(source: str, wanted: Any, samples: dict[str, list[dict[str, Any]]]) 
     """
     manager = recipe_manager.RecipeManager()
     manager.load_quantization_recipe(wanted)
+    tfl_interpreter_utils.get_tensor_name_to_content_map = _contents
     found = calibrator.Calibrator(source, num_threads=1, qsv_update_func=qsv_utils.min_max_update)
     found.calibrate(samples, manager)
     return found.get_model_qsvs()
+
+
+def _contents(interpreter: Any, subgraph_index: int = 0, dequantize: bool = False) -> dict[str, Any]:
+    """What the tensors hold. Those that nobody reads have no memory, which stops the original: zeros."""
+    found = {}
+    for detail in interpreter.get_tensor_details(subgraph_index):
+        if not detail["name"] or not all(detail["shape"]):
+            continue
+        try:
+            value = tfl_interpreter_utils.get_tensor_data(interpreter, detail, subgraph_index, dequantize)
+        except ValueError:
+            value = np.zeros(detail["shape"], detail["dtype"])
+        found[detail["name"]] = value
+    return found
 
 
 def _samples(path: str, inputs: list[str]) -> list[dict[str, Any]]:

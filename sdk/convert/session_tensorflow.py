@@ -14,7 +14,7 @@ from typing import Any
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 import tensorflow as tf
 
-from sdk.convert.arrays import read_arrays, say_shape, write_arrays
+from sdk.convert.arrays import check_names, read_arrays, say_shape, write_arrays
 from sdk.convert.tensorflow_files import (
     binary_graph,
     chosen_signature,
@@ -28,7 +28,8 @@ from sdk.convert.tensorflow_files import (
     told,
 )
 from sdk.convert.tensorflow_graph import settle
-from sdk.convert.tensorflow_objects import Made, of_object, of_saved_model
+from sdk.convert.tensorflow_objects import Made, by_name, of_object, of_saved_model
+from sdk.convert.tensorflow_order import in_order
 from sdk.convert.tensorflow_recurrent import loops
 
 PLACEHOLDERS = "Placeholder", "PlaceholderV2", "PlaceholderWithDefault"
@@ -65,7 +66,14 @@ class Session:
         """`made`: a callable, the specs of its inputs, and what owns its variables."""
         call, specs, owner = made
         fixed = [self._fixed(spec, f"input {i}") for i, spec in enumerate(specs)]
-        self.function = tf.function(lambda *values: call(*values)).get_concrete_function(*fixed)
+        check_names(self.shapes, [spec.name for spec in (*fixed, *specs)])
+
+        def named(*values: Any) -> dict[str, Any]:
+            made = by_name(call(*values))
+            self.outputs = list(made)
+            return made
+
+        self.function = tf.function(named).get_concrete_function(*fixed)
         self.owner = tf.Module() if owner is None else owner
         if owner is None:  # a function alone does not keep its variables
             self.owner.variables_of_function = list(self.function.variables)
@@ -154,7 +162,7 @@ class Session:
             tf.TensorSpec(tensor.shape, tensor.dtype, head.partition(":")[0])
             for tensor, head in zip(pruned.inputs, heads, strict=True)
         ]
-        return pruned, specs, wrapped
+        return lambda *values: dict(zip(tails, pruned(*values), strict=True)), specs, wrapped
 
     def _fix_placeholders(self, graph: Any, names: list[str]) -> None:
         """Their shapes, before anything is computed from open ones."""
@@ -187,12 +195,21 @@ class Session:
             converter = self._legacy(input_stats)
         else:
             converter = tf.lite.TFLiteConverter.from_concrete_functions([self.function], self.owner)
-            _set(converter, quantize, interface, read_arrays(samples) if samples else [])
+            _set(converter, quantize, interface, self._batches(samples))
         try:
             model = converter.convert()
         except Exception as error:
             raise _refused(error, loops(self.function.graph.as_graph_def())) from error
-        Path(output).write_bytes(model)
+        made = self.outputs if input_stats else sorted(self.outputs)
+        Path(output).write_bytes(in_order(model, [spec.name for spec in self.specs], self.outputs, made))
+
+    def _batches(self, samples: str) -> list[Any]:
+        """Calibration data: by name where TensorFlow's converter makes a signature, and inputs another order with it;
+        it makes none of what is owned by a function."""
+        every = read_arrays(samples) if samples else []
+        if hasattr(self.owner, "structured_input_signature"):
+            return every
+        return [dict(zip([spec.name for spec in self.specs], values, strict=True)) for values in every]
 
     def _legacy(self, input_stats: list[list[float]]) -> Any:
         """The way of TensorFlow 1 to uint8: ranges come from the graph's fake_quant nodes."""
@@ -204,7 +221,9 @@ class Session:
         graph = frozen.graph.as_graph_def()
         with v1.Graph().as_default() as fresh:
             v1.import_graph_def(graph, name="")
-            tensors = [[fresh.get_tensor_by_name(t.name) for t in ts] for ts in (frozen.inputs, frozen.outputs)]
+            ends = dict(zip(sorted(self.outputs), frozen.outputs, strict=True))  # so TensorFlow has them
+            ordered = frozen.inputs, [ends[name] for name in self.outputs]
+            tensors = [[fresh.get_tensor_by_name(t.name) for t in ts] for ts in ordered]
             converter = v1.lite.TFLiteConverter(graph, *tensors)
         converter.inference_type = tf.uint8
         stats = input_stats * len(names) if len(input_stats) == 1 else input_stats
@@ -216,11 +235,12 @@ class Session:
         found = []
         for values in read_arrays(samples):
             inputs = [tf.constant(value, spec.dtype) for value, spec in zip(values, self.specs, strict=True)]
-            found.append(tf.nest.flatten(self.function(*inputs)))
+            made = self.function(*inputs)
+            found.append([made[name] for name in self.outputs])
         write_arrays(output, found)
 
 
-def _set(converter: Any, quantize: str, interface: str, batches: list[list[Any]]) -> None:
+def _set(converter: Any, quantize: str, interface: str, batches: list[Any]) -> None:
     if quantize == "float32":
         return
     converter.optimizations = [tf.lite.Optimize.DEFAULT]

@@ -10,10 +10,28 @@ from typing import Any
 
 import litert_torch
 import torch
+from torch.utils._pytree import tree_leaves
 
 from sdk.convert.arrays import read_arrays, write_arrays
 
 PICTURE_RANK = 4
+
+
+def tensors(outputs: Any) -> list[Any]:
+    """What a module gives, without the dictionaries and lists that it comes in."""
+    return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
+
+
+class Flat(torch.nn.Module):  # type: ignore[misc]
+    """A module that gives the tensors of another, one after the other."""
+
+    def __init__(self, module: Any) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *values: Any) -> Any:
+        """As of the other."""
+        return tuple(tensors(self.module(*values)))
 
 
 class Session:
@@ -51,11 +69,12 @@ class Session:
         if shapes:
             raise ValueError("an exported program has the shapes of its samples", "Export it with others.")
         values = tuple(sample) if isinstance(sample, list | tuple) else (sample,)
-        self.module = module
-        self.turned = [i for i, value in enumerate(values) if value.ndim == PICTURE_RANK]
         with torch.no_grad():
             outputs = module(*values)
-        every = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+        if not isinstance(outputs, torch.Tensor):
+            module = Flat(module)
+        every = tensors(outputs)
+        self.turned = [i for i, value in enumerate(values) if value.ndim == PICTURE_RANK]
         ends = [i for i, value in enumerate(every) if value.ndim == PICTURE_RANK]
         self.sample = tuple(v.permute(0, 2, 3, 1).contiguous() if i in self.turned else v for i, v in enumerate(values))
         self.last = (

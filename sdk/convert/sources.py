@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from sdk.foreign import Kind
 
 ATTRIBUTE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")
 CHECKPOINT_END = re.compile(r"\.(meta|index|data-\d{5}-of-\d{5})$")
+TABLE_END = bytes.fromhex("57fb808b247547db")  # leveldb/table/format.h
 SHORT = 1 << 28  # no file is read beyond it to be recognised
 
 
@@ -29,6 +31,7 @@ class Source:
     path: str
     environment: Environment | None  # None for .tflite, which is there already
     options: dict[str, Any] = field(default_factory=dict)
+    guessed: str = ""  # what of them nobody said, as options of the command line
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ def find_source(given: str | Path, wanted: Wanted) -> Source:
     path, text = Path(given), str(given)
     prefix = CHECKPOINT_END.sub("", text)
     if Path(f"{prefix}.index").is_file() and (prefix != text or not path.is_file()):
+        return _checkpoint(prefix, wanted)
+    if _is_old_checkpoint(Path(prefix)):
         return _checkpoint(prefix, wanted)
     if path.is_dir():
         return _folder(path, wanted)
@@ -87,7 +92,8 @@ def _file(path: Path, wanted: Wanted) -> Source:
     if kind in (Kind.keras, Kind.h5):
         return Source(Kind(kind), str(path), TENSORFLOW)
     if kind in (Kind.frozen_graph, Kind.graph_text):
-        return Source(Kind(kind), str(path), TENSORFLOW, _ends(path, wanted))
+        found = _ends(path, wanted)
+        return Source(Kind(kind), str(path), TENSORFLOW, found, _guessed(found, wanted))
     if kind == Kind.onnx:
         return Source(Kind.onnx, str(path), ONNX)
     if kind == Kind.pt2:
@@ -110,6 +116,16 @@ def _ends(path: Path, wanted: Wanted) -> dict[str, Any]:
     return dict(ends(nodes, wanted.inputs, wanted.outputs))
 
 
+def _is_old_checkpoint(path: Path) -> bool:
+    """Whether this is a checkpoint of before 2017, all in one file: a table of LevelDB, by its last bytes."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(TABLE_END), os.SEEK_END)
+            return file.read() == TABLE_END and path.suffix != ".index"
+    except OSError:
+        return False
+
+
 def _checkpoint(prefix: str, wanted: Wanted) -> Source:
     graph = Path(wanted.graph or f"{prefix}.meta")
     if not graph.is_file():
@@ -118,11 +134,16 @@ def _checkpoint(prefix: str, wanted: Wanted) -> Source:
             "Give the graph that it belongs to: --graph graph.pbtxt. A checkpoint of TensorFlow 2 has none: load it in "
             "your program, and give the model as module:attribute.",
         )
-    if not list(Path(prefix).parent.glob(f"{Path(prefix).name}.data-*")):
+    if not _is_old_checkpoint(Path(prefix)) and not list(Path(prefix).parent.glob(f"{Path(prefix).name}.data-*")):
         raise ModelError(f"the checkpoint {prefix} has no .data file beside its .index", "Copy all of its files.")
     nodes = read_nodes(graph)
-    options = {**ends(nodes, wanted.inputs, wanted.outputs), "graph": wanted.graph}
-    return Source(Kind.checkpoint, prefix, TENSORFLOW, options)
+    found = ends(nodes, wanted.inputs, wanted.outputs)
+    return Source(Kind.checkpoint, prefix, TENSORFLOW, {**found, "graph": wanted.graph}, _guessed(found, wanted))
+
+
+def _guessed(found: dict[str, Any], wanted: Wanted) -> str:
+    given = {"inputs": wanted.inputs, "outputs": wanted.outputs}
+    return " ".join(f"--{name} {','.join(nodes)}" for name, nodes in found.items() if not given[name])
 
 
 def _module(text: str, wanted: Wanted) -> Source:

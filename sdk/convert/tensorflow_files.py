@@ -64,6 +64,11 @@ def load_keras(path: str) -> Any:
                     f"{path} uses {name}, a class of its author",
                     "Give it as module:attribute, a function that loads it with custom_objects.",
                 ) from new
+            if "No model config found" in str(old):
+                raise ValueError(
+                    f"{path} holds the weights of a model, and not the model",
+                    "Save all of it (model.save), or give module:attribute, a function that builds it and loads them.",
+                ) from new
             first = next((line for line in str(old).splitlines() if line.strip()), type(old).__name__)
             raise ValueError(
                 f"Keras cannot load {path}: {first[:400]}", "Is it a whole model, not its weights?"

@@ -3,6 +3,7 @@ variables."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import tensorflow as tf
@@ -38,32 +39,53 @@ def of_object(source: Any) -> Made:
     )
 
 
-def _of_module(source: Any) -> Made:
+def _of_module(source: Any, wanted: str = "") -> Made:
     functions = {
         name: value
         for name in dir(source)
         if not name.startswith("_") or name == "__call__"
         if hasattr(value := getattr(source, name, None), "get_concrete_function")
     }
-    name = "__call__" if "__call__" in functions else next(iter(functions), None)
-    if name is None or (len(functions) > 1 and name != "__call__"):
+    name = wanted or ("__call__" if "__call__" in functions else next(iter(functions), ""))
+    if name not in functions or (len(functions) > 1 and not wanted and name != "__call__"):
         raise ValueError(
             f"the module has {len(functions)} functions of TensorFlow: {', '.join(functions)}",
-            "Give one of them: module.function.get_concrete_function().",
+            "Give one of them: module.function.get_concrete_function(), of a SavedModel --signature NAME.",
         )
     call, specs, _ = of_object(functions[name])
     return call, specs, source
+
+
+def by_name(outputs: Any) -> dict[str, Any]:
+    """What a callable gives, by names that a signature may have: its own if it is a dict."""
+    flat = tf.nest.flatten(outputs)
+    own = list(outputs) if isinstance(outputs, dict) else []
+    names = [re.sub(r"[^A-Za-z0-9_.\\-]", "_", str(name).removesuffix(":0")) for name in own]
+    if isinstance(outputs, dict) and len(set(names)) == len(flat) == len(own):
+        return dict(zip(names, outputs.values(), strict=True))
+    return {f"output_{i}": tensor for i, tensor in enumerate(flat)}
 
 
 def of_saved_model(path: str, wanted: str = "") -> Made:
     """A SavedModel of TensorFlow 2. `wanted`: one of its signatures."""
     found = told(lambda: tf.saved_model.load(path), path)
     if not found.signatures:
-        return of_object(found)
+        return _of_module(found, wanted)
     function = found.signatures[chosen_signature(list(found.signatures), wanted, path)]
     specs = function.structured_input_signature[1]
-    named = [tf.TensorSpec(spec.shape, spec.dtype, key) for key, spec in specs.items()]
-    return (lambda *values: function(**dict(zip(specs, values, strict=True)))), named, found
+    keys = sorted(specs, key=_counted)  # they have no order, in the file nor in what is loaded of it
+    named = [tf.TensorSpec(specs[key].shape, specs[key].dtype, key) for key in keys]
+
+    def call(*values: Any) -> Any:
+        made = function(**dict(zip(keys, values, strict=True)))
+        return {name: made[name] for name in sorted(made, key=_counted)}
+
+    return call, named, found
+
+
+def _counted(name: str) -> list[Any]:
+    """Names with numbers by these: output_2 before output_10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def _is_keras(source: Any) -> bool:
@@ -79,7 +101,10 @@ def _of_keras(model: Any) -> Made:
     specs = [tf.TensorSpec(each.shape, each.dtype, each.name) for each in model.inputs]
 
     def call(*values: Any) -> Any:
-        return model(values[0] if len(values) == 1 else list(values), training=False)
+        made = model(values[0] if len(values) == 1 else list(values), training=False)
+        flat, names = tf.nest.flatten(made), list(getattr(model, "output_names", None) or [])
+        known = not isinstance(made, dict) and len(flat) == len(names)
+        return dict(zip(names, flat, strict=True)) if known else made
 
     # Models of Keras 3 do not show their variables to what saves them.
     is_new = any(each.__module__.startswith("keras.") for each in type(model).__mro__)

@@ -29,12 +29,12 @@ from sdk.convert.evaluate import (
     layer_errors,
     specs_of,
 )
-from sdk.convert.interface import signed, with_float16, with_interface
+from sdk.convert.interface import signed, with_float16, with_interface, with_own_scales
 from sdk.convert.options import INTERFACES, Converted, Options, Quantize
 from sdk.convert.process import Here, Worker
 from sdk.convert.sources import ATTRIBUTE, Source
 from sdk.dataset import Labelled
-from sdk.errors import InputError, ModelError, SdkError, UsageError
+from sdk.errors import InputError, ModelError, SdkError, UnsupportedError, UsageError
 from sdk.foreign import Kind
 from sdk.graph import Array, DType, Graph
 from sdk.inputs import Sample, random_samples
@@ -66,6 +66,8 @@ class Work:
             return self._of_tflite(source)
         with Worker(source.environment, self.progress, self.note) as session:
             self.progress(f"load {source.path}")
+            if source.guessed:
+                self.note(f"{source.path} does not say what it takes and gives; taken for granted: {source.guessed}")
             if source.kind is Kind.module:
                 about = session.call("open_module", path=source.path, shapes=self.shapes, **source.options)
             else:
@@ -286,7 +288,7 @@ class Work:
             samples=self._write("calibration.npz", samples) if samples else "",
             input_stats=[list(pair) for pair in self.asked.input_stats],
         )
-        return path.read_bytes()
+        return with_own_scales(path.read_bytes())
 
     def _by_quantizer(self, model: bytes, samples: Sequence[Sample]) -> bytes:
         if self.asked.quantize is Quantize.float32:
@@ -295,6 +297,12 @@ class Work:
             return with_float16(model)
         source, path = self.folder / "unquantized.tflite", self.folder / "quantized.tflite"
         graph = signed(load_bytes(model))
+        loop = next((node for node in graph.nodes if node.op == "WHILE"), None)
+        if loop is not None and self.asked.quantize in INTERFACES:
+            raise UnsupportedError(
+                f"nothing quantizes loops: {loop.label}, which makes '{graph.tensor(loop.outputs[0]).name[:60]}'",
+                "Unroll it, shorten its sequences, or use --quantize float32 or dynamic.",
+            )
         assert graph.signature is not None
         source.write_bytes(model if graph.signature == load_bytes(model).signature else write(graph))
         with Worker(QUANTIZER, self.progress, self.note) as session:
