@@ -27,11 +27,13 @@ def deliver(contents: Mapping[Path, bytes]) -> None:
 def check_place(path: Path) -> None:
     """OutputError if `deliver` cannot write to `path`, as far as that can be seen beforehand: for what takes long."""
     folder = next(each for each in path.absolute().parents if each.exists())
-    reason = errno.EISDIR if path.is_dir() else errno.ENOTDIR if not folder.is_dir() else 0
-    if not reason and not os.access(folder, os.W_OK):
-        reason = errno.EACCES
-    if reason:
-        raise OutputError(f"cannot write {path}: {os.strerror(reason)}", "Choose another place with --output.")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not _is_device(path):
+            tempfile.TemporaryFile(dir=folder).close()  # no rights tell: /proc has those to write
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}", "Choose another place with --output.") from error
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -49,8 +51,12 @@ def write_all(contents: Mapping[Path, bytes]) -> None:
     try:
         for path, data in contents.items():
             try:
-                _make_folder(path.parent, made)
-                aside[path] = _write_aside(path, data)
+                if _is_device(path):
+                    path.write_bytes(data)
+                    continue
+                target = path.resolve() if path.is_symlink() else path  # what it leads to is replaced, not the link
+                _make_folder(target.parent, made)
+                aside[target] = _write_aside(target, data)
             except OSError as error:
                 raise OSError(error.errno, error.strerror, str(path)) from error
         for path, temporary in aside.items():
@@ -62,6 +68,11 @@ def write_all(contents: Mapping[Path, bytes]) -> None:
             with contextlib.suppress(OSError):  # someone else uses it by now
                 folder.rmdir()
         raise
+
+
+def _is_device(path: Path) -> bool:
+    """Whether this is /dev/null, a pipe or the like, which is written to and never replaced."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _make_folder(folder: Path, made: list[Path]) -> None:

@@ -78,6 +78,16 @@ def test_bad_calibration_data(array: np.ndarray, message: str, tmp_path: Path) -
         read_calibration(tmp_path / "x.npy", [spec(1, 4, 4, 1)], None)
 
 
+def test_pixels_need_a_declaration(tmp_path: Path) -> None:
+    pixels = np.arange(48, dtype=np.uint8).reshape(3, 4, 4, 1)
+    np.save(tmp_path / "x.npy", pixels)
+    with pytest.raises(InputError, match=r"x\.npy holds uint8, and the input is 'x' float32") as caught:
+        read_calibration(tmp_path / "x.npy", [spec(1, 4, 4, 1)], None)
+    assert "--mean 0 --std 255" in caught.value.remedy
+    np.save(tmp_path / "x.npy", (pixels / 255).astype(np.float16))
+    assert read_calibration(tmp_path / "x.npy", [spec(1, 4, 4, 1)], None)[0].arrays[0].dtype == np.float32
+
+
 def test_bad_calibration_folders(tmp_path: Path) -> None:
     one = [spec(1, 4, 4, 1)]
     with pytest.raises(InputError, match="holds no pictures"):

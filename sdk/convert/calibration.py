@@ -176,11 +176,22 @@ def _samples(file: Path, specs: Sequence[TensorSpec], declared: Preprocessing | 
                 values = arrays[name]
                 if values.dtype == np.uint8 and declared is not None and declared.picture is not None:
                     values = declared.picture.normalized(values)
-                if values.dtype == np.float64:
-                    values = values.astype(np.float32)
+                values = _real(values, specs[0], file)
                 rows = split(values, specs[0], file)
                 return [Sample(f"{file.name}[{i}]", (row,)) for i, row in enumerate(rows)]
     return read_samples([file], specs, None, note, declared)
+
+
+def _real(values: Array, spec: TensorSpec, file: Path) -> Array:
+    """Real numbers of any width as float32. InputError for pixels of which nobody says what they mean."""
+    is_picture = values.ndim >= 3 and len(spec.shape) == 4 and spec.shape[3] in (1, 3, 4)
+    if values.dtype == np.uint8 and spec.dtype is DType.FLOAT32 and is_picture:
+        raise InputError(
+            f"{file} holds uint8, and the input is {describe(spec)}",
+            "Say what the model makes of pixels: --mean 0 --std 255 if 0 to 255 became 0 to 1, 127.5 and 127.5 if it "
+            "became -1 to 1.",
+        )
+    return values.astype(np.float32) if values.dtype.kind == "f" and spec.dtype is DType.FLOAT32 else values
 
 
 def real(spec: TensorSpec) -> TensorSpec:
