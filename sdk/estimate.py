@@ -25,6 +25,7 @@ from sdk.flash.emulator import EmulatorTransport
 from sdk.graph import Array
 from sdk.tools import find_tool
 
+PAGE_BYTES = 1024  # of the emulator, for these cores
 Edge = tuple[int, int]  # addresses of two blocks executed one after the other
 
 
@@ -236,7 +237,8 @@ class _Timing:
         """(instructions, cycles) of the block at `address` where `follower` comes next."""
         block = list(self.code.block(address, None))
         end, target = block[-1].next, block[-1].target
-        if address < follower < end and follower != target:  # the emulator has cut a straight run
+        # The emulator cuts a straight run where a page begins, and elsewhere.
+        if address < follower < end and (follower != target or follower % PAGE_BYTES == 0):
             block = list(self.code.block(address, follower))
             return len(block), self._straight(block)
         taken = self.core.branch + self.flash_wait if follower != end else 0

@@ -10,7 +10,7 @@ import pytest
 from sdk.boards import load_board
 from sdk.deploy import deployed, prepare
 from sdk.errors import MissingToolError, UsageError
-from sdk.estimate import CORES, Instruction, _Timing, check_core, estimate
+from sdk.estimate import CORES, PAGE_BYTES, Instruction, _Timing, check_core, estimate
 from sdk.load import load
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits" / "digits_int8.tflite"
@@ -52,6 +52,12 @@ def cycles(core: str, follower: int, *lines: str, flash_wait: int = 0) -> int:
 )
 def test_cycles_of_a_block(core: str, follower: int, lines: tuple[str, ...], expected: int) -> None:
     assert cycles(core, follower, *lines) == expected
+
+
+def test_a_page_cuts_a_run_even_where_a_loop_begins() -> None:
+    assert (
+        cycles("cortex-m4", PAGE_BYTES, *["nop"] * (PAGE_BYTES // 2), "adds r0, r1", "bne 400 <x>") == PAGE_BYTES // 2
+    )
 
 
 def test_flash_waits_count_where_flash_is_read_anew() -> None:

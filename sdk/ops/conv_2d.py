@@ -253,6 +253,7 @@ def _edge_cases() -> Iterator[Case]:
         (conv.CaseShape((1, 5, 7, 16)), replace(plain, y_scale=0.2), 6),
         (conv.CaseShape((1, 3, 4, 32)), replace(plain, y_scale=0.2), 2),
         (conv.CaseShape((2, 6, 5, 16), padding=conv.VALID, activation=numerics.RELU), relu, 4),
+        (conv.CaseShape((1, 3, 3, 48)), replace(plain, y_scale=0.2), 2),
         (conv.CaseShape((1, 15, 15, 16), stride=(2, 2)), replace(plain, y_scale=0.2), 4),
         (conv.CaseShape((2, 9, 15, 32), stride=(2, 2), padding=conv.VALID), replace(plain, x_zero=-128), 2),
         (conv.CaseShape((1, 3, 5, 4), stride=(2, 1)), replace(plain, x_zero=-128), 3),

@@ -54,7 +54,8 @@ STRIDED_COLUMNS = ([0], [1, 2], [3, 4])
 CHANNELS = 16  # inputs come in multiples of them
 TILES_HEIGHT, TILES_WIDTH = 2, 4  # of a block of outputs
 FEW_BYTES, MANY_PIXELS = 4096, 256
-MOST_COMPUTED = 1.2  # outputs of whole blocks, as a part of those that there are, for which stride 2 pays
+# For which stride 2 pays: weights; outputs of whole blocks, as a part of those that there are.
+MOST_STRIDED_BYTES, MOST_COMPUTED = 32768, 1.2
 
 
 def transformed(weights: Array) -> Array:
@@ -165,7 +166,8 @@ class ConvWinogradStrided(_Winograd):
     def pays(self, layer: Layer, optimize: Optimize) -> bool:
         height, width = (layer.window[f"output_{axis}"] for axis in ("height", "width"))
         computed = -(-height // TILES_HEIGHT) * TILES_HEIGHT * -(-width // TILES_WIDTH) * TILES_WIDTH
-        return optimize is Optimize.speed and computed <= MOST_COMPUTED * height * width
+        few = layer.weights.size <= MOST_STRIDED_BYTES and computed <= MOST_COMPUTED * height * width
+        return optimize is Optimize.speed and few
 
     def stream(self, layer: Layer, common: packing.CommonShift) -> Array | None:
         powers = common.exponents.astype(np.int64)

@@ -24,6 +24,7 @@
 /* clang-format off */
 /* Adds the products of one position. */
 #define SIXTEEN QUAD QUAD QUAD QUAD
+#define THIRTY_TWO SIXTEEN SIXTEEN
 #define MORE                                                                                          \
     "ldr r2, %[bytes]\n add r2, r0, r2\n str r2, %[end]\n"                                            \
     "1:" SIXTEEN "ldr r2, %[end]\n cmp r0, r2\n bne 1b\n"
@@ -44,7 +45,7 @@
     position CORNER(lower) TAKE("one") position CORNER(upper)
 #define SLOTS(name) [name] "=m"(name[0]), [name##_upper] "=m"(name[1])
 #define DEFINE_MULTIPLY(name, position)                                                               \
-    static void name(const job *j, const int32_t *weights) {                                          \
+    __attribute__((noinline)) static void name(const job *j, const int32_t *weights) {                \
         job f = *j;                                                                                   \
         register const uint32_t *r0 __asm__("r0");                                                    \
         register const int32_t *r1 __asm__("r1") = weights; /* not before f is copied */              \
@@ -63,11 +64,14 @@
     }
 /* clang-format on */
 DEFINE_MULTIPLY(multiply_sixteen, SIXTEEN)
+DEFINE_MULTIPLY(multiply_thirty_two, THIRTY_TWO)
 DEFINE_MULTIPLY(multiply_more, MORE)
 
 static void multiply(const job *j, const int32_t *weights) {
     if (j->position_bytes == 64) {
         multiply_sixteen(j, weights);
+    } else if (j->position_bytes == 128) {
+        multiply_thirty_two(j, weights);
     } else {
         multiply_more(j, weights);
     }
