@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -56,9 +57,10 @@ onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], 
 """
 
 
-def run_python(environment: Environment, *words: str | Path) -> None:
+def run_python(environment: Environment, *words: str | Path) -> str:
     done = subprocess.run([python_of(environment), *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +101,36 @@ def test_pytorch(source: str, options: dict[str, str], sources: Path, monkeypatc
     is_float = options.get("quantize") == "float32"
     dtype, error = (DType.FLOAT32, FLOAT_ERROR) if is_float else (DType.INT8, 0.02)
     check(made.model, made.float_model, np.load("train.npy")[:3], dtype, error)
+
+
+OBJECTS = """
+import sys
+sys.path += sys.argv[2:]
+import convert_others as made, numpy as np, sdk, torch
+from sdk.errors import UsageError
+some = [np.random.default_rng(i).normal(size=(1, 16, 16, 3)) for i in range(20)]
+class Named(torch.nn.Module):
+    def forward(self, x):
+        return {"doubled": 2 * x, "all": {"sum": x.sum(1)}}
+class Asking(torch.nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+result = sdk.convert(made.net(), sys.argv[1], sample=made.sample(), representative=some)
+named = sdk.convert(Named(), sample=torch.zeros(1, 4), quantize="float32").report.graph
+assert [named.tensor(i).shape for i in named.outputs] == [(1, 4), (1,)]
+for module, sample in ((Asking(), torch.zeros(1, 4)), (made.net(), torch.zeros(1, 4))):
+    try:
+        sdk.convert(module, sample=sample, quantize="float32")
+    except UsageError as error:
+        print(error.message[:60])
+"""
+
+
+def test_modules_of_the_callers_program(tmp_path: Path) -> None:
+    site = next(path for path in sys.path if path.endswith("site-packages"))
+    said = run_python(TORCH, "-c", OBJECTS, tmp_path / "net.tflite", HERE.parent, HERE, site)
+    assert said.count("the torch module cannot be exported") == 2
+    assert load_bytes((tmp_path / "net.tflite").read_bytes()).nodes
 
 
 def test_an_lstm_of_pytorch(sources: Path) -> None:

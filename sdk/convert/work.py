@@ -33,6 +33,7 @@ from sdk.convert.interface import signed, with_float16, with_interface, with_own
 from sdk.convert.options import INTERFACES, Converted, Options, Quantize
 from sdk.convert.process import Here, Worker
 from sdk.convert.sources import ATTRIBUTE, Source
+from sdk.convert.worker import where
 from sdk.dataset import Labelled
 from sdk.errors import InputError, ModelError, SdkError, UnsupportedError, UsageError
 from sdk.foreign import Kind
@@ -116,7 +117,13 @@ class Work:
             raise UsageError("a torch module needs a sample of its input", "Give it: sample=torch.zeros(1, 3, 96, 96).")
         samples = tuple(sample) if isinstance(sample, list | tuple) else (sample,)
         path = self.folder / "module.pt2"
-        torch.export.save(torch.export.export(source.eval(), samples), path)
+        try:
+            torch.export.save(torch.export.export(source.eval(), samples), path)
+        except Exception as error:  # what the module raises, or what cannot be exported in it
+            raise UsageError(
+                f"the torch module cannot be exported{where(error)}",
+                "Run it on this sample first. What it does must not depend on values: torch.where in place of if.",
+            ) from error
         return self.of_path(Source(Kind.pt2, str(path), TORCH))
 
     def of_session(
