@@ -185,6 +185,10 @@ class Many(tf.Module):
     def two(self, values: tf.Tensor) -> tf.Tensor:
         return values * 3.0
 
+    @tf.function(input_signature=[tf.TensorSpec([1, 4], tf.complex64)])
+    def three(self, values: tf.Tensor) -> tf.Tensor:
+        return tf.math.real(values)
+
 
 MODULE = """
 import numpy as np
@@ -233,8 +237,18 @@ def older(folder: Path) -> None:
         recurrent(tf.keras, layer).save(folder / f"{layer}.h5")
         recurrent(keras, layer).save(folder / f"{layer}.keras")
     both_directions().save(folder / "both.h5")
+    layers = tf.keras.layers
+    each = [
+        layers.Input((SIZE, SIZE, 1), batch_size=1),
+        layers.Reshape((SIZE, SIZE)),
+        layers.LSTM(CLASSES, stateful=True),
+    ]
+    tf.keras.Sequential(each).save(folder / "stateful.h5")
     tf.saved_model.save(Many(), str(folder / "many"))
     network().save_weights(folder / "weights.h5")
+    keras.Sequential([keras.layers.Input((4,)), keras.layers.Lambda(lambda values: 2 * values)]).save(
+        folder / "code.keras"
+    )
     two_ends().save(folder / "two_ends.keras")
     two_ends().export(folder / "two_ends")
     x = pictures(30, 3)[0]

@@ -102,6 +102,7 @@ ROUTES = (
     Route("LSTM of Keras 2, int8", "LSTM.h5", CALIBRATED),
     Route("LSTM of Keras 3, int8", "LSTM.keras", CALIBRATED),
     Route("LSTMs in both directions, int8", "both.h5", CALIBRATED, error=0.05),
+    Route("an LSTM that keeps its state", "stateful.h5", FLOAT, DType.FLOAT32, FLOAT_ERROR),
     Route("GRU of Keras 2, int8", "GRU.h5", CALIBRATED),
     Route("GRU of Keras 3, int8", "GRU.keras", CALIBRATED),
     Route("a keep_prob with a default, int8", "dropout.pb", CALIBRATED),
@@ -244,7 +245,8 @@ def test_commands_of_the_documentation(command: str, sources: Path, monkeypatch:
     [
         ("two_ends", {"shapes": {"notes": (1, 3)}}, "the model has no input 'notes' \\(--shape\\)"),
         ("weights.h5", {}, "weights.h5 holds the weights of a model"),
-        ("my_module:many", {}, "has 2 functions of TensorFlow: one, two"),
+        ("code.keras", {}, "code.keras has a layer of code \\(Lambda\\)"),
+        ("my_module:many", {}, "has 3 functions of TensorFlow: one, three, two"),
     ],
 )
 def test_what_is_not_whole_is_said(
@@ -259,6 +261,9 @@ def test_what_is_not_whole_is_said(
 def test_a_function_of_a_saved_model_without_signatures(sources: Path) -> None:
     made = convert(sources / "many", signature="two", quantize="float32")
     assert load_bytes(made.model).nodes[0].op == "MUL"
+    made = convert(sources / "many", signature="three", quantize="float32")
+    assert made.source_error is None
+    assert "REAL" in made.report.problems[0].message
 
 
 def test_a_missing_operator_is_named(sources: Path) -> None:

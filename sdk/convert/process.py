@@ -104,8 +104,9 @@ class Worker(Closing):
         words = self._log.read().decode("utf-8", "replace").strip()
         if code < 0:
             how = f"was ended by {signal.Signals(-code).name}"
-            remedy = "The machine may be out of memory: close other programs, or give fewer representative samples."
-            return ToolError(f"{self.name}'s process {how}", remedy)
+            full = "The machine may be out of memory: close other programs, or give fewer representative samples."
+            crash = "It cannot do this, and crashes: try another --quantize, or another form of the model."
+            return ToolError(f"{self.name}'s process {how}", full if code == -signal.SIGKILL else crash)
         if any(sign in words[-NOISE_CHARS:].lower() for sign in FULL):
             return ToolError(
                 f"the disk is full: {self.name} has no room for its files in {self._folder.name}",

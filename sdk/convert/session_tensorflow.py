@@ -232,11 +232,13 @@ class Session:
 
     def run(self, samples: str, output: str) -> None:
         """What the source itself makes of calibration samples: an .npz of its outputs, one after the other."""
-        found = []
+        found, states = [], [(variable, variable.numpy()) for variable in self.function.variables]
         for values in read_arrays(samples):
             inputs = [tf.constant(value, spec.dtype) for value, spec in zip(values, self.specs, strict=True)]
             made = self.function(*inputs)
             found.append([made[name] for name in self.outputs])
+            for variable, first in states:  # the model is run from its first state, too
+                variable.assign(first)
         write_arrays(output, found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,13 @@ def load_keras(path: str) -> Any:
                     f"{path} holds the weights of a model, and not the model",
                     "Save all of it (model.save), or give module:attribute, a function that builds it and loads them.",
                 ) from new
-            first = next((line for line in str(old).splitlines() if line.strip()), type(old).__name__)
+            if "safe_mode" in f"{old} {new}":
+                raise ValueError(
+                    f"{path} has a layer of code (Lambda), which would be run",
+                    "If you trust it, give module:attribute, a function that loads it with safe_mode=False.",
+                ) from new
+            told_by = new if zipfile.is_zipfile(path) else old
+            first = next((line for line in str(told_by).splitlines() if line.strip()), type(told_by).__name__)
             raise ValueError(
                 f"Keras cannot load {path}: {first[:400]}", "Is it a whole model, not its weights?"
             ) from new

@@ -187,9 +187,10 @@ class Work:
         declared, labelled = self._declared(graph)
         specs = specs_of(graph, graph.inputs, graph.input_names)
         samples = self._samples(specs, declared)
-        error = (
-            None if session is None else self._source_error(session, model, samples or random_samples(specs, RANDOM, 0))
-        )
+        some: Sequence[Sample] = samples
+        if not some and all(spec.dtype.on_device for spec in specs):
+            some = random_samples(specs, RANDOM, 0)
+        error = None if session is None or not some else self._source_error(session, model, some)
         self.progress(f"quantize to {self.asked.quantize}")
         if is_tensorflow and session is not None:
             result = self._by_tensorflow(session, model, samples)
