@@ -173,6 +173,7 @@ import sys
 sys.path.append(sys.argv[2])
 import convert_sources as made, numpy as np, sdk, tensorflow as tf
 from pathlib import Path
+from sdk.errors import UsageError
 folder, x = Path(sys.argv[1]), made.pictures(40, 2)[0]
 session, image, scores = made.old_graph()
 some, scaled = [picture[None] for picture in x], made.Scaled()
@@ -182,6 +183,31 @@ of = {
     "from_concrete_functions": sdk.convert(scaled.__call__.get_concrete_function(), representative=some),
     "tf.Module": sdk.convert(scaled, quantize="float32"),
 }
+class Own(made.keras.Model):
+    def call(self, picture):
+        return 2 * picture
+class Failing(tf.keras.Model):
+    weight = 1
+    def call(self, picture):
+        return self.weight * picture
+own, failing, input_ = Own(), Failing(), made.keras.layers.Input
+own(np.zeros((1, 4), np.float32))
+failing(np.zeros((1, 4), np.float32))
+Failing.weight = None
+left, right = input_((4,), name="left"), input_((3,), name="right")
+by_name = made.keras.Model({"right": right, "left": left}, made.keras.layers.Concatenate()([left, right]))
+for source, count in ((own, 1), (by_name, 2)):
+    assert len(sdk.convert(source, quantize="float32").report.graph.inputs) == count
+for source, options in (
+    (session, {}),
+    (session, {"inputs": [image], "outputs": ["score"]}),
+    (session, {"inputs": ["kernel"], "outputs": [scores]}),
+    (failing, {}),
+):
+    try:
+        sdk.convert(source, quantize="float32", **options)
+    except UsageError as error:
+        print(error.message)
 for name, result in of.items():
     (folder / f"{name}.tflite").write_bytes(result.model)
     (folder / f"{name}.float").write_bytes(result.float_model)
@@ -191,7 +217,11 @@ for name, result in of.items():
 def test_objects_of_the_callers_program(sources: Path, tmp_path: Path) -> None:
     """Sessions, Keras models, functions and modules are converted in the process that made them."""
     site = next(path for path in sys.path if path.endswith("site-packages"))
-    run_python("-c", OBJECTS, tmp_path, site)
+    said = run_python("-c", OBJECTS, tmp_path, site)
+    assert "a session does not say what to convert" in said
+    assert "the graph has no node 'score'" in said
+    assert "the outputs need the placeholder 'image', which is no input" in said
+    assert re.search(r"the Failing failed: .*(None|NoneType)", said), said
     for path in sorted(tmp_path.glob("*.tflite")):
         is_float = path.stem in ("from_session", "tf.Module")
         route = Route(path.stem, "", dtype=DType.FLOAT32 if is_float else DType.INT8)

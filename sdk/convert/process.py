@@ -38,9 +38,12 @@ class Here:
         """The result of `method`. Errors as of `Worker`."""
         try:
             return (worker.generate if method == "generate" else getattr(self.session, method))(**arguments)
-        except (ValueError, NotImplementedError) as error:
-            if len(error.args) != worker.TOLD:
-                raise
+        except Exception as error:
+            if not isinstance(error, ValueError | NotImplementedError) or len(error.args) != worker.TOLD:
+                if method != "open_object":
+                    raise
+                what = type(arguments["source"]).__name__
+                raise UsageError(f"the {what} failed{worker.where(error)}", "Run it by itself first.") from error
             kind = UsageError if isinstance(error, ValueError) else UnsupportedError
             raise kind(*error.args) from error
 

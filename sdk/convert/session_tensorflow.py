@@ -27,7 +27,7 @@ from sdk.convert.tensorflow_files import (
     tags_of,
     told,
 )
-from sdk.convert.tensorflow_graph import settle
+from sdk.convert.tensorflow_graph import check_node, pruned_to, settle
 from sdk.convert.tensorflow_objects import Made, by_name, of_object, of_saved_model
 from sdk.convert.tensorflow_order import in_order
 from sdk.convert.tensorflow_recurrent import loops
@@ -145,6 +145,8 @@ class Session:
     def _session(self, session: Any, inputs: list[Any], outputs: list[Any]) -> Made:
         """A session of TensorFlow 1 with tensors."""
         names = [[getattr(tensor, "name", tensor) for tensor in tensors] for tensors in (inputs, outputs)]
+        for name in (*names[0], *names[1]):
+            check_node(session.graph, name)
         with session.graph.as_default():
             graph_def = frozen(session, names[1])
         return self._graph(graph_def, *names)
@@ -157,7 +159,7 @@ class Session:
         settle(graph, named)
         wrapped = tf.compat.v1.wrap_function(lambda: tf.compat.v1.import_graph_def(graph, name=""), [])
         tensors = [wrapped.graph.as_graph_element(name) for name in (*heads, *tails)]
-        pruned = wrapped.prune(tensors[: len(heads)], tensors[len(heads) :])
+        pruned = pruned_to(wrapped, tensors[: len(heads)], tensors[len(heads) :])
         specs = [
             tf.TensorSpec(tensor.shape, tensor.dtype, head.partition(":")[0])
             for tensor, head in zip(pruned.inputs, heads, strict=True)

@@ -3,6 +3,8 @@ is taken out."""
 
 from __future__ import annotations
 
+import difflib
+import re
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,28 @@ def settle(graph: Any, inputs: list[str]) -> None:
             node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
     _without_dead_branches(graph)
     _without_dropout(graph)
+
+
+def check_node(graph: Any, name: str) -> None:
+    """ValueError, with the nodes whose names are near, for a tensor or node that a graph has not."""
+    known = [operation.name for operation in graph.get_operations()]
+    if name.partition(":")[0] not in known:
+        near = difflib.get_close_matches(name, known, n=5, cutoff=0.3)
+        raise ValueError(f"the graph has no node '{name}'", f"Near it: {', '.join(near) or 'none'}.")
+
+
+def pruned_to(function: Any, inputs: list[Any], outputs: list[Any]) -> Any:
+    """A function of a graph from its inputs to its outputs. ValueError if these need another placeholder."""
+    try:
+        return function.prune(inputs, outputs)
+    except Exception as error:
+        needed = re.search(r"on placeholder <tf\.Operation '([^']+)'", str(error))
+        if needed is None:
+            raise
+        raise ValueError(
+            f"the outputs need the placeholder '{needed[1]}', which is no input",
+            "Name it among the inputs: --inputs A,B.",
+        ) from error
 
 
 def _without_dead_branches(graph: Any) -> None:

@@ -29,6 +29,8 @@ def of_object(source: Any) -> Made:
                 "Declare it: @tf.function(input_signature=[tf.TensorSpec([1, 28, 28, 1])]), or a concrete one.",
             )
         return _of_concrete(source.get_concrete_function())
+    if isinstance(source, tf.compat.v1.Session | tf.compat.v1.InteractiveSession):
+        raise ValueError("a session does not say what to convert", "Give inputs=[...] and outputs=[...], its tensors.")
     if isinstance(source, tf.Module) or hasattr(source, "_trackable_children"):
         return _of_module(source)
     if callable(source):
@@ -49,7 +51,8 @@ def _of_module(source: Any, wanted: str = "") -> Made:
     name = wanted or ("__call__" if "__call__" in functions else next(iter(functions), ""))
     if name not in functions or (len(functions) > 1 and not wanted and name != "__call__"):
         raise ValueError(
-            f"the module has {len(functions)} functions of TensorFlow: {', '.join(functions)}",
+            f"the module has {len(functions) or 'no'} functions of TensorFlow{': ' if functions else ''}"
+            f"{', '.join(functions)}",
             "Give one of them: module.function.get_concrete_function(), of a SavedModel --signature NAME.",
         )
     call, specs, _ = of_object(functions[name])
@@ -94,14 +97,29 @@ def _is_keras(source: Any) -> bool:
     )
 
 
+def _inputs_of(model: Any) -> list[Any]:
+    """The specs of its inputs; those of a model of its own class are what it was called with."""
+    if getattr(model, "inputs", None):
+        return [tf.TensorSpec(each.shape, each.dtype, each.name) for each in model.inputs]
+    saved = model.save_spec() if hasattr(model, "save_spec") else None
+    if saved is not None:
+        return list(tf.nest.flatten(saved[0]))
+    shapes = list((getattr(model, "_build_shapes_dict", None) or {}).values())
+    plain = all(isinstance(shape, tuple) for shape in shapes)
+    return [tf.TensorSpec([None, *shape[1:]], tf.float32) for shape in shapes] if plain else []
+
+
 def _of_keras(model: Any) -> Made:
-    if not getattr(model, "inputs", None):
+    specs = _inputs_of(model)
+    if not specs:
         raise ValueError("the Keras model has no inputs yet", "Call it once, or build it with an Input layer.")
     prepare_recurrent(model)
-    specs = [tf.TensorSpec(each.shape, each.dtype, each.name) for each in model.inputs]
+    structure = getattr(model, "_inputs_struct", None)  # of Keras 3, whose functional models insist on it
+    keys = sorted(structure) if isinstance(structure, dict) and len(structure) == len(specs) else []
 
     def call(*values: Any) -> Any:
-        made = model(values[0] if len(values) == 1 else list(values), training=False)
+        given = dict(zip(keys, values, strict=True)) if keys else values[0] if len(values) == 1 else list(values)
+        made = model(given, training=False)
         flat, names = tf.nest.flatten(made), list(getattr(model, "output_names", None) or [])
         known = not isinstance(made, dict) and len(flat) == len(names)
         return dict(zip(names, flat, strict=True)) if known else made

@@ -66,9 +66,11 @@ def where(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if not f.filename.startswith(("<", *folders)) and "__autograph" not in f.filename]
     place = f" at {os.path.relpath(own[-1].filename)}, line {own[-1].lineno}" if own else ""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    words = (lines[-1] if lines and lines[0] == "in user code:" else " ".join(lines))[:WORDS_CHARS]
-    return f"{place}: {words if lines and lines[0] == 'in user code:' else f'{type(error).__name__}: {words}'}"
+    said = str(error).partition("Call arguments received")[0]  # Keras repeats what the layer was given
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    if any(line.endswith("in user code:") for line in lines[:2]):  # TensorFlow's own traceback
+        return f"{place}: {lines[-1][:WORDS_CHARS]}"
+    return f"{place}: {type(error).__name__}: {' '.join(lines)[:WORDS_CHARS]}"
 
 
 def imported(path: str) -> Any:
