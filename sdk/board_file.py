@@ -27,6 +27,7 @@ from sdk.errors import BoardError
 from sdk.paths import FIRMWARE
 from sdk.program import Profile
 
+ADDRESSES = 1 << 32  # of a microcontroller: 32 bits
 SHOWN = 300  # characters of a fault: what a damaged file holds may be long
 REMEDY = "docs/boards.md explains every key."
 BAUDS = (9600, 19200, 38400, 57600, 115200, 230400, 250000, 460800, 500000, 921600, 1000000, 1500000, 2000000, 3000000)
@@ -75,9 +76,15 @@ class _Section:
         value = self.get(key, str, what, default)
         if not value and default is None:
             raise self.fault(key, f"is empty: {what}")
+        self._check_text(key, value)
         return value
 
-    def number(self, key: str, what: str, low: int, high: int = 1 << 32, default: int | None = None) -> int:
+    def _check_text(self, key: str, value: str) -> None:
+        """Texts become words of command lines, which take no control characters, and no halves of such."""
+        if re.search(r"[\0-\x1f\x7f\ud800-\udfff]", value):
+            raise self.fault(key, f"holds a character that no text may hold: {json.dumps(value)}")
+
+    def number(self, key: str, what: str, low: int, high: int = ADDRESSES, default: int | None = None) -> int:
         """An integer from `low` to `high`, or a text that holds one as C writes it (0x20000000, 16000000L)."""
         value = self.get(key, object, what, default)
         if isinstance(value, str) and re.fullmatch(r"0[xX][0-9a-fA-F]+|[0-9]+[uUlL]*", value):
@@ -91,6 +98,8 @@ class _Section:
         values = self.get(key, list, f"a list of texts: {what}", [])
         if not all(isinstance(value, str) for value in values):
             raise self.fault(key, f"must be a list of texts: {what}, not {json.dumps(values)}")
+        for value in values:
+            self._check_text(key, value)
         return tuple(values)
 
     def section(self, key: str) -> _Section:
@@ -133,7 +142,7 @@ def _board(top: _Section) -> Board:
         vendor=top.text("vendor", "who makes it"),
         url=top.text("url", "where it is described"),
         cpu=build.text("cpu", "the core"),
-        clock_hz=build.number("f_cpu", "the core's clock in Hz", 1),
+        clock_hz=build.number("f_cpu", "the core's clock in Hz", 1, ADDRESSES - 1),
         port=port,
         profile=own.choice("profile", {profile.name: profile for profile in Profile}),
         compiler=own.text("compiler", "the C compiler's program"),
@@ -184,6 +193,8 @@ def _regions(section: _Section) -> Mapping[str, MemoryRegion]:
         size = values.number("bytes", "a size in bytes", 64)
         erase = values.number("erase_bytes", "a size in bytes", 256) if name == "programs" else 0
         regions[name] = MemoryRegion(origin, size, erase)
+        if origin % 4 or regions[name].end > ADDRESSES:
+            raise section.fault(name, "must begin at a multiple of 4 and end within 32 bits of addresses")
         values.done()
     for name in ("flash", "ram"):
         if name not in regions:
@@ -207,9 +218,12 @@ def _usb_ids(build: _Section) -> tuple[tuple[int, int], ...]:
     """PlatformIO's `build.hwids`: [["0x0D28", "0x0204"], ...]."""
     ids = build.get("hwids", list, "a list of pairs of USB ids", [])
     try:
-        return tuple((int(vendor, 16), int(product, 16)) for vendor, product in ids)
-    except (TypeError, ValueError) as error:
-        raise build.fault("hwids", 'must be a list of pairs like ["0x0D28", "0x0204"]') from error
+        pairs = tuple((int(vendor, 16), int(product, 16)) for vendor, product in ids)
+        if all(0 <= each < 1 << 16 for pair in pairs for each in pair):
+            return pairs
+    except (TypeError, ValueError):
+        pass
+    raise build.fault("hwids", 'must be a list of pairs like ["0x0D28", "0x0204"]')
 
 
 def _flashers(own: _Section) -> Mapping[str, Mapping[str, str | int]]:
@@ -254,8 +268,8 @@ def _emulator(own: _Section) -> Emulator | None:
 def _counter(section: _Section) -> Counter:
     unit = section.choice("unit", {unit: unit for unit in COUNTER_UNITS})
     ratio = section.get("ticks_per_unit", object, "how many ticks make one unit")
-    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio < 1e9:
-        raise section.fault("ticks_per_unit", f"must be a number above 0, not {json.dumps(ratio)}")
+    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 1e-6 < ratio < 1e9:
+        raise section.fault("ticks_per_unit", f"must be a number from 1e-6 to 1e9, not {json.dumps(ratio)}")
     section.done()
     return Counter(unit, float(ratio))
 

@@ -64,7 +64,30 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "no build": (lambda m: m.pop("build"), "build is missing"),
     "build is a list": (lambda m: m.update(build=[]), "build must be an object"),
     "clock": (lambda m: m["build"].update(f_cpu="fast"), 'build.f_cpu must be .*, not "fast"'),
+    "clock of 33 bits": (lambda m: m["build"].update(f_cpu=1 << 32), "build.f_cpu must be .*, not 4294967296"),
     "hwids": (lambda m: m["build"].update(hwids=[["0x1"]]), "build.hwids must be a list of pairs"),
+    "hwids of 17 bits": (
+        lambda m: m["build"].update(hwids=[["0x0D28", "0x10000"]]),
+        "build.hwids must be a list",
+    ),
+    "hwids below 0": (lambda m: m["build"].update(hwids=[["-0x1", "0x1"]]), "build.hwids must be a list of pairs"),
+    "zero byte": (
+        lambda m: m["microlith"]["emulator"].update(machine="a\0"),
+        "microlith.emulator.machine holds",
+    ),
+    "line feed": (lambda m: m["build"].update(extra_flags="-mthumb\n-x"), "build.extra_flags holds a character"),
+    "half a character": (
+        lambda m: m["microlith"]["emulator"].update(options=["\ud800"]),
+        "microlith.emulator.options",
+    ),
+    "region beyond 32 bits": (
+        lambda m: m["microlith"]["regions"]["ram"].update(origin="0xFFFFF000"),
+        "microlith.regions.ram must begin at a multiple of 4 and end within 32 bits",
+    ),
+    "region at an odd address": (
+        lambda m: m["microlith"]["regions"]["ram"].update(origin="0x20000001"),
+        "microlith.regions.ram must begin at a multiple of 4",
+    ),
     "linker script": (lambda m: m["build"].update(ldscript="no.ld"), "build.ldscript is 'no.ld'"),
     "no section": (lambda m: m.pop("microlith"), "microlith is missing"),
     "port": (lambda m: m["microlith"].update(port="mps9"), "microlith.port is 'mps9'"),
@@ -106,6 +129,10 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "other size": (lambda m: m["upload"].update(maximum_size=1), "upload.maximum_size is 1, but microlith.regions.fl"),
     "unit": (lambda m: m["microlith"]["counter"].update(unit="s"), "microlith.counter.unit is 's'"),
     "ratio": (lambda m: m["microlith"]["counter"].update(ticks_per_unit=0), "microlith.counter.ticks_per_unit must be"),
+    "tiny ratio": (
+        lambda m: m["microlith"]["counter"].update(ticks_per_unit=1e-300),
+        "microlith.counter.ticks_per_unit",
+    ),
     "no emulator": (lambda m: m["microlith"].pop("emulator"), "microlith.emulator is missing"),
     "baud": (lambda m: m["microlith"]["serial"].update(baud="quick"), "microlith.serial.baud must be"),
     "unknown key": (lambda m: m["microlith"].update(stack_byte=1), "microlith.stack_byte is not a key"),
