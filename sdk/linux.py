@@ -29,12 +29,11 @@ from sdk.runtime.origin import with_origin
 from sdk.shared_library import make_wheel
 
 PYTHON = f"{FOLDER}/env/bin/python"
-END_S = 20.0  # longer than ssh takes to notice that the board has gone
 OLDEST_PYTHON = (3, 11)
 
 PROBE = "import sys, venv, ensurepip; print(*sys.version_info[:2])"
 # The board's own packages are seen: libcamera is nowhere else, and numpy of 32-bit systems comes from apt.
-MAKE_ENVIRONMENT = f"""cd {FOLDER} && {{ test -x env/bin/pip || \
+MAKE_ENVIRONMENT = f"""cd {FOLDER} && rm -f env/ready && {{ test -x env/bin/pip || \
 python3 -m venv --clear --system-site-packages env; }} && \
 env/bin/pip install --quiet --disable-pip-version-check --no-index --no-deps --force-reinstall "$1" """
 NO_WHEEL, NO_INDEX = "No matching distribution", "pip does not reach its index"
@@ -56,14 +55,18 @@ RestartSec=5
 [Install]
 WantedBy=default.target
 """
+LINGERS = f"{FOLDER}/lingers"  # there if services run without a login because of this
 # Restarted: one that runs would stay with the model that it has loaded.
-START_SERVICE = (
-    "systemctl --user daemon-reload && systemctl --user enable --quiet $1 && systemctl --user restart $1 && \
-{ loginctl enable-linger 2>/dev/null || echo 'it ends when you log out: sudo loginctl enable-linger'; }"
-)
+START_SERVICE = f"""systemctl --user daemon-reload && systemctl --user enable --quiet $1 && \
+systemctl --user restart $1 && {{ test -e "/var/lib/systemd/linger/$(id -un)" || \
+{{ loginctl enable-linger 2>/dev/null && touch {LINGERS}; }} || \
+echo 'it ends when you log out: sudo loginctl enable-linger'; }}"""
 RESTART_SERVICE = f"""! test -e "{UNITS}/$1" || systemctl --user restart "$1" """
-UNINSTALL = f"""for unit in {UNITS}/microlith-*.service; do test -e "$unit" || continue; \
-systemctl --user disable --quiet --now "$(basename "$unit")" 2>/dev/null; rm -f "$unit"; done; rm -rf {FOLDER}"""
+UNINSTALL = f"""services=; for unit in {UNITS}/microlith-*.service; do test -e "$unit" || continue; \
+services=some; name=$(basename "$unit"); systemctl --user disable --quiet --now "$name" 2>/dev/null; \
+rm -f "$unit" "{UNITS}/default.target.wants/$name"; done; \
+test -z "$services" || systemctl --user daemon-reload 2>/dev/null; \
+! test -e {LINGERS} || loginctl disable-linger 2>/dev/null; rm -rf {FOLDER}"""
 
 
 @dataclass(frozen=True)

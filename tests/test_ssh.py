@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import json
 import os
 import shutil
@@ -27,7 +28,7 @@ from sdk.deploy import deployed, make_image, prepare
 from sdk.errors import FitError, LinkError, ToolError, UsageError, VerifyError
 from sdk.flash import connect, flash
 from sdk.flash.native import ProcessTransport
-from sdk.flash.ssh import Host
+from sdk.flash.ssh import RECEIVE, SWITCH, Host
 from sdk.link.device import Device
 from sdk.linux import (
     Installed,
@@ -207,10 +208,13 @@ def test_files_are_whole_or_not_there(linux: Board, home: Path) -> None:
     assert (home / "some folder/it's a file").stat().st_mode & 0o777 == 0o600  # systemd minds a unit that can run
     path = home / "some folder" / "it's a file"
     assert path.read_bytes() == b"one"
-    (home / "some folder" / "full.part").symlink_to("/dev/full")
-    with pytest.raises(ToolError, match="No space left"):
-        host.put(b"two", "some folder/full")
-    assert not (home / "some folder" / "full.part").is_symlink()  # nothing half stays on a disk that is full
+    cat = stand_in(home, "cat", "exec /bin/cat > /dev/full")
+    try:
+        with pytest.raises(ToolError, match="No space left"):
+            host.put(b"two", "some folder/full")
+    finally:
+        cat.unlink()
+    assert list((home / "some folder").iterdir()) == [path]  # nothing half stays on a disk that is full
     with pytest.raises(FitError, match="KiB left for big"):
         host.put(Huge(), "big")
     assert not (home / "big").exists()
@@ -328,7 +332,9 @@ def test_a_service_loads_the_new_model(linux: Board, home: Path) -> None:
     """No service manager of a user runs here: what it is told is written down."""
     told, host = home / "told", Host(linux, "pi")
     systemctl = stand_in(home, "systemctl", f'echo "$@" >> {told}')
+    loginctl = stand_in(home, "loginctl", f'echo "$@" >> {told}')
     installed = Installed("a", ".microlith/models/a/current/model.tflite", "x", 1, 1.0)
+    (home / ".microlith").mkdir()
     try:
         restart_service(host, installed)
         assert not told.exists()
@@ -338,14 +344,62 @@ def test_a_service_loads_the_new_model(linux: Board, home: Path) -> None:
         assert told.read_text().splitlines()[1:] == [
             "--user enable --quiet microlith-a.service",
             "--user restart microlith-a.service",
+            "enable-linger",
         ]
         told.unlink()
         restart_service(host, installed)
         assert told.read_text() == "--user restart microlith-a.service\n"
+        told.unlink()
+        uninstall(host)
+        assert told.read_text().splitlines() == [
+            "--user disable --quiet --now microlith-a.service",
+            "--user daemon-reload",
+            "disable-linger",
+        ]
     finally:
         systemctl.unlink()
-        uninstall(host)
+        loginctl.unlink()
     assert not unit.exists()
+
+
+@pytest.mark.usefixtures("client")
+def test_two_deployments_at_once(linux: Board, home: Path) -> None:
+    """Each has copied its version before the other is put in place: `current` names one that is whole."""
+    host, folder = Host(linux, "pi"), home / ".microlith" / "models" / "two"
+    try:
+        for version in ("old", "a"):
+            host.put(version.encode(), f".microlith/models/two/{version}/model")
+            host.run(SWITCH, ".microlith/models/two", version)
+        for version in ("b", "c"):
+            host.put(version.encode(), f".microlith/models/two/{version}/model")
+        host.run(SWITCH, ".microlith/models/two", "b")
+        with pytest.raises(ToolError, match="deploy again"):
+            host.run(SWITCH, ".microlith/models/two", "c")
+        assert (folder / "current" / "model").read_text() == "b"
+        assert sorted(path.name for path in folder.iterdir() if path.name != ".lock") == ["a", "b", "current"]
+    finally:
+        uninstall(host)
+
+
+@pytest.mark.usefixtures("client")
+def test_one_file_sent_twice_at_once(linux: Board, home: Path) -> None:
+    host, data = Host(linux, "pi"), bytes(range(256)) * 8000
+    digest = hashlib.sha256(data).hexdigest()
+    command = host.command(RECEIVE, "twice", digest, "600")
+    try:
+        senders = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(2)]
+        for part in (data[:1000], data[1000:]):
+            for sender in senders:
+                assert sender.stdin is not None
+                sender.stdin.write(part)
+                sender.stdin.flush()
+        for sender in senders:
+            sender.communicate()
+        assert [sender.returncode for sender in senders] == [0, 0]
+        assert (home / "twice").read_bytes() == data
+        assert list(home.glob("twice.*")) == []
+    finally:
+        (home / "twice").unlink(missing_ok=True)
 
 
 @pytest.mark.usefixtures("client")

@@ -34,11 +34,14 @@ SPARE_KIB = 1024  # what must be left free beside a file that is sent
 SETTINGS = ("BatchMode=yes", f"ConnectTimeout={CONNECT_S}", "ServerAliveInterval=5", "ServerAliveCountMax=3")
 SSH_OPTIONS = ("-T", *(word for each in (*SETTINGS, "LogLevel=ERROR") for word in ("-o", each)))
 # Whole and checked before it has its name: $1 the file, $2 its SHA-256, $3 its mode.
-RECEIVE = """umask 077 && mkdir -p "$(dirname "$1")" && cat > "$1.part" && \
-test "$(sha256sum "$1.part" | cut -c1-64)" = "$2" && chmod "$3" "$1.part" && mv "$1.part" "$1" || \
-{ rm -f "$1.part"; exit 1; }"""
-# $1 the folder, $2 what `current` shall name in it. The one before stays; older ones go.
-SWITCH = """cd "$1" && old=$(readlink current || true) && ln -sfn "$2" next && mv -T next current && \
+RECEIVE = """umask 077; part=$1.part.$$; trap 'rm -f "$part"' EXIT; trap 'exit 1' HUP INT TERM; \
+mkdir -p "$(dirname "$1")" && cat > "$part" && test "$(sha256sum "$part" | cut -c1-64)" = "$2" && \
+chmod "$3" "$part" && mv "$part" "$1\""""
+# $1 the folder, $2 what `current` shall name in it. The one before stays; older ones go, and so does what somebody else
+# is just bringing: who comes last is told.
+SWITCH = """cd "$1" && exec 9> .lock && { ! command -v flock > /dev/null || flock 9; } && { test -e "$2" || \
+{ echo "somebody else has deployed at the same time: deploy again" >&2; exit 1; }; } && \
+old=$(readlink current || true) && ln -sfn "$2" next && mv -T next current && \
 for each in *; do case $each in current|"$2"|"$old") ;; *) rm -rf "$each";; esac; done"""
 
 
