@@ -18,17 +18,17 @@ FLAGS = [
 ]
 
 
-def build_driver(folder: Path) -> Path | None:
-    """c/hostile.c with the kernels of all profiles, in plain C; None where there is no gcc."""
+def build_driver(folder: Path, name: str = "hostile") -> Path | None:
+    """c/`name`.c with the kernels of all profiles, in plain C; None where there is no gcc."""
     compiler = shutil.which("gcc")
     if compiler is None:
         return None
     kernels = sorted(registry().kernels.values(), key=lambda kernel: kernel.number)
     (folder / "kernels.def").write_text("".join(f"ML_USE({kernel.name})\n" for kernel in kernels))
-    sources = [Path(__file__).parent / "c" / "hostile.c", *sorted((FIRMWARE / "src" / "kernels").rglob("*.c"))]
+    sources = [Path(__file__).parent / "c" / f"{name}.c", *sorted((FIRMWARE / "src" / "kernels").rglob("*.c"))]
     sources += [FIRMWARE / "src" / name for name in ("interpreter.c", "crc32.c", "kernel_table.c")]
     includes = [folder, FIRMWARE / "include", FIRMWARE / "src", FIRMWARE / "gen"]
-    program = folder / "hostile"
+    program = folder / name
     command = [compiler, *FLAGS, *(f"-I{path}" for path in includes), *map(str, sources), "-o", str(program)]
     subprocess.run(command, check=True)
     return program

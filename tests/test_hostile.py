@@ -27,12 +27,13 @@ MUTATIONS = 300 * FUZZ
 
 
 @pytest.fixture(scope="session")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The driver, built with the kernels of all profiles, in plain C, and the sanitizers."""
-    driver = build_driver(tmp_path_factory.mktemp("hostile"))
-    if driver is None:
+def drivers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Both drivers, built with the kernels of all profiles, in plain C, and the sanitizers: of programs; of kernels."""
+    folder = tmp_path_factory.mktemp("hostile")
+    programs, operands = build_driver(folder), build_driver(folder, "operands")
+    if programs is None or operands is None:
         pytest.skip("no gcc on this machine")
-    return driver
+    return programs, operands
 
 
 def first_cases() -> Iterator[Case]:
@@ -49,28 +50,35 @@ def first_cases() -> Iterator[Case]:
 
 
 @pytest.mark.parametrize("case", list(first_cases()), ids=lambda case: case.name)
-def test_mutated_programs_stay_in_bounds(case: Case, hostile: Path, tmp_path: Path) -> None:
+def test_mutated_programs_stay_in_bounds(case: Case, drivers: tuple[Path, Path], tmp_path: Path) -> None:
     model = load_bytes(write(case.graph))
     targets = [Target(profile, optimize) for profile in Profile for optimize in Optimize]
     programs = {lowered.block: lowered for lowered in (lower(model, target) for target in targets)}
     if not next(iter(programs.values())).steps:
         pytest.skip("a view: no step to attack")
     for lowered in programs.values():
-        attack(lowered, case, hostile, tmp_path)
+        attack(lowered, case, drivers, tmp_path)
 
 
-def attack(lowered: Lowered, case: Case, hostile: Path, tmp_path: Path) -> None:
-    """Mutates the tables of a program, and runs what the interpreter then accepts."""
+def attack(lowered: Lowered, case: Case, drivers: tuple[Path, Path], tmp_path: Path) -> None:
+    """Mutates the tables of a program, and runs what the interpreter then accepts; and each of its kernels alone."""
     path = tmp_path / "program.mlith"
     path.write_bytes(lowered.block)
     tables = len(lowered.block) - len(lowered.program.constants) - len(lowered.program.state_image)
     seed = str(sum(case.name.encode()))
-    arguments = [str(hostile), str(path), seed, str(MUTATIONS), str(max(tables // 4 * 4, HEADER.size))]
-    result = subprocess.run(arguments, capture_output=True, text=True, timeout=300, check=False)
+    programs, operands = drivers
+    run_driver(programs, str(path), seed, str(MUTATIONS), str(max(tables // 4 * 4, HEADER.size)))
+    run_driver(operands, str(path), seed, str(MUTATIONS))
+
+
+def run_driver(driver: Path, *arguments: str) -> None:
+    """Fails with the sanitizers' report, and where nothing was accepted."""
+    command = [str(driver), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr[-3000:]
     accepted = re.fullmatch(r"accepted (\d+) of \d+\n", result.stdout)
     assert accepted
-    assert int(accepted[1]) > 0, "every damaged program was refused: nothing has been tried"
+    assert int(accepted[1]) > 0, "everything damaged was refused: nothing has been tried"
 
 
 def example(kernel: Kernel, variant: Variant) -> tuple[Case, Lowered]:
@@ -91,6 +99,8 @@ def example(kernel: Kernel, variant: Variant) -> tuple[Case, Lowered]:
         for kernel, variant in {kernel: variant for variant in all_variants() for kernel in variant.kernels}.items()
     ],
 )
-def test_each_fast_kernel_stays_in_bounds(kernel: Kernel, variant: Variant, hostile: Path, tmp_path: Path) -> None:
+def test_each_fast_kernel_stays_in_bounds(
+    kernel: Kernel, variant: Variant, drivers: tuple[Path, Path], tmp_path: Path
+) -> None:
     case, lowered = example(kernel, variant)
-    attack(lowered, case, hostile, tmp_path)
+    attack(lowered, case, drivers, tmp_path)

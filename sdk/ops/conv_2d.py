@@ -262,6 +262,9 @@ def _edge_cases() -> Iterator[Case]:
         # Rows that are joined: of less than four bytes, with two bytes left of each.
         (conv.CaseShape((1, 6, 9, 1), (4, 3), activation=numerics.RELU), relu, 3),
         (conv.CaseShape((1, 5, 8, 3), (2, 2)), plain, 2),
+        # Images of one output each, whose windows lie outside in part; so few channels that a word has several pixels.
+        (conv.CaseShape((3, 3, 3, 2), (5, 3), (3, 3)), plain, 3),
+        (conv.CaseShape((1, 4, 4, 3)), plain, 1),
     ):
         yield _case(shape, numbers, outputs)
     yield _case(conv.CaseShape((1, 1, 1, 900), (1, 1)), conv.WIDE, 4)  # more than 32 bits of sum

@@ -12,31 +12,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "edges.h"
 #include "kernel.h"
 
 #define STEP_LIMIT 2000u
 #define PROGRAM_LIMIT_S 20u /* of one program: its steps are limited, what a step takes is the kernels' to limit */
 #define MEMORY_LIMIT (1u << 22)
-
-static uint64_t state;
-
-static uint32_t next_random(void) {
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)(state >> 33);
-}
-
-/* Values near the edges of every type are likelier to slip past a check than random ones. */
-static uint32_t interesting(uint32_t old) {
-    static const uint32_t edges[] = {0,   1,   2,   3,      7,      8,          15,         16,        127,
-                                     128, 255, 256, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF};
-    uint32_t edge = edges[next_random() % (sizeof edges / sizeof edges[0])];
-    switch (next_random() % 4u) {
-    case 0: return edge;
-    case 1: return old + edge;
-    case 2: return old ^ (1u << (next_random() & 31u));
-    default: return next_random();
-    }
-}
 
 /* Tables and arguments lie before the constants: `tables` bytes in which a change matters most. */
 static void mutate(uint8_t *block, uint32_t bytes, uint32_t tables) {
@@ -116,7 +97,7 @@ int main(int count, char **arguments) {
     FILE *file = fopen(arguments[1], "rb");
     static uint8_t original[MEMORY_LIMIT];
     uint32_t bytes = file == NULL ? 0 : (uint32_t)fread(original, 1, sizeof original, file);
-    state = strtoull(arguments[2], NULL, 10) + 1u;
+    random_state = strtoull(arguments[2], NULL, 10) + 1u;
     uint32_t mutations = (uint32_t)strtoul(arguments[3], NULL, 10);
     uint32_t tables = (uint32_t)strtoul(arguments[4], NULL, 10);
     uint8_t *block = allocate(bytes);

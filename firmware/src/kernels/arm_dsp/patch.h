@@ -146,7 +146,7 @@ static void widen_rests(const int8_t *x, const int8_t *y, const int8_t *z, uint3
         for (uint32_t i = count; i != 0; i--) {
             a = with_byte(a, x++), b = with_byte(b, y++), c = with_byte(c, z++);
             if (--in_row == 0) {
-                in_row = rest, x += down - rest, y += down - rest, z += down - rest;
+                in_row = rest, x += (int32_t)(down - rest), y += (int32_t)(down - rest), z += (int32_t)(down - rest);
             }
         }
         widen_words(a << 24 | a >> 8, b << 24 | b >> 8, c << 24 | c >> 8, to);

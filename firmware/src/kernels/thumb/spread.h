@@ -215,8 +215,9 @@ __attribute__((cold)) static bool spread_edge(const view *v, const pixel *a, con
         y += w->dilation_height;
     }
     uint32_t begin = a->at + first * v->apart, length = b->at - a->at + (end - first) * v->apart + v->run;
-    bool readable = w->dilation_width == 1 && a->top == b->top && first != end && v->apart <= image_bytes &&
-                    b->at - a->at <= image_bytes && begin < image_bytes && length - v->apart <= image_bytes - begin;
+    bool readable = w->dilation_width == 1 && a->image == b->image && a->top == b->top && first != end &&
+                    v->apart <= image_bytes && b->at - a->at <= image_bytes && begin < image_bytes &&
+                    length - v->apart <= image_bytes - begin;
     if (readable) {
         spread_runs(v, a->image + begin, b->at - a->at, end - first, to + 2u * v->run * first, halves);
         pad_columns(v, a, first, end, to, 0);
