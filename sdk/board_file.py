@@ -142,6 +142,7 @@ def _board(top: _Section) -> Board:
         vendor=top.text("vendor", "who makes it"),
         url=top.text("url", "where it is described"),
         cpu=build.text("cpu", "the core"),
+        chip=build.text("mcu", "the chip", ""),
         clock_hz=build.number("f_cpu", "the core's clock in Hz", 1, ADDRESSES - 1),
         port=port,
         profile=own.choice("profile", {profile.name: profile for profile in Profile}),

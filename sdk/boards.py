@@ -85,6 +85,7 @@ class Board:
     vendor: str
     url: str
     cpu: str
+    chip: str  # "" where it says nothing to people, as of a computer
     clock_hz: int
     port: Path  # folder of its C sources
     profile: Profile

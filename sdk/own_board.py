@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from sdk.board_file import read_board
 from sdk.boards import Board, all_boards, load_board
@@ -37,16 +38,17 @@ def new_board(id_: str, like: Board, folder: Path, name: str = "") -> Board:
 
 def board_with_chip(chip: str) -> Board:
     """A board with this chip or, if there is none, with one whose name begins alike; of several that whose image has
-    most of its flash. BoardError with the chips that there are."""
+    most of its flash. BoardError with a board whose chip is of the same family, and the chips that there are."""
     chips: dict[str, Board] = {}
     for board in sorted(all_boards(lambda _fault: None), key=lambda board: -board.flash_bytes):
-        chips.setdefault(_chip(board), board)
-    chips.pop("", None)  # computers
+        if _family(board.chip.lower()):
+            chips.setdefault(board.chip.lower(), board)
     wanted = re.sub("[^a-z0-9]", "", chip.lower())
     found = [known for known in chips if wanted.startswith(known) and not _is_sister(wanted, known)]
     alike = sorted(known for known in chips if wanted and known.startswith(wanted))
     if not found and not alike:
-        raise BoardError(f"no board has the chip '{chip}'", f"Chips: {', '.join(sorted(chips))}. Else docs/porting.md.")
+        remedy = f"{_akin(wanted, chips)}Chips: {', '.join(sorted(chips))}. Else docs/porting.md."
+        raise BoardError(f"no board has the chip '{chip}'", remedy)
     return chips[max(found, key=len) if found else alike[0]]
 
 
@@ -55,9 +57,24 @@ def _is_sister(wanted: str, known: str) -> bool:
     return known == "esp32" and re.match("esp32[chps][1-9]", wanted) is not None
 
 
-def _chip(board: Board) -> str:
-    manifest: dict[str, Any] = json.loads(board.path.read_bytes())
-    return str(manifest["build"].get("mcu", "")).lower()
+def _family(chip: str) -> str:
+    """What the names of chips with the same registers begin with: stm32f4, nrf52. "" of what is no chip's name."""
+    found = re.match(r"[a-z]+\d+[a-z]+\d|[a-z]+\d\d", chip)
+    return found[0] if found else ""
+
+
+def _akin(wanted: str, chips: Mapping[str, Board]) -> str:
+    """Names a board whose chip is of the same family: one to be held in hands, if there is, and then the nearest."""
+
+    def nearness(chip: str) -> tuple[bool, int]:
+        alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(wanted, chip, strict=False))
+        return not chips[chip].emulated, len(list(alike))
+
+    family = [chip for chip in chips if _family(wanted) and _family(chip) == _family(wanted)]
+    if not family:
+        return ""
+    nearest = max(family, key=nearness)
+    return f"One of its family, to begin with: --from {chips[nearest].id}, which has the {nearest}. "
 
 
 def board_like(id_or_path: str | None, chip: str | None) -> Board:

@@ -65,6 +65,8 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "build is a list": (lambda m: m.update(build=[]), "build must be an object"),
     "clock": (lambda m: m["build"].update(f_cpu="fast"), 'build.f_cpu must be .*, not "fast"'),
     "clock of 33 bits": (lambda m: m["build"].update(f_cpu=1 << 32), "build.f_cpu must be .*, not 4294967296"),
+    "chip": (lambda m: m["build"].update(mcu=407), "build.mcu must be the chip, not 407"),
+    "two lines of chip": (lambda m: m["build"].update(mcu="a\nb"), "build.mcu holds a character"),
     "hwids": (lambda m: m["build"].update(hwids=[["0x1"]]), "build.hwids must be a list of pairs"),
     "hwids of 17 bits": (
         lambda m: m["build"].update(hwids=[["0x0D28", "0x10000"]]),

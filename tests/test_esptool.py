@@ -110,6 +110,14 @@ def test_flash_that_the_chip_cannot_map(name: str, pages: int) -> None:
         image_of(with_flash(load_board(name), pages))
 
 
+@pytest.mark.parametrize(
+    ("name", "hz"), [("esp32", 1), ("esp32", 160_000_000), ("esp32s3", 40_000_000), ("esp32c3", 1)]
+)
+def test_clock_that_the_port_does_not_set(name: str, hz: int) -> None:
+    with pytest.raises(ToolError, match=r"build\.f_cpu: .*MHz"):
+        image_of(replace(load_board(name), clock_hz=hz))
+
+
 def test_two_at_once_package_one_image(esp32: Image) -> None:
     """Each makes the whole file, and nothing is left beside it."""
     before, files = esp32.file.read_bytes(), sorted(esp32.elf.parent.iterdir())

@@ -121,9 +121,11 @@ def test_rfc2217(image: Image) -> None:
         ("/dev/there-is-no-such-port", "there is no port"),
         ("gopher://x", "is not a serial port"),
         ("socket://127.0.0.1:1", "cannot connect"),
+        ("rfc2217://127.0.0.1:1", r"rfc2217://127\.0\.0\.1:1(?!\?)"),
     ],
 )
 def test_ports_that_do_not_open_are_told_with_a_remedy(url: str, message: str) -> None:
     with pytest.raises(LinkError, match=message) as error:
         SerialTransport(url)
     assert error.value.remedy
+    assert "ign_set_control" not in str(error.value), "which nobody has typed"

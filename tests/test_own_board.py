@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -89,8 +90,28 @@ def test_chip_is_found_by_its_beginning() -> None:
     assert board_with_chip("nRF52840").id == "nrf52840-dk", "that of the Nano begins behind a boot loader"
 
 
-@pytest.mark.parametrize("chip", ["pic16", "ESP32-S2", "esp32c6", "ESP32-P4", ""])
+@pytest.mark.parametrize("chip", ["pic16", "ESP32-S2", "esp32c6", "ESP32-P4", "stm32h743", "host", "virt", "sim", ""])
 def test_no_board_has_that_chip(chip: str) -> None:
     with pytest.raises(BoardError, match=f"no board has the chip '{chip}'") as error:
         board_with_chip(chip)
     assert "nrf51822" in error.value.remedy
+    assert "--from" not in error.value.remedy
+    assert not {"host", "sim", "virt"} & set(re.findall(r"\w+", error.value.remedy))
+
+
+@pytest.mark.parametrize(
+    ("chip", "akin"),
+    [
+        ("stm32f407", "blackpill-f411ce"),  # the STM32F405 is nearer; its board is an emulator
+        ("STM32F407VGT6", "blackpill-f411ce"),
+        ("stm32f103", "stm32vldiscovery"),
+        ("stm32l476", "nucleo-l4r5zi"),
+        ("stm32f767", "disco-f746ng"),
+        ("nrf52832", "nrf52840-dk"),
+        ("nRF51422", "microbit"),
+    ],
+)
+def test_board_of_the_chips_family_is_named(chip: str, akin: str) -> None:
+    with pytest.raises(BoardError, match=f"no board has the chip '{chip}'") as error:
+        board_with_chip(chip)
+    assert f"--from {akin}, which has the" in error.value.remedy

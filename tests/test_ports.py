@@ -124,6 +124,7 @@ def test_no_such_port(microbit: Board, port: str) -> None:
 def test_urls_are_ports(microbit: Board) -> None:
     assert find_port(microbit, "socket://10.0.0.7:3333") == "socket://10.0.0.7:3333"
     assert find_port(microbit, "rfc2217://[::1]:2217/?logging=info") == "rfc2217://[::1]:2217/?logging=info"
+    assert find_port(microbit, "rfc2217://10.0.0.7:2217") == "rfc2217://10.0.0.7:2217", "as it was typed"
     for url in ("socket://", "rfc2217://board", "socket://board:serial"):
         with pytest.raises(LinkError, match="names no host and port"):
             find_port(microbit, url)

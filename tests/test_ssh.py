@@ -334,7 +334,7 @@ def test_a_service_loads_the_new_model(linux: Board, home: Path) -> None:
     systemctl = stand_in(home, "systemctl", f'echo "$@" >> {told}')
     loginctl = stand_in(home, "loginctl", f'echo "$@" >> {told}')
     installed = Installed("a", ".microlith/models/a/current/model.tflite", "x", 1, 1.0)
-    (home / ".microlith").mkdir()
+    (home / ".microlith").mkdir(exist_ok=True)
     try:
         restart_service(host, installed)
         assert not told.exists()

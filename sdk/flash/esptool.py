@@ -24,7 +24,7 @@ from elftools.elf.elffile import ELFFile
 from sdk.boards import Board
 from sdk.cache import Progress, put, silent
 from sdk.errors import LinkError, MissingToolError, ToolError
-from sdk.link.ports import find_port
+from sdk.link.ports import find_port, opened_as
 from sdk.link.transport import SerialTransport
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def flash(board: Board, image: Image, port: str | None, progress: Progress) -> S
     file = package(board, image.elf)
     with _faults(AT_FIRST, board, url):
         _refuse_locked(url, chip, progress)
-    line = ["--port", url, "--chip", chip, "--baud", str(board.flasher_options["baud"])]
+    line = ["--port", opened_as(url), "--chip", chip, "--baud", str(board.flasher_options["baud"])]
     with _faults(WHILE_WRITING, board, url):
         _write(line, file, progress)
     if url.startswith("socket:"):
@@ -188,7 +188,7 @@ class _FailedError(Exception):
 def _refuse_locked(url: str, chip: str, progress: Progress) -> None:
     """Fails where the chip would not start what is written. Also the first to talk to it: tells what to do by hand if
     it does not answer, and waits for that."""
-    question = ["--port", url, "--chip", chip, "--no-stub", "--after", "no-reset", "--connect-attempts"]
+    question = ["--port", opened_as(url), "--chip", chip, "--no-stub", "--after", "no-reset", "--connect-attempts"]
     try:
         try:
             answer = _esptool([*question, str(ATTEMPTS), "get-security-info"], progress)
@@ -222,7 +222,7 @@ def _faults(faults: tuple[Fault, ...], board: Board, url: str) -> Iterator[None]
     try:
         yield
     except _FailedError as failure:
-        text = str(failure)
+        text = str(failure).replace(opened_as(url), url)
         for pattern, message, remedy in faults:
             found = re.search(pattern, text)
             if found:

@@ -77,11 +77,16 @@ def find_port(board: Board, port: str | None) -> str:
 
 
 def _checked(url: str) -> str:
-    """A port across the network. Not every RFC 2217 server acknowledges what it is told of the control lines:
-    esptool's does not."""
+    """A port across the network."""
     if re.match(r"(socket|rfc2217)://", url) and not re.match(r"\w+://[^/?#]+:\d+(/|\?|$)", url):
         raise LinkError(f"'{url}' names no host and port", "As in socket://192.168.1.7:3333.")
-    return f"{url}?ign_set_control" if url.startswith("rfc2217://") and "?" not in url else url
+    return url
+
+
+def opened_as(port: str) -> str:
+    """What pyserial opens for a port. Not every RFC 2217 server acknowledges what it is told of the control lines:
+    esptool's does not."""
+    return f"{port}?ign_set_control" if port.startswith("rfc2217://") and "?" not in port else port
 
 
 def _only(board: Board) -> str:

@@ -8,7 +8,7 @@ from typing import Protocol
 import serial
 
 from sdk.errors import LinkError
-from sdk.link.ports import open_error, ports_hint
+from sdk.link.ports import open_error, opened_as, ports_hint
 
 RESET_PULSE_S = 0.1
 POLL_S = 0.001
@@ -50,7 +50,9 @@ class SerialTransport:
             # Reads never wait: changing a port's time-out would renegotiate the line each time on RFC 2217, which has
             # none for writing.
             patience_s = None if url.startswith("rfc2217:") else WRITE_TIMEOUT_S
-            self._port = serial.serial_for_url(url, baud, timeout=0, write_timeout=patience_s, do_not_open=True)
+            self._port = serial.serial_for_url(
+                opened_as(url), baud, timeout=0, write_timeout=patience_s, do_not_open=True
+            )
         except ValueError as error:
             raise LinkError(f"'{url}' is not a serial port: {error}", ports_hint()) from error
         self._port.dtr = False

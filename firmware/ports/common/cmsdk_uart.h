@@ -16,8 +16,10 @@
 #define CTRL_TX_ENABLE 1u
 #define CTRL_RX_ENABLE 2u
 
-static inline void cmsdk_uart_init(uint32_t clock_hz, uint32_t baud) {
-    UART_BAUDDIV = clock_hz / baud; /* at least 16, or the UART stays silent */
+_Static_assert(ML_CLOCK_HZ / ML_BAUD >= 16u, "build.f_cpu: the UART stays silent with less than 16 clocks a bit");
+
+static inline void cmsdk_uart_init(void) {
+    UART_BAUDDIV = ML_CLOCK_HZ / ML_BAUD;
     UART_CTRL = CTRL_TX_ENABLE | CTRL_RX_ENABLE;
 }
 

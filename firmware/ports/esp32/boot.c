@@ -8,6 +8,14 @@
 #define FLASH_PAGES (ML_FLASH_BYTES / 0x10000u + 1u) /* of 64 KB; the first holds this code */
 _Static_assert(FLASH_PAGES <= MMU_PAGES,
                "the board's file has more flash than the chip maps: shorten the region flash");
+#if defined(ML_ESP32)
+_Static_assert(ML_CLOCK_HZ == 240000000u, "build.f_cpu: 240 MHz");
+#elif defined(ML_ESP32S3)
+_Static_assert(ML_CLOCK_HZ == 80000000u || ML_CLOCK_HZ == 160000000u || ML_CLOCK_HZ == 240000000u,
+               "build.f_cpu: 80, 160 or 240 MHz");
+#else
+_Static_assert(ML_CLOCK_HZ == 80000000u || ML_CLOCK_HZ == 160000000u, "build.f_cpu: 80 or 160 MHz");
+#endif
 
 static void watchdog_off(uint32_t config, uint32_t protect) {
     ML_REGISTER(protect) = WATCHDOG_KEY;

@@ -9,7 +9,7 @@
 #define CTRL_ENABLE 1u
 
 void ml_port_init(void) {
-    cmsdk_uart_init(ML_CLOCK_HZ, ML_BAUD);
+    cmsdk_uart_init();
     TIMER_RELOAD = UINT32_MAX;
     TIMER_VALUE = UINT32_MAX;
     TIMER_CTRL = CTRL_ENABLE;

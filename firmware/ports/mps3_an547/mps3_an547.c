@@ -9,7 +9,7 @@
 #define CNTCR_ENABLE 1u
 
 void ml_port_init(void) {
-    cmsdk_uart_init(ML_CLOCK_HZ, ML_BAUD);
+    cmsdk_uart_init();
     COUNTER_CNTCR = CNTCR_ENABLE;
 }
 
