@@ -24,7 +24,6 @@
 /* clang-format off */
 /* Adds the products of one position. */
 #define SIXTEEN QUAD QUAD QUAD QUAD
-#define THIRTY_TWO SIXTEEN SIXTEEN
 #define MORE                                                                                          \
     "ldr r2, %[bytes]\n add r2, r0, r2\n str r2, %[end]\n"                                            \
     "1:" SIXTEEN "ldr r2, %[end]\n cmp r0, r2\n bne 1b\n"
@@ -64,14 +63,11 @@
     }
 /* clang-format on */
 DEFINE_MULTIPLY(multiply_sixteen, SIXTEEN)
-DEFINE_MULTIPLY(multiply_thirty_two, THIRTY_TWO)
 DEFINE_MULTIPLY(multiply_more, MORE)
 
 static void multiply(const job *j, const int32_t *weights) {
     if (j->position_bytes == 64) {
         multiply_sixteen(j, weights);
-    } else if (j->position_bytes == 128) {
-        multiply_thirty_two(j, weights);
     } else {
         multiply_more(j, weights);
     }
