@@ -146,7 +146,7 @@ static void spread_runs(const view *v, const int8_t *from, uint32_t apart, uint3
     for (; count != 0; count--, from += count != 0 ? v->apart : 0) {
         for (uint32_t i = 0; i < v->run; i += 2, to += 4) {
             for (uint32_t tap = 0; tap < 2; tap++) {
-                const int8_t *one = from + i + tap, *two = one + apart;
+                const int8_t *one = from + i + tap, *two = one + (int32_t)apart; /* back where rows overlap */
                 if (halves) {
                     to[tap] = (uint32_t)*one + ((uint32_t)*two << 16);
                 } else {
