@@ -21,7 +21,7 @@ from PIL import Image
 from sdk.camera import Classifier, Frame, open_source
 from sdk.camera.prepare import default_picture
 from sdk.camera.sinks import Jpegs
-from sdk.camera.sources import Images, Latest, in_time, rgb, rgb_of_nv12
+from sdk.camera.sources import Images, Latest, Picamera, give_back, in_time, rgb, rgb_of_nv12
 from sdk.cli import main
 from sdk.errors import InputError, LinkError, OutputError, UsageError
 from sdk.preprocess import Picture, Preprocessing, attach
@@ -139,6 +139,39 @@ def test_camera_that_does_not_open() -> None:
     assert in_time(lambda: 7, "/dev/video0") == 7
     with pytest.raises(KeyError):
         in_time(lambda: {}["none"], "/dev/video0")
+
+
+def test_camera_that_does_not_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that hangs, in a frame or in the release, holds nobody up."""
+    hanging, reading, released = threading.Event(), threading.Lock(), threading.Event()
+    give_back(released.set, reading, "/dev/video0")
+    assert released.is_set()
+    begin_s = time.monotonic()
+    give_back(hanging.wait, reading, "/dev/video0", 0.05)
+    with reading:
+        give_back(hanging.wait, reading, "/dev/video0", 0.05)
+    camera = Picamera.__new__(Picamera)  # picamera2 itself runs in `make test-camera`
+    camera._camera, camera._format, camera._reading = Stuck(hanging), "RGB888", threading.Lock()
+    monkeypatch.setattr(give_back, "__defaults__", (0.05,))
+    with Latest(camera, stall_s=0.05) as latest, pytest.raises(LinkError, match="nothing"):
+        latest.read()
+    camera.close()
+    assert time.monotonic() - begin_s < 5
+    hanging.set()
+
+
+class Stuck:
+    """picamera2 with a camera that gives nothing: its `close` waits for the frame that was asked."""
+
+    def __init__(self, hanging: threading.Event) -> None:
+        self._hanging = hanging
+
+    def capture_array(self, _name: str) -> Any:
+        self._hanging.wait()
+        return np.zeros((2, 2, 3), np.uint8)
+
+    def close(self) -> None:
+        self._hanging.wait()
 
 
 def test_smoothing_debounce_and_threshold(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ Every frame is uint8 [height, width, 3] in RGB, whatever the source has inside.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import threading
 import time
@@ -98,9 +99,7 @@ class Video(Closing):
 
     def close(self) -> None:
         """See Source. A camera that hangs in `read` is left to it: OpenCV does not expect it to be released there."""
-        if self._reading.acquire(timeout=STALL_S):
-            self._capture.release()
-            self._reading.release()
+        give_back(self._capture.release, self._reading, self._name)
 
 
 class Picamera(Closing):
@@ -110,6 +109,7 @@ class Picamera(Closing):
 
     def __init__(self) -> None:
         picamera2 = module("picamera2", "picamera2", "python3-picamera2")
+        self._reading = threading.Lock()
         try:
             self._camera = picamera2.Picamera2()
             # In libcamera's names RGB888 has blue first in memory; what counts is what was agreed on in the end.
@@ -124,7 +124,8 @@ class Picamera(Closing):
 
     def read(self) -> Frame | None:
         """See Source."""
-        pixels = self._camera.capture_array("main")
+        with self._reading:
+            pixels = self._camera.capture_array("main")
         order = {"RGB888": "BGR", "XRGB8888": "BGR", "BGR888": "RGB", "XBGR8888": "RGB"}.get(self._format)
         if self._format == "NV12":
             return Frame(rgb_of_nv12(pixels, "picamera2"), time.monotonic(), "picamera2")
@@ -133,8 +134,8 @@ class Picamera(Closing):
         return Frame(rgb(pixels, order, "picamera2"), time.monotonic(), "picamera2")
 
     def close(self) -> None:
-        """See Source."""
-        self._camera.close()
+        """See Source. A camera that hangs in `read` is left to it: picamera2 would wait for that frame first."""
+        give_back(self._camera.close, self._reading, "picamera2")
 
 
 def _camera(cv2: Any, number: int) -> Any:
@@ -161,6 +162,16 @@ def in_time(opened: Callable[[], Any], name: str, limit_s: float = OPEN_S) -> An
     if not done.done():
         raise LinkError(f"the camera {name} has not opened in {limit_s:g} s", "Plug it in again.")
     return done.result()
+
+
+def give_back(release: Callable[[], Any], reading: threading.Lock, name: str, limit_s: float = STALL_S) -> None:
+    """Calls `release` when nobody is `reading`. After `limit_s` the camera is left to its driver, which hangs there."""
+    if reading.acquire(timeout=limit_s):
+        try:
+            with contextlib.suppress(LinkError):  # whoever closes has no use for it, and may have a first error
+                in_time(release, name, limit_s)
+        finally:
+            reading.release()
 
 
 def rgb(pixels: Any, order: str, name: str) -> Array:
