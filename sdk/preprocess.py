@@ -79,8 +79,7 @@ class Picture:
         """`sized` of a PIL image, upright already."""
         from PIL import Image, ImageOps
 
-        if picture.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip to 8
-            picture = Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8))
+        picture = eight_bits(picture)
         mode = {1: "L", 3: "RGB", 4: "RGBA"}[self.channels]
         picture = picture if picture.mode == mode else picture.convert(mode)  # which copies in any case
         size, method = (self.width, self.height), Image.Resampling.BILINEAR
@@ -117,6 +116,15 @@ class Preprocessing:
         """The text that `from_json` reads."""
         given = {key: value for key, value in asdict(self).items() if value}
         return json.dumps({"version": VERSION, **given}, indent=1, ensure_ascii=False)
+
+
+def eight_bits(picture: Any) -> Any:
+    """A PIL image of 16 bits a pixel, which Pillow would clip, with the upper 8 of them; others as they are."""
+    from PIL import Image
+
+    if not picture.mode.startswith("I"):
+        return picture
+    return Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8))
 
 
 def from_json(text: str | bytes) -> Preprocessing:

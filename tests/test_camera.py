@@ -241,10 +241,25 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 no more")
     with pytest.raises(InputError, match="is no image"):
         open_source(tmp_path).read()
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(InputError, match="no file"):
+        open_source(tmp_path).read()
+    for number in ("\N{SUPERSCRIPT TWO}", "9" * 20):
+        with pytest.raises(UsageError, match="no source"):
+            open_source(number)
     if not Path("/dev/video77").exists():
         pytest.importorskip("cv2", reason="OpenCV is not installed")
         with pytest.raises(LinkError, match="no camera"):
             open_source("/dev/video77")
+
+
+def test_pictures_of_16_bits_are_not_clipped(tmp_path: Path) -> None:
+    """They are what the other commands read."""
+    ramp = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    Image.fromarray(ramp * 257).save(tmp_path / "ramp.png")
+    frame = open_source(tmp_path).read()
+    assert frame is not None
+    np.testing.assert_array_equal(frame.pixels, np.repeat(ramp[:, :, None], 3, 2))
 
 
 def test_memory_stays_flat() -> None:

@@ -19,6 +19,7 @@ import numpy as np
 
 from sdk.closing import Closing
 from sdk.errors import InputError, LinkError, MissingToolError, UsageError
+from sdk.preprocess import eight_bits
 from sdk.runtime.tensors import Array
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp")
@@ -64,10 +65,12 @@ class Images(Closing):
         path = next(self._paths, None)
         if path is None:
             return None
+        if not path.is_file():
+            raise InputError(f"{path} is no image: it is no file", "Take it out of the folder.")  # a pipe never ends
         try:
             with Image.open(path) as image:
-                pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
+                pixels = np.asarray(eight_bits(ImageOps.exif_transpose(image)).convert("RGB"))
+        except Exception as error:  # of damaged files Pillow raises anything
             raise InputError(f"{path} is no image: {error}", "Take it out of the folder.") from error
         return Frame(pixels, time.monotonic(), str(path))
 
@@ -254,7 +257,7 @@ def open_source(name: str | Path) -> Images | Video | Picamera:
     if text == "picamera2":
         return Picamera()
     number = text.removeprefix("/dev/video")
-    if number.isdigit():
+    if number.isascii() and number.isdecimal() and len(number) < 10:  # OpenCV takes 32 bits
         return Video(int(number))
     if path.is_dir():
         paths = sorted(each for each in path.iterdir() if each.suffix.lower() in IMAGES)
