@@ -104,10 +104,10 @@ static __attribute__((noinline)) const int8_t *channels(const job *j, const int8
 }
 
 /* All channels of one pixel. Those that the last four have too many are the first of the next pixels, which overwrite
- * them, but where not as many outputs are `behind`. */
-static int8_t *pixel(const job *j, const int8_t *x, const int8_t *stream, int8_t *to, uint32_t behind) {
+ * them, but for the `last` pixels. */
+static int8_t *pixel(const job *j, const int8_t *x, const int8_t *stream, int8_t *to, bool last) {
     uint32_t outputs = j->args->window.output_channels, rest = outputs % 4u;
-    if (rest == 0 || behind >= 4u - rest) {
+    if (!last) {
         channels(j, x, stream, (outputs + 3u) / 4u, to);
         return to + outputs;
     }
@@ -164,13 +164,13 @@ int32_t ml_conv_2d_s8_mve(const void *args, void *const *operands) {
     }
     const int8_t *image = operands[0];
     int8_t *to = operands[2];
-    uint32_t behind = w->batches * w->output_height * w->output_width * w->output_channels;
+    uint32_t left_over = w->batches * w->output_height * w->output_width;
+    uint32_t outputs = w->output_channels, last = ((0u - outputs) % 4u + outputs - 1u) / outputs; /* pixels, 0 to 3 */
     for (uint32_t b = 0; b < w->batches; b++, image += w->input_height * w->input_width * w->input_channels) {
         for (uint32_t y = 0, top = 0u - w->pad_top; y < w->output_height; y++, top += w->stride_height) {
             span rows = inside(top, w->kernel_height, w->input_height);
             for (uint32_t x = 0, left = 0u - w->pad_left; x < w->output_width; x++, left += w->stride_width) {
-                behind -= w->output_channels;
-                to = pixel(&j, gathered(&j, image, rows, top, left), operands[1], to, behind);
+                to = pixel(&j, gathered(&j, image, rows, top, left), operands[1], to, --left_over < last);
             }
         }
     }
