@@ -174,19 +174,32 @@ __attribute__((cold)) static void spread_window(const view *v, const pixel *p, u
     }
 }
 
-/* Puts padding in the place of what `spread_runs` has read beside the image, in rows from `first` to `end`. */
+/* Puts padding in the place of some inputs, `apart` bytes from each other, in words that lie `words` apart. */
+__attribute__((noinline)) static void pad_taps(uint32_t padding, const int8_t *input, uint32_t apart, uint32_t *word,
+                                               uint32_t words, uint32_t shift, uint32_t count) {
+    for (;;) {
+        *word += (padding - (uint32_t)*input) << shift;
+        if (--count == 0) {
+            return;
+        }
+        input += apart;
+        word += words;
+    }
+}
+
+/* Puts padding in the place of what `spread_runs` has read beside the image, in rows from `first` to `end`, at least
+ * one. */
 __attribute__((cold)) static void pad_columns(const view *v, const pixel *p, uint32_t first, uint32_t end, uint32_t *to,
                                               uint32_t shift) {
     const ml_window *w = v->window;
+    uint32_t words = 2u * v->run;
     for (uint32_t kx = 0; kx < w->kernel_width; kx++) {
         if (p->left + kx < w->input_width) {
             continue;
         }
-        for (uint32_t ky = first; ky < end; ky++) {
-            for (uint32_t i = kx * w->input_channels; i < (kx + 1u) * w->input_channels; i++) {
-                int32_t wrong = v->padding - p->image[p->at + ky * v->apart + i];
-                to[2u * (ky * v->run + i) - (i & 1u)] += (uint32_t)wrong << shift;
-            }
+        for (uint32_t i = kx * w->input_channels; i < (kx + 1u) * w->input_channels; i++) {
+            pad_taps((uint32_t)v->padding, p->image + (p->at + first * v->apart + i), v->apart,
+                     to + first * words + 2u * i - (i & 1u), words, shift, end - first);
         }
     }
 }
