@@ -175,10 +175,10 @@ __attribute__((cold)) static void spread_window(const view *v, const pixel *p, u
 }
 
 /* Puts padding in the place of some inputs, `apart` bytes from each other, in words that lie `words` apart. */
-__attribute__((noinline)) static void pad_taps(uint32_t padding, const int8_t *input, uint32_t apart, uint32_t *word,
+__attribute__((noinline)) static void pad_taps(int32_t padding, const int8_t *input, uint32_t apart, uint32_t *word,
                                                uint32_t words, uint32_t shift, uint32_t count) {
     for (;;) {
-        *word += (padding - (uint32_t)*input) << shift;
+        *word += (uint32_t)(padding - *input) << shift;
         if (--count == 0) {
             return;
         }
@@ -198,7 +198,7 @@ __attribute__((cold)) static void pad_columns(const view *v, const pixel *p, uin
             continue;
         }
         for (uint32_t i = kx * w->input_channels; i < (kx + 1u) * w->input_channels; i++) {
-            pad_taps((uint32_t)v->padding, p->image + (p->at + first * v->apart + i), v->apart,
+            pad_taps(v->padding, p->image + (p->at + first * v->apart + i), v->apart,
                      to + first * words + 2u * i - (i & 1u), words, shift, end - first);
         }
     }
